@@ -1,0 +1,380 @@
+"""Minibatches as a function of the iteration, so that the way back sees them.
+
+Training data come in chunks of iterations. Each chunk is a named tuple of
+tensors of fixed shapes, so that one compiled loop serves all of them, with a
+pure method `visit(i, function)` that applies a function to the i-th minibatch.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+CHUNK_SIZE = 100  # iterations in one call of a compiled loop, at most
+CHUNK_BYTES = 64 * 2**20  # of a stream's stacked batches, at most
+
+
+class ArrayChunk(NamedTuple):
+    """Minibatches gathered from arrays on the device.
+
+    Attributes:
+        data: `(x, y, sample_weight)`, nested tensors with the examples on the
+            first axis, `None` where there is nothing.
+        indices: `(chunk_size, batch_size)` int32, the examples of each batch.
+        is_short: `(chunk_size,)` bool, whether a batch is the short one that
+            ends a pass over the data; `None` if all are full.
+        short_indices: `(chunk_size, remainder)` int32, the examples of the
+            short batches; `None` if all are full.
+    """
+
+    data: Any
+    indices: tf.Tensor
+    is_short: tf.Tensor | None
+    short_indices: tf.Tensor | None
+
+    def visit(self, i: tf.Tensor, function: Callable) -> Any:
+        """Returns `function((x, y, sample_weight))` for the i-th batch."""
+
+        def on(indices):
+            return function(
+                map_arrays(lambda a: tf.gather(a, indices[i]), self.data)
+            )
+
+        if self.is_short is None:
+            return on(self.indices)
+        return tf.cond(
+            self.is_short[i],
+            lambda: on(self.short_indices),
+            lambda: on(self.indices),
+        )
+
+
+class StackedChunk(NamedTuple):
+    """Consecutive minibatches of a stream, all of one shape.
+
+    Attributes:
+        data: `(x, y, sample_weight)`, nested tensors `(chunk_size, batch_size,
+            ...)`, `None` where there is nothing.
+    """
+
+    data: Any
+
+    def visit(self, i: tf.Tensor, function: Callable) -> Any:
+        """Returns `function((x, y, sample_weight))` for the i-th batch."""
+        return function(map_arrays(lambda a: tf.gather(a, i), self.data))
+
+
+class ArrayBatches:
+    """Batches of arrays; the batch of iteration t is a function of (seed, t).
+
+    Each pass over the n examples is a permutation drawn from (seed, pass), cut
+    into batches; the last one of a pass is short where `batch_size` does not
+    divide n, as in `keras.Model.fit`. Passes follow each other without end.
+    """
+
+    def __init__(self, data, batch_size: int, shuffle: bool, seed: int):
+        """Initializes the batches.
+
+        Args:
+            data: `(x, y, sample_weight)`, nested arrays or `None`.
+            batch_size: int, the number of examples in a full batch.
+            shuffle: bool, whether each pass draws a new permutation.
+            seed: int, from which the permutations are drawn.
+        """
+        self.data = map_arrays(tf.convert_to_tensor, data)
+        self.size = int(leaves(data)[0].shape[0])
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.steps_per_pass = -(-self.size // batch_size)
+
+    def with_seed(self, seed: int) -> "ArrayBatches":
+        """Returns the same data in another order."""
+        return ArrayBatches(self.data, self.batch_size, self.shuffle, seed)
+
+    def first(self) -> Any:
+        """Returns the first batch in the order given."""
+        return map_arrays(lambda a: a[: self.batch_size], self.data)
+
+    def there(
+        self, T: int, cuts: Sequence[int], revisited: np.ndarray
+    ) -> Iterator:
+        """Yields `(iterations, chunk)` for the walk through T iterations.
+
+        Args:
+            T: int, the number of iterations.
+            cuts: iterations at which a new chunk has to begin, ascending.
+            revisited: the iterations that `back` will ask for, ascending.
+        """
+        del revisited  # any batch can be gathered again
+        for iterations in divide(np.arange(T), CHUNK_SIZE, cuts):
+            yield iterations, self._chunk(iterations)
+
+    def back(self, cuts: Sequence[int], revisited: np.ndarray) -> Iterator:
+        """Yields `(iterations, chunk)` for `revisited`, last chunk first."""
+        for iterations in reversed(divide(revisited, CHUNK_SIZE, cuts)):
+            yield iterations, self._chunk(iterations)
+
+    def _chunk(self, iterations: np.ndarray) -> ArrayChunk:
+        B, remainder = self.batch_size, self.size % self.batch_size
+        indices = np.zeros((CHUNK_SIZE, B), np.int32)
+        is_short = np.zeros(CHUNK_SIZE, bool)
+        order_of: dict[int, np.ndarray] = {}
+        for i, t in enumerate(iterations):
+            number, step = divmod(int(t), self.steps_per_pass)
+            if number not in order_of:
+                order_of[number] = self._order(number)
+            batch = order_of[number][step * B : (step + 1) * B]
+            is_short[i] = len(batch) < B
+            indices[i, : len(batch)] = batch
+        short = remainder > 0
+        return ArrayChunk(
+            data=self.data,
+            indices=tf.constant(indices),
+            is_short=tf.constant(is_short) if short else None,
+            short_indices=(
+                tf.constant(indices[:, :remainder]) if short else None
+            ),
+        )
+
+    def _order(self, number: int) -> np.ndarray:
+        """Returns the examples in the order of one pass."""
+        if not self.shuffle:
+            return np.arange(self.size, dtype=np.int32)
+        generator = np.random.default_rng((self.seed, number))
+        return generator.permutation(self.size).astype(np.int32)
+
+
+class StreamBatches:
+    """Batches of a stream, of which only one chunk is in memory at a time.
+
+    The batches that the way back will visit are written to temporary files as
+    they pass, so it sees the very same ones, whatever the stream shuffles.
+    """
+
+    def __init__(self, passes: Callable[[int], Iterable], seed: int):
+        """Initializes the batches.
+
+        Args:
+            passes: function of the number of the pass, returns an iterable of
+                `(x, y, sample_weight)` with arrays as leaves.
+            seed: int, unused here: a stream has its own order.
+        """
+        self.passes = passes
+        self.seed = seed
+        self._files: list[tuple[np.ndarray, Any]] = []
+        self._folder: tempfile.TemporaryDirectory | None = None
+
+    def with_seed(self, seed: int) -> "StreamBatches":
+        """Returns the same stream; its order is its own."""
+        return StreamBatches(self.passes, seed)
+
+    def first(self) -> Any:
+        """Returns the first batch of the first pass.
+
+        Raises:
+            ValueError: if the stream is empty.
+        """
+        return next(iter(self._endless()))
+
+    def there(
+        self, T: int, cuts: Sequence[int], revisited: np.ndarray
+    ) -> Iterator:
+        """Yields `(iterations, chunk)`; see `ArrayBatches.there`."""
+        self._files = []
+        if len(revisited):
+            self._folder = tempfile.TemporaryDirectory(prefix="keras_drmad_")
+        kept = _Stack(self._write)
+        wanted = set(revisited.tolist())
+        ready: list = []
+        stack = _Stack(lambda *chunk: ready.append(chunk))
+        batches = iter(self._endless())
+        for t in range(T):
+            if t in cuts:
+                stack.flush()
+                kept.flush()
+            batch = next(batches)
+            stack.push(t, batch)
+            if t in wanted:
+                kept.push(t, batch)
+            yield from _drain(ready)
+        stack.flush()
+        kept.flush()
+        yield from _drain(ready)
+
+    def back(self, cuts: Sequence[int], revisited: np.ndarray) -> Iterator:
+        """Yields `(iterations, chunk)`, the last chunk first, once."""
+        del cuts, revisited  # as they were in `there`
+        for number in reversed(range(len(self._files))):
+            iterations, structure = self._files[number]
+            arrays = np.load(self._path(number))
+            flat = [arrays[str(k)] for k in range(len(arrays.files))]
+            yield iterations, _stacked(_unflatten(structure, flat))
+        self.close()
+
+    def close(self) -> None:
+        """Deletes the temporary files."""
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _endless(self) -> Iterator:
+        number = 0
+        while True:
+            empty = True
+            for batch in self.passes(number):
+                empty = False
+                yield batch
+            if empty:
+                raise ValueError(
+                    "Invalid value for argument `x`. Expected a data set with "
+                    "at least one batch. Received: one that yields nothing"
+                    f"{' any more' if number else ''}. Check its source and "
+                    "its filters."
+                )
+            number += 1
+
+    def _path(self, number: int) -> str:
+        assert self._folder is not None
+        return f"{self._folder.name}/{number}.npz"
+
+    def _write(self, iterations: np.ndarray, stacked: Any) -> None:
+        flat = {str(k): a for k, a in enumerate(leaves(stacked))}
+        np.savez(self._path(len(self._files)), **flat)
+        structure = map_arrays(lambda a: 0, stacked)
+        self._files.append((iterations, structure))
+
+
+class _Stack:
+    """Gathers consecutive batches of one shape and emits them stacked.
+
+    Emits when `CHUNK_SIZE` of them or `CHUNK_BYTES` are gathered, when a batch
+    has another shape than the one before, and at `flush`. Stacks of one shape
+    have one length, padded, so that one trace serves all.
+    """
+
+    def __init__(self, emit: Callable[[np.ndarray, Any], None]):
+        self.emit = emit
+        self.iterations: list[int] = []
+        self.batches: list = []
+
+    def push(self, t: int, batch) -> None:
+        if self.batches and _shapes(batch) != _shapes(self.batches[0]):
+            self.flush()
+        self.iterations.append(t)
+        self.batches.append(batch)
+        if len(self.batches) == self._capacity():
+            self.flush()
+
+    def flush(self) -> None:
+        if self.batches:
+            padding = self._capacity() - len(self.batches)
+            padded = self.batches + [self.batches[-1]] * padding
+            stacked = _zip_map(lambda *a: np.stack(a), padded)
+            self.emit(np.array(self.iterations), stacked)
+        self.iterations, self.batches = [], []
+
+    def _capacity(self) -> int:
+        size = sum(a.nbytes for a in leaves(self.batches[0]))
+        return int(np.clip(CHUNK_BYTES // max(size, 1), 1, CHUNK_SIZE))
+
+
+def _drain(ready: list) -> Iterator:
+    while ready:
+        iterations, stacked = ready.pop(0)
+        yield iterations, _stacked(stacked)
+
+
+def _stacked(data) -> StackedChunk:
+    return StackedChunk(map_arrays(tf.constant, data))
+
+
+def divide(
+    iterations: np.ndarray, size: int, cuts: Sequence[int]
+) -> list[np.ndarray]:
+    """Divides ascending iterations into chunks.
+
+    Args:
+        iterations: `(n,)`, ascending.
+        size: int, the length of a chunk, at most.
+        cuts: iterations that a chunk may begin with but not contain, ascending.
+
+    Returns:
+        The chunks in order, none of them empty.
+    """
+    places = np.searchsorted(iterations, list(cuts))
+    return [
+        part[k : k + size]
+        for part in np.split(iterations, places)
+        for k in range(0, len(part), size)
+    ]
+
+
+def dataset_passes(dataset: tf.data.Dataset) -> Callable[[int], Iterable]:
+    """Returns the passes over a `tf.data.Dataset`, as arrays."""
+    return lambda number: (unpack(batch) for batch in dataset.as_numpy_iterator())
+
+
+def py_dataset_passes(
+    dataset: keras.utils.PyDataset, shuffle: bool, seed: int
+) -> Callable[[int], Iterable]:
+    """Returns the passes over a `PyDataset`, as arrays.
+
+    Batches are taken in an order drawn from (seed, pass) if `shuffle`, by
+    `dataset.workers` threads that run ahead by `dataset.max_queue_size`.
+    """
+
+    def batches(number: int):
+        dataset.on_epoch_begin()
+        order = np.arange(dataset.num_batches)
+        if shuffle:
+            order = np.random.default_rng((seed, number)).permutation(order)
+        ahead = max(1, dataset.max_queue_size)
+        with ThreadPoolExecutor(max(1, dataset.workers)) as pool:
+            queue = [pool.submit(dataset.__getitem__, int(k)) for k in order[:ahead]]
+            for k in range(len(order)):
+                batch = queue.pop(0).result()
+                if k + ahead < len(order):
+                    queue.append(
+                        pool.submit(dataset.__getitem__, int(order[k + ahead]))
+                    )
+                yield map_arrays(np.asarray, unpack(batch))
+        dataset.on_epoch_end()
+
+    return batches
+
+
+def unpack(batch) -> tuple[Any, Any, Any]:
+    """Returns `(x, y, sample_weight)` of what a data set yields."""
+    return keras.utils.unpack_x_y_sample_weight(batch)
+
+
+def leaves(data) -> list:
+    """Returns the arrays of a nested structure, without the `None`s."""
+    return [a for a in tf.nest.flatten(data) if a is not None]
+
+
+def map_arrays(function: Callable, data):
+    """Applies a function to every array of a structure, keeps the `None`s."""
+    return tf.nest.map_structure(
+        lambda a: None if a is None else function(a), data
+    )
+
+
+def _zip_map(function: Callable, structures: list):
+    return tf.nest.map_structure(
+        lambda *a: None if a[0] is None else function(*a), *structures
+    )
+
+
+def _unflatten(structure, flat: list):
+    rest = iter(flat)
+    return map_arrays(lambda _: next(rest), structure)
+
+
+def _shapes(batch) -> list:
+    return [np.shape(a) for a in leaves(batch)]

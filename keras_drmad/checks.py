@@ -1,0 +1,296 @@
+"""Checks at the door: clear errors before any work starts."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.batches import ArrayBatches
+from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.methods import Method
+
+
+INITIAL_WEIGHTS = ("same", "resample", "continue")
+
+
+def check_elementary_model(model: Any) -> None:
+    """Checks that a model can be wrapped.
+
+    Raises:
+        TypeError: if it is not a `keras.Model`.
+        ValueError: if it is not built.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Invalid type for argument `model`. Expected a `keras.Model`, or "
+            "`DrMADModel(inputs, outputs)`. "
+            f"Received: {model!r} of type {type(model).__name__}."
+        )
+    if not model.built:
+        raise ValueError(
+            f"Invalid value for argument `model`. Expected a built model, but "
+            f"'{model.name}' has no weights yet. Give it a `keras.Input`, or "
+            "call it once on a batch: `model(x[:1])`."
+        )
+
+
+def check_hyperparameters(kinds: Any) -> list[Hyperparameter]:
+    """Returns hyperparameters as a list.
+
+    Raises:
+        TypeError: if they are not a sequence of hyperparameter kinds.
+        ValueError: if there are none, or two have one name.
+    """
+    if not isinstance(kinds, Sequence) or not all(
+        isinstance(kind, Hyperparameter) for kind in kinds
+    ):
+        raise TypeError(
+            "Invalid type for argument `hyperparameters`. Expected a list of "
+            "objects from `keras_drmad.hyperparameters`, such as "
+            f"[L2(per='unit')]. Received: hyperparameters={kinds!r}."
+        )
+    if not kinds:
+        raise ValueError(
+            "Invalid value for argument `hyperparameters`. Expected at least "
+            "one. Received: an empty list. Use "
+            "`[keras_drmad.hyperparameters.L2()]`, or a plain `keras.Model` "
+            "where there is nothing to tune."
+        )
+    names = [kind.name for kind in kinds]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "Invalid value for argument `hyperparameters`. Expected unique "
+            f"names. Received: names={names}. Pass `name=` to tell them apart."
+        )
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(
+                "Invalid value for argument `name`. Expected letters, digits, "
+                f"'_', '.' and '-'. Received: name={name!r}."
+            )
+    return list(kinds)
+
+
+def check_method(method: Any) -> None:
+    """Checks the argument `hypergradient`.
+
+    Raises:
+        TypeError: if it is not a method.
+    """
+    if not isinstance(method, Method):
+        raise TypeError(
+            "Invalid type for argument `hypergradient`. Expected a method, "
+            "such as `keras_drmad.DrMAD()` or `keras_drmad.ReverseMode()`. "
+            f"Received: hypergradient={method!r}."
+        )
+
+
+def check_jit_compile(jit_compile: Any) -> None:
+    """Checks the argument `jit_compile`.
+
+    Raises:
+        ValueError: if it is neither a bool nor `"auto"`.
+    """
+    if jit_compile not in (True, False, "auto"):
+        raise ValueError(
+            "Invalid value for argument `jit_compile`. Expected True, False or "
+            f"'auto'. Received: jit_compile={jit_compile!r}."
+        )
+
+
+def check_trainable(model: keras.Model) -> None:
+    """Checks that a model has weights that can be trained by gradient.
+
+    Raises:
+        ValueError: if all are frozen, or one is not of a floating dtype.
+    """
+    dtypes = {v.path: v.dtype for v in model.trainable_variables}
+    if not dtypes:
+        raise ValueError(
+            f"Invalid value for argument `model`. The model '{model.name}' has "
+            "no trainable weights. Set `layer.trainable = True` on the layers "
+            "to train before `compile`."
+        )
+    wrong = {k: v for k, v in dtypes.items() if "float" not in v}
+    if wrong:
+        raise ValueError(
+            "Invalid value for argument `model`. Expected trainable weights "
+            f"of floating dtypes. Received: {wrong}. Create these with "
+            "`trainable=False`."
+        )
+
+
+def check_counts(**counts: Any) -> None:
+    """Checks that arguments are whole numbers of at least 1.
+
+    Raises:
+        TypeError: if one is not a whole number.
+        ValueError: if one is below 1.
+    """
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+            raise TypeError(
+                f"Invalid type for argument `{name}`. Expected a whole "
+                f"number. Received: {name}={count!r}."
+            )
+        if count < 1:
+            raise ValueError(
+                f"Invalid value for argument `{name}`. Expected at least 1. "
+                f"Received: {name}={count}."
+            )
+
+
+def check_meta_arguments(meta_iterations: Any, initial_weights: Any) -> None:
+    """Checks arguments of `fit` that Keras does not have.
+
+    Raises:
+        TypeError: if `meta_iterations` is not a whole number.
+        ValueError: if it is negative, or `initial_weights` is unknown.
+    """
+    if meta_iterations != 0 or isinstance(meta_iterations, bool):
+        check_counts(meta_iterations=meta_iterations)
+    if initial_weights not in INITIAL_WEIGHTS:
+        raise ValueError(
+            "Invalid value for argument `initial_weights`. Expected one of "
+            f"{', '.join(map(repr, INITIAL_WEIGHTS))}. "
+            f"Received: initial_weights={initial_weights!r}."
+        )
+
+
+def check_batch(model: keras.Model, batch: Any) -> None:
+    """Runs a model, its loss and its metrics on a batch, without training.
+
+    Also builds metrics that wait for their first batch.
+
+    Raises:
+        ValueError: if the model or the loss can't take the batch.
+    """
+    x, y, sample_weight = batch
+    try:
+        y_pred = model(x)
+        loss = model._compute_loss(
+            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=False
+        )
+        model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        raise ValueError(
+            "Invalid value for arguments `x` and `y`. Expected data that the "
+            "model, its loss and its metrics can take. "
+            f"Received, for a batch (x, y, sample_weight): {signature(batch)}. "
+            f"They answered: {error}"
+        ) from error
+    finally:
+        model.reset_metrics()
+    if not np.isfinite(float(loss)):
+        raise ValueError(
+            "Invalid value for argument `x`. Expected data with a finite loss "
+            f"at the initial weights. Received: a loss of {float(loss)}. Check "
+            "the weights, the scale of the inputs and the loss."
+        )
+
+
+def check_labels(model: keras.Model, y: Any, argument: str) -> None:
+    """Checks that class labels fit a sparse loss, over a whole array.
+
+    Raises:
+        ValueError: if a label is negative or has no output.
+    """
+    loss = keras.losses.get(model.loss) if model.loss is not None else None
+    is_sparse = isinstance(
+        loss, keras.losses.SparseCategoricalCrossentropy
+    ) or loss is keras.losses.get("sparse_categorical_crossentropy")
+    if not is_sparse or not tf.is_tensor(y):
+        return
+    ignored = getattr(loss, "ignore_class", None)
+    labels = np.asarray(y) if ignored is None else np.asarray(y)[y != ignored]
+    classes = model.output_shape[-1] if model.outputs else None
+    if not labels.size or classes is None:
+        return
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"Invalid value for the labels in argument `{argument}`. Expected "
+            f"classes in [0, {classes}), one for each output of the model. "
+            f"Received: labels from {labels.min()} to {labels.max()}."
+        )
+
+
+def check_compiled(model: keras.Model) -> None:
+    """Checks that a model was compiled.
+
+    Raises:
+        ValueError: if it was not.
+    """
+    if not model.compiled:
+        raise ValueError(
+            "Call `compile(optimizer=..., loss=..., hyperparameters=[...])` "
+            f"before training the model '{model.name}'."
+        )
+
+
+def check_validation(
+    validation_data: Any, hyper_data: Any, is_needed: bool
+) -> None:
+    """Checks that there is data to fit hyperparameters to.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if is_needed and validation_data is None and hyper_data is None:
+        raise ValueError(
+            "Invalid value for argument `validation_data`. Hyperparameters are "
+            "fitted to the loss on data that is not trained on. Received: "
+            "None. Pass `validation_data=(x_val, y_val)`, `validation_split` "
+            "or `hyper_data`."
+        )
+
+
+def checked_seed(seed: Any) -> int:
+    """Returns the seed, or for `None` one drawn from NumPy's generator.
+
+    Raises:
+        TypeError: if it is not a whole number.
+        ValueError: if it is negative.
+    """
+    if seed is None:
+        return int(np.random.randint(2**31))
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(
+            "Invalid type for argument `seed`. Expected a whole number or "
+            f"None. Received: seed={seed!r}."
+        )
+    if seed < 0:
+        raise ValueError(
+            "Invalid value for argument `seed`. Expected at least 0. "
+            f"Received: seed={seed}."
+        )
+    return int(seed)
+
+
+def check_data(model: keras.Model, plan: Any, batch: Any) -> None:
+    """Checks that a model and its loss can take a plan's data.
+
+    Raises:
+        ValueError: if they can't.
+    """
+    sources = {
+        "y": plan.training,
+        "validation_data": plan.validation or plan.hyper,
+        "hyper_data": plan.hyper,
+    }
+    for argument, source in sources.items():
+        if source is not None and isinstance(source.batches, ArrayBatches):
+            check_labels(model, source.batches.data[1], argument)
+    check_batch(model, batch)
+
+
+def signature(batch: Any) -> str:
+    """Returns the structure, shapes and dtypes of a batch, as text."""
+    return str(
+        tf.nest.map_structure(
+            lambda a: None if a is None else (tuple(a.shape), str(a.dtype)),
+            batch,
+        )
+    )

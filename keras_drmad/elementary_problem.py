@@ -1,0 +1,272 @@
+"""The one seam to Keras: a model, an optimizer and hyperparameters, made pure.
+
+`ElementaryProblem` turns them into the functions that the walks need (the
+protocol `adjoint.Problem`), and moves states between tensors and variables.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_drmad.adjoint import State
+from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.pure_optimizer import check_optimizer, pure_update
+
+# Graph operations that XLA runs far slower than TensorFlow on a CPU.
+SLOW_WITH_XLA_ON_CPU = ("Conv", "Pool", "While", "Scan")
+
+
+class ElementaryProblem:
+    """An elementary training as pure functions of (state, λ, batch).
+
+    Only what a step changes is part of the state: frozen weights and the
+    learning rate are read from their variables, so they cost the adjoint
+    nothing, and a callback that sets the learning rate is heard.
+
+    Attributes:
+        params: list of `keras.Variable`, those that training adjusts.
+        slots: list of `keras.Variable`, the optimizer's that a step changes.
+        buffers: list of `keras.Variable`, the model's others that it changes.
+        metrics: list of `keras.Variable`, the metrics'.
+        suits_xla: bool, whether XLA is likely to run the steps faster on the
+            device at hand.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.Optimizer,
+        hyperparameters: Sequence[Hyperparameter],
+        batch: Any,
+    ):
+        """Initializes the problem and traces one step to learn what it changes.
+
+        Args:
+            model: a built and compiled model.
+            optimizer: a stock Keras optimizer; it is built if it is not.
+            hyperparameters: those bound to the model.
+            batch: `(x, y, sample_weight)`, one minibatch.
+
+        Raises:
+            TypeError: if the optimizer cannot be made pure.
+            ValueError: if no trainable weight has a gradient.
+        """
+        check_optimizer(optimizer)
+        self.model = model
+        self.optimizer = optimizer
+        self.hyperparameters = list(hyperparameters)
+        self.params = list(model.trainable_variables)
+        self.buffers = list(model.non_trainable_variables)
+        if not optimizer.built:
+            optimizer.build(self.params)
+        self.slots = list(optimizer.variables)
+        self.metrics = list(model.metrics_variables)
+        self._apply = pure_update(optimizer)
+        self._find_what_changes(batch)
+
+    # ---- states and variables
+
+    def state(self) -> State:
+        """Returns the values that the variables hold now."""
+        return State(*(_values(v) for v in self._variables()))
+
+    def initial_state(self) -> State:
+        """Returns the weights as they are, with an optimizer that is new."""
+        fresh = type(self.optimizer).from_config(self.optimizer.get_config())
+        fresh.build(self.optimizer._trainable_variables)
+        slots = _values(self._matching(self.slots, fresh))
+        return self.state()._replace(slots=slots)
+
+    def assign(self, state: State, *, is_final: bool = True) -> None:
+        """Gives the variables the values of a state.
+
+        Args:
+            state: the values.
+            is_final: bool, whether training ends here: an optimizer with
+                `use_ema` then replaces the weights with their averages.
+        """
+        for variables, values in zip(self._variables(), state, strict=True):
+            _assign(variables, values)
+        if is_final:
+            _assign(self.params, self.final_params(state))
+
+    def final_params(self, state: State) -> list[tf.Tensor]:
+        """Returns the weights with which a training ends."""
+        if not self.optimizer.use_ema:
+            return state.params
+        averages = self.optimizer._model_variables_moving_average
+        keys = [id(v) for v in self.optimizer._trainable_variables]
+        average_of = dict(zip(keys, averages, strict=True))
+        slot_of = dict(zip(map(id, self.slots), state.slots, strict=True))
+        return [slot_of[id(average_of[id(v)])] for v in self.params]
+
+    def hparams(self) -> list[tf.Tensor]:
+        """Returns the raw tensors of all hyperparameters."""
+        return [h.raw.value for h in self.hyperparameters]
+
+    def metrics_state(self) -> list[tf.Tensor]:
+        """Returns the state of metrics that have seen nothing."""
+        self.model.reset_metrics()
+        return _values(self.metrics)
+
+    def logs(self, metrics: list[tf.Tensor]) -> dict[str, float]:
+        """Returns the results of metrics in a state, as Keras names them."""
+        with keras.StatelessScope(zip(self.metrics, metrics, strict=True)):
+            results = self.model.get_metrics_result()
+        return {name: float(value) for name, value in results.items()}
+
+    # ---- the pure functions of `adjoint.Problem`
+
+    def gradient(self, state, hparams, batch):
+        """Returns the training gradient and the buffers after the step."""
+        gradients, buffers, _, _ = self._gradient(
+            state, hparams, batch, _values(self.metrics)
+        )
+        return gradients, buffers
+
+    def update(self, state, gradients, hparams):
+        """Returns the parameters and slots after the optimizer's update."""
+
+        def rate_of(variable, rate):
+            for h, raw in zip(self.hyperparameters, hparams, strict=True):
+                rate = h.learning_rate(raw, variable, rate)
+            return rate
+
+        scope = self._scope(state)
+        self._apply(scope, gradients, self.params, rate_of)
+        return _current(scope, self.params), _current(scope, self.slots)
+
+    def step(self, state, hparams, batch, metrics):
+        """Returns the next state, the metrics' state and the training loss."""
+        gradients, buffers, metrics, loss = self._gradient(
+            state, hparams, batch, metrics
+        )
+        params, slots = self.update(state, gradients, hparams)
+        return State(params, slots, buffers), metrics, loss
+
+    def validation_loss(self, state, batch, metrics):
+        """Returns the batch's loss as `evaluate` has it, its size, metrics."""
+        state = state._replace(params=self.final_params(state))
+        with self._scope(state, metrics) as scope:
+            loss, size = self._loss(batch, training=False)
+        return loss, size, _current(scope, self.metrics)
+
+    # ---- inside
+
+    def _gradient(self, state, hparams, batch, metrics):
+        with tf.GradientTape() as tape:
+            tape.watch(state.params)
+            with self._scope(state, metrics) as scope:
+                loss, _ = self._loss(batch, training=True, hparams=hparams)
+                objective = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(objective, state.params)
+        gradients = [
+            None if g is None else tf.convert_to_tensor(g) for g in gradients
+        ]
+        buffers = _current(scope, self.buffers)
+        return gradients, buffers, _current(scope, self.metrics), loss
+
+    def _loss(self, batch, training, hparams=None):
+        """Returns the loss of a batch and its size, and updates the metrics.
+
+        The order of the calls is that of `keras.Model.train_step`.
+        """
+        x, y, sample_weight = batch
+        model = self.model
+        if model._call_has_training_arg:
+            y_pred = model(x, training=training)
+        else:
+            y_pred = model(x)
+        loss = model._compute_loss(
+            x=x,
+            y=y,
+            y_pred=y_pred,
+            sample_weight=sample_weight,
+            training=training,
+        )
+        if hparams is not None:
+            params = {id(v): v.value for v in model.trainable_variables}
+            for h, raw in zip(self.hyperparameters, hparams, strict=True):
+                loss += tf.cast(h.penalty(raw, params), loss.dtype)
+        size = tf.shape(next(a for a in tf.nest.flatten(x) if a is not None))[0]
+        model._loss_tracker.update_state(loss, sample_weight=size)
+        model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return loss, tf.cast(size, loss.dtype)
+
+    def _find_what_changes(self, batch) -> None:
+        """Narrows params, slots and buffers to those that a step changes."""
+        found: dict[str, list] = {}
+
+        def one_step(batch):
+            state, hparams = self.state(), self.hparams()
+            g, buffers, _, _ = self._gradient(
+                state, hparams, batch, _values(self.metrics)
+            )
+            found["params"] = _where(self.params, [x is not None for x in g])
+            found["buffers"] = _changed(self.buffers, state.buffers, buffers)
+            self.params, g = found["params"], [x for x in g if x is not None]
+            state = self.state()
+            _, slots = self.update(state, g, hparams)
+            found["slots"] = _changed(self.slots, state.slots, slots)
+
+        if self.params:
+            trace = tf.function(one_step).get_concrete_function(batch)
+        if not found.get("params"):
+            raise ValueError(
+                f"The model '{self.model.name}' has no trainable weight that "
+                "its training loss depends on. Set `layer.trainable = True` on "
+                "the layers to train before `compile`, and check that weights "
+                "are of a floating dtype."
+            )
+        self.buffers, self.slots = found["buffers"], found["slots"]
+        self.suits_xla = _suits_xla(trace.graph)
+
+    def _variables(self) -> tuple[list, list, list]:
+        return self.params, self.slots, self.buffers
+
+    def _matching(self, variables: list, other: keras.Optimizer) -> list:
+        """Returns another optimizer's variables that correspond to ours."""
+        places = {id(v): k for k, v in enumerate(self.optimizer.variables)}
+        return [other.variables[places[id(v)]] for v in variables]
+
+    def _scope(self, state, metrics=()) -> keras.StatelessScope:
+        pairs = [
+            pair
+            for variables, values in zip(self._variables(), state, strict=True)
+            for pair in zip(variables, values, strict=True)
+        ]
+        if metrics:
+            pairs += zip(self.metrics, metrics, strict=True)
+        return keras.StatelessScope(pairs)
+
+
+def _values(variables: list) -> list[tf.Tensor]:
+    return [tf.convert_to_tensor(v.value) for v in variables]
+
+
+def _assign(variables: list, values: list) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _current(scope: keras.StatelessScope, variables: list) -> list:
+    return [scope.get_current_value(v) for v in variables]
+
+
+def _where(variables: list, keep: list[bool]) -> list:
+    return [v for v, k in zip(variables, keep, strict=True) if k]
+
+
+def _changed(variables: list, before: list, after: list) -> list:
+    pairs = zip(before, after, strict=True)
+    return _where(variables, [b is not a for b, a in pairs])
+
+
+def _suits_xla(graph) -> bool:
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    graphs = [graph, *(f.graph for f in graph._functions.values())]
+    kinds = {op.type for g in graphs for op in g.get_operations()}
+    return not any(slow in kind for kind in kinds for slow in SLOW_WITH_XLA_ON_CPU)

@@ -1,0 +1,259 @@
+"""The algorithm: walk there, walk back.
+
+    there:  s_{t+1} = step(s_t, λ, batch_t)                  t = 0 ... T-1
+    F:      validation loss at s_T, a = ∂F/∂s_T, dλ = 0
+    back:   a, dλ <- aᵀ ∂step/∂s, dλ + aᵀ ∂step/∂λ           t = T-1 ... 0
+
+Each of the three is one compiled loop over a chunk of minibatches, called for
+one chunk after the other. The loops take every number as a tensor, so a new
+length, seed or rate does not trace them again.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad import nested
+from keras_drmad.adjoint import Problem, step_back
+from keras_drmad.trajectories.base import Trajectory
+
+
+class WayBack(NamedTuple):
+    """Where the walk back has come to.
+
+    Attributes:
+        adjoint: list of tensors a = ∂F/∂s_t, one for each floating leaf of the
+            state.
+        d_hparams: list of tensors dλ, as gathered so far.
+        growth: scalar, the largest norm of the parameters' adjoint so far over
+            its norm at s_T.
+        steps: int32 scalar, the reverse steps taken.
+        goes_on: bool scalar, False once the growth passed its limit.
+    """
+
+    adjoint: list[tf.Tensor]
+    d_hparams: list[tf.Tensor]
+    growth: tf.Tensor
+    steps: tf.Tensor
+    goes_on: tf.Tensor
+
+
+class Walks:
+    """The compiled loops of one elementary problem and one way back."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        trajectory: Trajectory,
+        jit_compile: bool,
+    ):
+        """Initializes the loops; they are traced at their first call.
+
+        Args:
+            problem: the elementary training.
+            trajectory: the way back; the loops serve all of its class.
+            jit_compile: bool, whether XLA compiles the loops.
+        """
+        self.problem = problem
+        self.keeps_states = trajectory.keeps_states
+        self.state_on_way_back = trajectory.state
+        self.there = tf.function(self._there, jit_compile=jit_compile)
+        self.validate = tf.function(self._validate, jit_compile=jit_compile)
+        self.differentiate = tf.function(
+            self._differentiate, jit_compile=jit_compile
+        )
+        self.back = tf.function(self._back, jit_compile=jit_compile)
+
+    def _there(self, state, hparams, metrics, chunk, n, chunk_size):
+        """Walks n steps.
+
+        Args:
+            state: s_t at the first iteration of the chunk.
+            hparams: list of tensors λ.
+            metrics: list of tensors, the metrics' state.
+            chunk: the minibatches.
+            n: int32 scalar, the number of steps.
+            chunk_size: Python int, the number of states the chunk can hold.
+
+        Returns:
+            The state after n steps, the metrics' state, the first step in
+            [0, n) whose loss was not finite (n if there was none), and the
+            stacked states before each step (empty unless they are kept).
+        """
+
+        def step(i, state, metrics, lost, kept):
+            if kept:
+                kept = tf.nest.map_structure(
+                    lambda array, x: array.write(i, x), kept, state
+                )
+            state, metrics, loss = chunk.visit(
+                i,
+                lambda batch: self.problem.step(state, hparams, batch, metrics),
+            )
+            lost = tf.where(tf.math.is_finite(loss), lost, tf.minimum(lost, i))
+            return i + 1, state, metrics, lost, kept
+
+        kept: Any = []
+        if self.keeps_states:
+            kept = tf.nest.map_structure(
+                lambda x: tf.TensorArray(
+                    x.dtype, chunk_size, element_shape=x.shape
+                ),
+                state,
+            )
+        _, state, metrics, lost, kept = _loop(
+            n, step, (state, metrics, n, kept)
+        )
+        if kept:
+            kept = tf.nest.map_structure(lambda array: array.stack(), kept)
+        return state, metrics, lost, kept
+
+    def _validate(self, state, metrics, total, chunk, n):
+        """Adds n batches to the validation loss.
+
+        Args:
+            state: s_T.
+            metrics: list of tensors, the metrics' state.
+            total: pair of scalars, the sum of losses and of examples so far.
+            chunk: the minibatches.
+            n: int32 scalar, the number of batches.
+
+        Returns:
+            The metrics' state and the total.
+        """
+
+        def add_batch(i, metrics, total):
+            loss, size, metrics = chunk.visit(
+                i,
+                lambda batch: self.problem.validation_loss(
+                    state, batch, metrics
+                ),
+            )
+            return i + 1, metrics, [total[0] + size * loss, total[1] + size]
+
+        _, metrics, total = _loop(n, add_batch, (metrics, total))
+        return metrics, total
+
+    def _differentiate(self, state, metrics, total, adjoint, chunk, n):
+        """Adds n batches to the validation loss and to its gradient.
+
+        Args:
+            state: s_T.
+            metrics: list of tensors, the metrics' state.
+            total: pair of scalars, the sum of losses and of examples so far.
+            adjoint: list of tensors, the gradient of the sum of losses so far.
+            chunk: the minibatches.
+            n: int32 scalar, the number of batches.
+
+        Returns:
+            The metrics' state, the total and the adjoint.
+        """
+
+        def gradient(batch, metrics):
+            s = nested.float_leaves(state)
+            with tf.GradientTape() as tape:
+                tape.watch(s)
+                loss, size, metrics = self.problem.validation_loss(
+                    state, batch, metrics
+                )
+                loss = size * loss
+            d_s = tape.gradient(
+                loss, s, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            return loss, size, metrics, d_s
+
+        def add_batch(i, metrics, total, adjoint):
+            loss, size, metrics, d_s = chunk.visit(
+                i, lambda batch: gradient(batch, metrics)
+            )
+            total = [total[0] + loss, total[1] + size]
+            return i + 1, metrics, total, nested.add(adjoint, d_s)
+
+        _, metrics, total, adjoint = _loop(
+            n, add_batch, (metrics, total, adjoint)
+        )
+        return metrics, total, adjoint
+
+    def _back(self, way, hparams, known, chunk, n, first_norm, growth_limit):
+        """Walks back through n iterations of a chunk, the last one first.
+
+        The walk ends before a step that would take the norm of the parameters'
+        adjoint past `growth_limit` times its first value, or out of the finite
+        numbers; that step's share of dλ is left out.
+
+        Args:
+            way: `WayBack`, where the walk has come to.
+            hparams: list of tensors λ.
+            known: what the trajectory knows of the chunk.
+            chunk: the minibatches.
+            n: int32 scalar, the number of iterations in the chunk.
+            first_norm: scalar, the norm of ∂F/∂w_T.
+            growth_limit: scalar.
+
+        Returns:
+            `WayBack` after the chunk.
+        """
+
+        def step(k, way):
+            i = n - 1 - k
+            state = self.state_on_way_back(known, i)
+            adjoint, d_hparams = chunk.visit(
+                i,
+                lambda batch: step_back(
+                    self.problem, state, hparams, batch, way.adjoint
+                ),
+            )
+            growth = nested.norm(adjoint[: len(state.params)]) / first_norm
+            d_hparams = nested.add(way.d_hparams, d_hparams)
+            finite = tf.math.is_finite(growth + nested.norm(d_hparams))
+            goes_on = finite & (growth <= growth_limit)
+            return k + 1, WayBack(
+                adjoint=adjoint,
+                d_hparams=nested.where(goes_on, d_hparams, way.d_hparams),
+                growth=tf.maximum(
+                    way.growth, tf.where(finite, growth, growth.dtype.max)
+                ),
+                steps=way.steps + tf.cast(goes_on, tf.int32),
+                goes_on=goes_on,
+            )
+
+        _, way = tf.while_loop(
+            lambda k, way: (k < n) & way.goes_on,
+            step,
+            (tf.constant(0), way),
+            parallel_iterations=1,
+        )
+        return way
+
+
+def _loop(n, body, state):
+    """Runs `body(i, *state)` for i = 0 ... n-1."""
+    return tf.while_loop(
+        lambda i, *_: i < n,
+        body,
+        (tf.constant(0), *state),
+        parallel_iterations=1,
+    )
+
+
+def start_back(
+    adjoint: list[tf.Tensor], hparams: list[tf.Tensor], params: int
+) -> tuple[WayBack, tf.Tensor]:
+    """Returns the walk back at s_T, and the norm of ∂F/∂w_T, at least tiny.
+
+    Args:
+        adjoint: list of tensors ∂F/∂s_T.
+        hparams: list of tensors λ.
+        params: int, how many of the adjoint's tensors belong to parameters.
+    """
+    first_norm = nested.norm(adjoint[:params])
+    tiny = tf.constant(np.finfo(first_norm.dtype.as_numpy_dtype).tiny)
+    way = WayBack(
+        adjoint=adjoint,
+        d_hparams=nested.zeros_like(hparams),
+        growth=tf.ones_like(first_norm),
+        steps=tf.constant(0),
+        goes_on=tf.constant(True),
+    )
+    return way, tf.maximum(first_norm, tiny)

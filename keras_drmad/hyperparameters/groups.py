@@ -1,0 +1,193 @@
+"""Which weights share a hyperparameter: all, a layer's, a unit's, each."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+Layers = str | keras.Layer | Sequence[str | keras.Layer] | None
+
+
+class Member(NamedTuple):
+    """One weight tensor and its place in a vector of hyperparameters.
+
+    Attributes:
+        variable: the `keras.Variable`.
+        start: int, the first of its entries in the vector.
+        shape: shape of its entries, which broadcasts with the variable's.
+    """
+
+    variable: keras.Variable
+    start: int
+    shape: tuple[int, ...]
+
+    def entries(self, vector: tf.Tensor) -> tf.Tensor:
+        """Returns this member's entries of a vector (or scalar, of a scalar)."""
+        if vector.shape.rank == 0:
+            return vector
+        size = math.prod(self.shape)
+        return tf.reshape(vector[self.start : self.start + size], self.shape)
+
+
+class Groups(NamedTuple):
+    """Weights and the hyperparameters they share.
+
+    Attributes:
+        members: list of `Member`.
+        shape: shape of the hyperparameters, `()` or `(count,)`.
+    """
+
+    members: list[Member]
+    shape: tuple[int, ...]
+
+
+def check_per(per: str, allowed: tuple[str, ...]) -> str:
+    """Returns `per` if it is allowed.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if per not in allowed:
+        raise ValueError(
+            "Invalid value for argument `per`. Expected one of "
+            f"{', '.join(map(repr, allowed))}. Received: per={per!r}."
+        )
+    return per
+
+
+def group(
+    model: keras.Model, per: str, layers: Layers, *, only_kernels: bool
+) -> Groups:
+    """Groups the trainable weights of a model.
+
+    Args:
+        model: a built model.
+        per: `"all"`, one entry for all weights; `"layer"`, one for each layer;
+            `"unit"`, one for each row of a kernel's input side (axis −2; the
+            last axis for transposed convolutions) and one for each bias;
+            `"weight"`, one for each weight.
+        layers: which layers; see `chosen`.
+        only_kernels: bool, whether to leave out biases and the scales and
+            shifts of normalization layers (weights of rank 0 and 1, and any
+            named "bias").
+
+    Raises:
+        ValueError: if no weight is chosen.
+    """
+    transposed = {
+        id(v)
+        for layer in model._flatten_layers()
+        if isinstance(layer, TRANSPOSED)
+        for v in layer.trainable_variables
+    }
+    members: list[Member] = []
+    starts: dict[str, int] = {}
+    count = 0
+    for variable in chosen(model, layers, only_kernels):
+        shape = _entries_shape(variable, per, id(variable) in transposed)
+        owner = {"all": "", "layer": owner_path(variable)}.get(
+            per, variable.path
+        )
+        if owner not in starts:
+            starts[owner] = count
+            count += math.prod(shape)
+        members.append(Member(variable, starts[owner], shape))
+    return Groups(members, () if per == "all" else (count,))
+
+
+def chosen(
+    model: keras.Model, layers: Layers, only_kernels: bool
+) -> list[keras.Variable]:
+    """Returns the trainable weights of the chosen layers.
+
+    Args:
+        model: a built model.
+        layers: a layer, its name or path, a regular expression that matches
+            the whole of either, or a list of these; `None` for all layers.
+        only_kernels: see `group`.
+
+    Raises:
+        ValueError: if one of `layers` chooses no weight.
+        TypeError: if one is neither a string nor a layer.
+    """
+    everything = [
+        v
+        for v in model.trainable_variables
+        if not only_kernels or (len(v.shape) > 1 and v.name != "bias")
+    ]
+    if layers is None:
+        if not everything:
+            raise ValueError(
+                f"The model '{model.name}' has no trainable kernel to act on. "
+                "Use `biases=True` to include biases and the weights of "
+                "normalization layers, or check `layer.trainable`."
+            )
+        return everything
+    if isinstance(layers, (str, keras.Layer)):
+        layers = [layers]
+    keep: set[int] = set()
+    for one in layers:
+        found = _of_layer(everything, one)
+        if not found:
+            raise ValueError(
+                "Invalid value for argument `layers`. Expected names, regular "
+                "expressions or layers that own trainable "
+                f"{'kernels' if only_kernels else 'weights'}. Received: "
+                f"{one!r}, which matches none. The layers with some are: "
+                f"{', '.join(dict.fromkeys(map(owner_path, everything)))}."
+            )
+        keep |= {id(v) for v in found}
+    return [v for v in everything if id(v) in keep]
+
+
+def owner_path(variable: keras.Variable) -> str:
+    """Returns the path of the layer that owns a variable."""
+    return variable.path.rpartition("/")[0] or variable.path
+
+
+def layer_names(layers: Layers) -> Any:
+    """Returns `layers` with names in place of layers, for a config."""
+    if layers is None or isinstance(layers, str):
+        return layers
+    if isinstance(layers, keras.Layer):
+        return layers.name
+    return [layer_names(one) for one in layers]
+
+
+def _of_layer(variables: list, one: Any) -> list:
+    if isinstance(one, keras.Layer):
+        own = {id(v) for v in one.trainable_variables}
+        return [v for v in variables if id(v) in own]
+    if not isinstance(one, str):
+        raise TypeError(
+            "Invalid type for argument `layers`. Expected names, regular "
+            f"expressions or layers. Received: {one!r}."
+        )
+
+    def matches(path: str) -> bool:
+        parts = path.split("/")
+        names = [path, *parts]
+        return one in names or any(re.fullmatch(one, name) for name in names)
+
+    return [v for v in variables if matches(owner_path(v))]
+
+
+def _entries_shape(
+    variable: keras.Variable, per: str, is_transposed: bool
+) -> tuple[int, ...]:
+    shape = tuple(variable.shape)
+    if per == "weight":
+        return shape
+    entries = [1] * len(shape)
+    if per == "unit" and len(shape) > 1:
+        axis = len(shape) - (1 if is_transposed else 2)
+        entries[axis] = shape[axis]
+    return tuple(entries)

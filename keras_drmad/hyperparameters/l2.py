@@ -1,0 +1,30 @@
+"""The squared penalty."""
+
+import keras
+import tensorflow as tf
+
+from keras_drmad.hyperparameters.penalty import Penalty
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class L2(Penalty):
+    """Adds Σ coefficient · w² to the training loss, as `keras.regularizers.L2`.
+
+    Example:
+
+    ```python
+    kd.hyperparameters.L2(per="unit", initial=1e-4, layers="dense.*")
+    ```
+
+    References: Fu et al., *DrMAD*, IJCAI 2016, section 4, tune one coefficient
+    for each input unit of each layer. (The papers penalize ½ coefficient · w²,
+    a coefficient twice as large.)
+    """
+
+    def __init__(self, *args, name: str = "l2", **kwargs):
+        """Initializes the penalty; the arguments are those of `Penalty`."""
+        super().__init__(*args, name=name, **kwargs)
+
+    @staticmethod
+    def measure(w: tf.Tensor) -> tf.Tensor:
+        return tf.square(w)

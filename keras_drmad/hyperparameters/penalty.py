@@ -1,0 +1,86 @@
+"""Penalties on weights: coefficients that enter the training loss."""
+
+import abc
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters.transforms import Log
+
+
+class Penalty(base.Hyperparameter):
+    """A penalty Σ coefficient · measure(w) on the chosen weights.
+
+    The raw values are the logarithms of the coefficients, so that these stay
+    positive.
+    """
+
+    transform = Log()
+
+    def __init__(
+        self,
+        per: str = "all",
+        initial: float = 1e-4,
+        layers: groups.Layers = None,
+        biases: bool = False,
+        bounds: tuple[float | None, float | None] | None = None,
+        name: str = "penalty",
+    ):
+        """Initializes the penalty.
+
+        Args:
+            per: `"all"`, one coefficient for all weights; `"layer"`, one for
+                each layer; `"unit"`, one for each row of a kernel's input side
+                (each input of a dense layer, each input channel of a
+                convolution) and one for each bias; `"weight"`.
+            initial: positive float, where all coefficients start.
+            layers: the layers to penalize: a layer, its name, a regular
+                expression for names, or a list of these. All by default.
+            biases: bool, whether to penalize also biases, and the scales and
+                shifts of normalization layers.
+            bounds: `(lowest, highest)` coefficient, either may be `None`.
+            name: str, unique among the hyperparameters of a model.
+
+        Raises:
+            TypeError: if `initial` is not a number.
+            ValueError: if `per` is unknown, or `initial` is not positive or
+                not within `bounds`.
+        """
+        super().__init__(name, bounds)
+        self.per = groups.check_per(per, ("all", "layer", "unit", "weight"))
+        self.initial = base.check_initial(initial, self.bounds, self.transform)
+        self.layers = layers
+        self.biases = biases
+        self._groups: groups.Groups | None = None
+
+    @staticmethod
+    @abc.abstractmethod
+    def measure(w: tf.Tensor) -> tf.Tensor:
+        """Returns what is penalized of each weight, of the shape of w."""
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self._groups = groups.group(
+            model, self.per, self.layers, only_kernels=not self.biases
+        )
+        self._create(self._groups.shape, self.initial)
+
+    def penalty(self, raw: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
+        assert self._groups is not None
+        coefficients = self.transform.value(raw)
+        terms = []
+        for member in self._groups.members:
+            w = params[id(member.variable)]
+            coefficient = tf.cast(member.entries(coefficients), w.dtype)
+            terms.append(tf.reduce_sum(coefficient * self.measure(w)))
+        return tf.add_n(terms)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "per": self.per,
+            "initial": self.initial,
+            "layers": groups.layer_names(self.layers),
+            "biases": self.biases,
+            **super().get_config(),
+        }

@@ -1,0 +1,426 @@
+"""Meta-iterations: train, differentiate, step the hyperparameters."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad import nested
+from keras_drmad.adjoint import State
+from keras_drmad.batches import CHUNK_SIZE
+from keras_drmad.elementary_problem import ElementaryProblem
+from keras_drmad.hypergradient import Walks, start_back
+from keras_drmad.inputs import Source
+from keras_drmad.methods import Method
+from keras_drmad.trajectories import Trajectory
+
+
+class Diverged(FloatingPointError):
+    """A training that left the finite numbers.
+
+    Attributes:
+        step: int, the elementary step at which it did, counted from 1.
+        what: str, the loss that did.
+    """
+
+    def __init__(
+        self, step: int, what: str, meta_iteration: int | None = None
+    ):
+        where = f" of meta-iteration {meta_iteration}" if meta_iteration else ""
+        super().__init__(
+            f"The {what} loss became nan or inf at step {step}{where}. Lower "
+            "the learning rate, or clip gradients with the optimizer's "
+            "`clipnorm`; if hyperparameters drove it there, give them "
+            "`bounds` or a smaller meta-optimizer step."
+        )
+        self.step = step
+        self.what = what
+
+
+class Hypergradient(NamedTuple):
+    """The derivative of the validation loss of a training.
+
+    Attributes:
+        validation_loss: float, the loss F(w_T) of which this is the gradient.
+        gradients: dict from the name of a hyperparameter to the tensor
+            dF/d raw, of the shape of `raw`.
+        diagnostics: dict of floats: `hypergradient_norm`, the norm of all
+            gradients; `adjoint_growth`, the largest norm of the adjoint of the
+            weights on the way back over its first one; `reverse_steps`, those
+            asked for; `reverse_steps_used`, fewer where the walk was ended
+            because the adjoint grew past its limit; `seconds_there` and
+            `seconds_back`.
+    """
+
+    validation_loss: float
+    gradients: dict[str, tf.Tensor]
+    diagnostics: dict[str, float]
+
+
+class Plan(NamedTuple):
+    """The elementary training that each meta-iteration repeats.
+
+    Attributes:
+        training: the training batches.
+        epochs: int; T = epochs x training.steps.
+        hyper: the batches of the loss that hyperparameters are fitted to;
+            `None` where none are fitted.
+        validation: the batches that only report, `None` for `hyper`.
+    """
+
+    training: Source
+    epochs: int
+    hyper: Source | None
+    validation: Source | None
+
+    @property
+    def T(self) -> int:
+        """The number of elementary steps."""
+        return self.epochs * self.training.steps
+
+    @property
+    def last_epoch(self) -> tuple[int]:
+        """The first step of the last epoch, where the metrics start anew."""
+        return (self.T - self.training.steps,)
+
+
+class Trained(NamedTuple):
+    """A training that has come to its end.
+
+    Attributes:
+        s_T: the last state.
+        memory: what the trajectory remembers.
+        logs: dict of the training metrics over the last epoch.
+    """
+
+    s_T: State
+    memory: Any
+    logs: dict[str, float]
+
+
+class _Walked(NamedTuple):
+    """A chunk of the way there: its first and last step, where it came to."""
+
+    first: int
+    last: int
+    state: State
+    logs: dict[str, float]
+
+
+OnChunk = Callable[[int, int, dict[str, float]], None]
+
+
+class ElementaryTraining:
+    """Trains, validates and differentiates one problem by one method."""
+
+    def __init__(
+        self, problem: ElementaryProblem, walks: Walks, trajectory: Trajectory
+    ):
+        """Initializes the training.
+
+        Args:
+            problem: the pure functions of the model.
+            walks: their compiled loops, made for this kind of trajectory.
+            trajectory: the way back.
+        """
+        self.problem = problem
+        self.walks = walks
+        self.trajectory = trajectory
+
+    def there(self, s_0: State, plan: Plan, on_chunk: OnChunk) -> Trained:
+        """Walks from s_0 to s_T.
+
+        Args:
+            s_0: the first state.
+            plan: data and length.
+            on_chunk: called with the first and the last step of each chunk and
+                the training metrics so far.
+
+        Raises:
+            Diverged: if the training loss leaves the finite numbers.
+        """
+        memory = self.trajectory.begin(s_0, plan.T)
+        state, logs = s_0, {}
+        for chunk in self._chunks_there(s_0, plan, plan.last_epoch, memory):
+            state, logs = chunk.state, chunk.logs
+            on_chunk(chunk.first, chunk.last, logs)
+        self.trajectory.end(memory, state)
+        return Trained(state, memory, logs)
+
+    def epochs_there(
+        self, s_0: State, plan: Plan, on_chunk: OnChunk
+    ) -> Iterator[tuple[State, dict[str, float]]]:
+        """Walks from s_0; yields the state and the metrics of each epoch.
+
+        The arguments and errors are those of `there`.
+        """
+        steps = plan.training.steps
+        cuts = range(0, plan.T, steps)
+        for chunk in self._chunks_there(s_0, plan, cuts, None):
+            on_chunk(chunk.first % steps, chunk.last % steps, chunk.logs)
+            if (chunk.last + 1) % steps == 0:
+                yield chunk.state, chunk.logs
+
+    def _chunks_there(self, s_0, plan, cuts, memory) -> Iterator["_Walked"]:
+        """Walks chunk by chunk; the metrics start anew at each cut."""
+        hparams = self.problem.hparams()
+        fresh = self.problem.metrics_state()
+        state, metrics = s_0, fresh
+        is_kept = self.walks.keeps_states and memory is not None
+        revisited = self.trajectory.iterations(plan.T)
+        if memory is None:
+            revisited = revisited[:0]
+        for iterations, chunk in plan.training.batches.there(
+            plan.T, cuts, revisited
+        ):
+            first, n = int(iterations[0]), len(iterations)
+            if first in cuts:
+                metrics = fresh
+            state, metrics, lost, kept = self.walks.there(
+                state, hparams, metrics, chunk, tf.constant(n), CHUNK_SIZE
+            )
+            if int(lost) < n:
+                raise Diverged(first + int(lost) + 1, "training")
+            if is_kept:
+                self.trajectory.remember(memory, iterations, kept)
+            yield _Walked(
+                first, first + n - 1, state, self.problem.logs(metrics)
+            )
+
+    def validate(self, state: State, source: Source) -> dict[str, float]:
+        """Returns loss and metrics of a state on validation data."""
+        metrics, total = self.problem.metrics_state(), _no_loss()
+        for chunk, n in _chunks(source):
+            metrics, total = self.walks.validate(
+                state, metrics, total, chunk, n
+            )
+        return self._validation_logs(metrics, total)
+
+    def differentiate(
+        self, state: State, source: Source
+    ) -> tuple[dict[str, float], list[tf.Tensor]]:
+        """Returns loss and metrics, and the adjoint ∂F/∂s_T."""
+        metrics, total = self.problem.metrics_state(), _no_loss()
+        adjoint = nested.zeros_like(nested.float_leaves(state))
+        for chunk, n in _chunks(source):
+            metrics, total, adjoint = self.walks.differentiate(
+                state, metrics, total, adjoint, chunk, n
+            )
+        logs = self._validation_logs(metrics, total)
+        return logs, nested.scale(1 / total[1], adjoint)
+
+    def back(
+        self, trained: Trained, adjoint: list[tf.Tensor], plan: Plan
+    ) -> tuple[dict[str, tf.Tensor], dict[str, float]]:
+        """Walks back; returns the gradients by name and diagnostics."""
+        revisited = self.trajectory.iterations(plan.T)
+        hparams = self.problem.hparams()
+        way, first_norm = start_back(
+            adjoint, hparams, len(self.problem.params)
+        )
+        limit = tf.constant(self.trajectory.growth_limit, first_norm.dtype)
+        for iterations, chunk in plan.training.batches.back(
+            plan.last_epoch, revisited
+        ):
+            n = tf.constant(len(iterations))
+            known = self.trajectory.known(
+                trained.memory, iterations, CHUNK_SIZE
+            )
+            way = self.walks.back(
+                way, hparams, known, chunk, n, first_norm, limit
+            )
+            if not bool(way.goes_on):
+                break
+        names = [h.name for h in self.problem.hyperparameters]
+        return dict(zip(names, way.d_hparams, strict=True)), {
+            "hypergradient_norm": float(nested.norm(way.d_hparams)),
+            "adjoint_growth": float(way.growth),
+            "reverse_steps": float(len(revisited)),
+            "reverse_steps_used": float(way.steps),
+        }
+
+    def hypergradient(self, s_0: State, plan: Plan) -> Hypergradient:
+        """Trains from s_0 and returns the hypergradient."""
+        begin = time.perf_counter()
+        trained = self.there(s_0, plan, lambda *_: None)
+        there = time.perf_counter()
+        logs, adjoint = self.differentiate(trained.s_T, plan.hyper)
+        gradients, diagnostics = self.back(trained, adjoint, plan)
+        diagnostics["seconds_there"] = there - begin
+        diagnostics["seconds_back"] = time.perf_counter() - there
+        return Hypergradient(logs["loss"], gradients, diagnostics)
+
+    def validation_loss(self, s_0: State, plan: Plan) -> float:
+        """Trains from s_0 and returns the validation loss."""
+        trained = self.there(s_0, plan, lambda *_: None)
+        return self.validate(trained.s_T, plan.hyper)["loss"]
+
+    def _validation_logs(self, metrics, total) -> dict[str, float]:
+        logs = self.problem.logs(metrics)
+        return logs | {"loss": float(total[0] / total[1])}
+
+
+def _no_loss() -> list[tf.Tensor]:
+    return [tf.zeros([], keras.config.floatx()) for _ in range(2)]
+
+
+def _chunks(source: Source) -> Iterator[tuple[Any, tf.Tensor]]:
+    nothing = np.zeros(0, int)
+    for iterations, chunk in source.batches.there(source.steps, (), nothing):
+        yield chunk, tf.constant(len(iterations))
+
+
+class Snapshot(NamedTuple):
+    """A completed meta-iteration.
+
+    Attributes:
+        meta_iteration: int, counted from 0.
+        loss: float, its validation loss.
+        s_T: the trained state.
+        hparams: the raw hyperparameters it was trained with.
+    """
+
+    meta_iteration: int
+    loss: float
+    s_T: State
+    hparams: list[tf.Tensor]
+
+
+class MetaTraining:
+    """Tunes hyperparameters over meta-iterations.
+
+    A meta-iteration trains with the hyperparameters as they are, reports, and
+    leaves a hypergradient behind; the next one begins with the step that it
+    asks for. So whoever looks between two of them, a checkpoint for instance,
+    finds weights together with the hyperparameters they were trained with.
+
+    Attributes:
+        best: `Snapshot` of the lowest validation loss, `None` before the first.
+        pending: dict from names to the hypergradient that is still to be
+            followed, or `None`.
+    """
+
+    def __init__(
+        self,
+        training: ElementaryTraining,
+        plan: Plan,
+        meta_optimizer: keras.Optimizer,
+        pending: dict[str, tf.Tensor] | None = None,
+    ):
+        """Initializes the meta-training.
+
+        Args:
+            training: the elementary training.
+            plan: its data and length.
+            meta_optimizer: a Keras optimizer that moves the raw values.
+            pending: see the attribute.
+        """
+        self.training = training
+        self.plan = plan
+        self.meta_optimizer = meta_optimizer
+        self.pending = pending
+        self.best: Snapshot | None = None
+        self._has_warned = False
+
+    def step_hyperparameters(self) -> None:
+        """Follows the pending hypergradient, within the bounds."""
+        if self.pending is None:
+            return
+        kinds = self.training.problem.hyperparameters
+        self.meta_optimizer.apply(
+            [self.pending[h.name] for h in kinds], [h.raw for h in kinds]
+        )
+        for h in kinds:
+            h.clip()
+        self.pending = None
+
+    def iterate(
+        self,
+        meta_iteration: int,
+        s_0: State,
+        plan: Plan,
+        on_chunk: OnChunk,
+    ) -> tuple[State, dict[str, float]]:
+        """Runs one meta-iteration.
+
+        Args:
+            meta_iteration: int, counted from 0.
+            s_0: where its training starts.
+            plan: its data and length.
+            on_chunk: see `ElementaryTraining.there`.
+
+        Returns:
+            The state at its end, and the logs.
+
+        Raises:
+            Diverged: if training or validation leaves the finite numbers.
+        """
+        trained = self.training.there(s_0, plan, on_chunk)
+        reported, adjoint = self.training.differentiate(
+            trained.s_T, plan.hyper
+        )
+        logs = dict(trained.logs)
+        if plan.validation is not None:
+            logs["hyper_loss"] = reported["loss"]
+            reported = self.training.validate(trained.s_T, plan.validation)
+        logs |= {f"val_{name}": value for name, value in reported.items()}
+        if not np.isfinite(logs["val_loss"]):
+            raise Diverged(plan.T, "validation")
+        self.pending, diagnostics = self.training.back(trained, adjoint, plan)
+        self._warn_if_cut_short(meta_iteration, diagnostics)
+        logs |= {k: diagnostics[k] for k in _LOGGED}
+        logs |= self._statistics()
+        if self.best is None or logs["val_loss"] < self.best.loss:
+            self.best = Snapshot(
+                meta_iteration,
+                logs["val_loss"],
+                trained.s_T,
+                self.training.problem.hparams(),
+            )
+        return trained.s_T, logs
+
+    def restore_best(self) -> None:
+        """Gives the model the best weights and hyperparameters so far."""
+        if self.best is None:
+            return
+        problem = self.training.problem
+        problem.assign(self.best.s_T)
+        for h, raw in zip(
+            problem.hyperparameters, self.best.hparams, strict=True
+        ):
+            h.raw.assign(raw)
+
+    def _statistics(self) -> dict[str, float]:
+        logs = {}
+        for h in self.training.problem.hyperparameters:
+            values = h.value().numpy()
+            logs[f"{h.name}/mean"] = float(values.mean())
+            logs[f"{h.name}/std"] = float(values.std())
+        return logs
+
+    def _warn_if_cut_short(self, meta_iteration: int, diagnostics) -> None:
+        used = int(diagnostics["reverse_steps_used"])
+        asked = int(diagnostics["reverse_steps"])
+        if used == asked or self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"The walk back of meta-iteration {meta_iteration + 1} was ended "
+            f"after {used} of {asked} reverse steps: the adjoint of the "
+            "weights left the finite numbers, or grew past "
+            f"{self.training.trajectory.growth_limit:g} times its first norm. "
+            "The hypergradient of the steps taken is used; it is less "
+            "faithful. Lower the elementary learning rate, or use "
+            "`hypergradient=keras_drmad.ReverseMode()` if this is another "
+            "method. The logs `adjoint_growth` and `reverse_steps_used` "
+            "follow it.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+_LOGGED = ("hypergradient_norm", "adjoint_growth", "reverse_steps_used")

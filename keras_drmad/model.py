@@ -1,0 +1,625 @@
+"""`DrMADModel`: hyperparameters tuned by gradient, in `keras.Model.fit`."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad import checks, fit_loops, inputs
+from keras_drmad.adjoint import State
+from keras_drmad.elementary_problem import ElementaryProblem
+from keras_drmad.hypergradient import Walks
+from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.initial_weights import InitialState
+from keras_drmad.meta_training import (
+    ElementaryTraining,
+    Hypergradient,
+    MetaTraining,
+    Plan,
+)
+from keras_drmad.methods import DrMAD, Method
+from keras_drmad.pure_optimizer import check_optimizer
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class DrMADModel(keras.Model):
+    """A Keras model whose hyperparameters are learned by gradient.
+
+    Wraps an elementary model. `fit` repeats an elementary training; after each
+    one it differentiates the validation loss with respect to the
+    hyperparameters, through the whole training, and takes a step on them.
+    To callbacks such a meta-iteration is an epoch.
+
+    Example:
+
+    ```python
+    inputs = keras.Input((784,))
+    x = keras.layers.Dense(50, activation="tanh")(inputs)
+    model = kd.DrMADModel(inputs, keras.layers.Dense(10)(x))
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.05, momentum=0.9),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        hyperparameters=[kd.hyperparameters.L2(per="unit")],
+    )
+    model.fit(x, y, batch_size=50, steps_per_epoch=2000,
+              validation_data=(x_val, y_val), meta_iterations=20)
+    ```
+
+    Attributes:
+        elementary_model: the `keras.Model` inside; its weights are trained.
+        hyperparameters: list of the kinds given to `compile`.
+        start_weights: list of `tf.Variable`, the trainable weights at the
+            start of the last elementary training; empty before the first.
+        end_weights: list of `tf.Variable`, those at its end.
+
+    References: Fu, Luo, Feng, Low, Chua, *DrMAD: Distilling Reverse-Mode
+    Automatic Differentiation for Optimizing Hyperparameters of Deep Neural
+    Networks*, IJCAI 2016, https://arxiv.org/abs/1601.00917.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any = None, name=None):
+        """Initializes the model.
+
+        Args:
+            inputs: `keras.Input`s, as for `keras.Model`; or, without
+                `outputs`, a built `keras.Model`, see `from_model`.
+            outputs: what the model computes from `inputs`.
+            name: str.
+
+        Raises:
+            TypeError: if `inputs` alone is not a `keras.Model`.
+            ValueError: if that model is not built.
+        """
+        if outputs is not None:
+            inputs = keras.Model(inputs, outputs, name=name)
+        checks.check_elementary_model(inputs)
+        super().__init__(name=name or inputs.name)
+        self.elementary_model = inputs
+        self.built = True
+        self.start_weights: list[tf.Variable] = []
+        self.end_weights: list[tf.Variable] = []
+        self._reset_compiled()
+
+    @classmethod
+    def from_model(cls, model: keras.Model, name: str | None = None):
+        """Wraps any built model: Sequential, Functional or subclassed.
+
+        The model keeps its weights and its own `compute_loss`, and shares both
+        with the result.
+
+        Args:
+            model: a built `keras.Model`.
+            name: str, the model's own by default.
+
+        Raises:
+            TypeError: if it is not a `keras.Model`.
+            ValueError: if it is not built.
+        """
+        return cls(model, name=name)
+
+    # ---- the elementary model shows through
+
+    def call(self, inputs, training=None):
+        """Returns the elementary model's outputs."""
+        if self.elementary_model._call_has_training_arg:
+            return self.elementary_model(inputs, training=training)
+        return self.elementary_model(inputs)
+
+    def test_step(self, data):
+        """Evaluates a batch, as the elementary model does."""
+        return self.elementary_model.test_step(data)
+
+    def train_step(self, data):
+        """Refuses: a step without its hyperparameters would be a wrong one.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(
+            "`DrMADModel` trains whole trainings. Use `fit(..., "
+            "meta_iterations=0)` to train with the hyperparameters as they "
+            "are, or `model.elementary_model` to train without them."
+        )
+
+    @property
+    def metrics(self):
+        """The elementary model's metrics."""
+        if "elementary_model" not in self.__dict__:
+            return []
+        return self.elementary_model.metrics
+
+    @property
+    def layers(self):
+        """The elementary model's layers."""
+        return self.elementary_model.layers
+
+    @property
+    def inputs(self):
+        """The elementary model's inputs."""
+        return self.elementary_model.inputs
+
+    @property
+    def outputs(self):
+        """The elementary model's outputs."""
+        return self.elementary_model.outputs
+
+    def summary(self, *args, **kwargs):
+        """Prints the summary of the elementary model."""
+        self.elementary_model.summary(*args, **kwargs)
+
+    def export(self, filepath, *args, **kwargs):
+        """Exports a SavedModel that loads without this package.
+
+        The arguments are those of `keras.Model.export`.
+        """
+        self.elementary_model.export(filepath, *args, **kwargs)
+
+    # ---- compile
+
+    def compile(
+        self,
+        optimizer: str | keras.Optimizer = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        *,
+        hyperparameters: Sequence[Hyperparameter],
+        hypergradient: Method | None = None,
+        meta_optimizer: str | keras.Optimizer | None = None,
+        jit_compile: bool | str = "auto",
+    ) -> None:
+        """Configures training and meta-training.
+
+        Compiling again with the same hyperparameter objects keeps what they
+        have learned.
+
+        Args:
+            optimizer: the elementary optimizer, any stock Keras optimizer.
+            loss: as for `keras.Model.compile`.
+            loss_weights: as for `keras.Model.compile`.
+            metrics: as for `keras.Model.compile`.
+            weighted_metrics: as for `keras.Model.compile`.
+            hyperparameters: list of hyperparameter kinds with unique names.
+            hypergradient: the method; `DrMAD()` by default.
+            meta_optimizer: moves the raw hyperparameters; any Keras optimizer
+                or `SignDescent`. `keras.optimizers.Adam(0.05)` by default.
+            jit_compile: bool, whether XLA compiles the loops of training; or
+                `"auto"`, yes where the model is likely to gain by it.
+
+        Raises:
+            TypeError: if an argument is of a type that can't serve.
+            ValueError: if there are no hyperparameters, two have one name, or
+                one finds nothing in the model to act on.
+        """
+        kinds = checks.check_hyperparameters(hyperparameters)
+        method = DrMAD() if hypergradient is None else hypergradient
+        checks.check_method(method)
+        checks.check_jit_compile(jit_compile)
+        model = self.elementary_model
+        model.compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            jit_compile=False,
+        )
+        checks.check_trainable(model)
+        check_optimizer(model.optimizer)
+        super().compile(optimizer=model.optimizer, jit_compile=False)
+        for kind in kinds:
+            kind.bind(model, model.optimizer)
+        self._reset_compiled()
+        self.hyperparameters = kinds
+        self.method = method
+        self.meta_optimizer = keras.optimizers.get(
+            keras.optimizers.Adam(0.05)
+            if meta_optimizer is None
+            else meta_optimizer
+        )
+        self.meta_optimizer.build([kind.raw for kind in kinds])
+        self._jit_choice = jit_compile
+
+    # ---- fit
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        *,
+        hyper_data: Any = None,
+        meta_iterations: int = 10,
+        initial_weights: str = "same",
+        restore_best: bool = True,
+        seed: int | None = None,
+    ) -> keras.callbacks.History:
+        """Tunes the hyperparameters, and trains the model with them.
+
+        Each meta-iteration trains T = epochs x steps_per_epoch steps with a
+        new optimizer, and computes the hypergradient of the validation loss,
+        which the next meta-iteration follows. To callbacks a meta-iteration is
+        an epoch, and a chunk of steps a batch. Logs: `loss` and the metrics
+        (means over the last of the `epochs`, penalties included), `val_loss`
+        and the metrics as `evaluate` has them, `hypergradient_norm`,
+        `adjoint_growth`, `reverse_steps_used`, and mean and standard deviation
+        of each hyperparameter's values, those that this training used.
+
+        An interrupt leaves the model at the best completed meta-iteration.
+
+        Args:
+            x: arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`. Data
+                sets are streamed. Training goes through the data again where T
+                steps need more than there are.
+            y: targets, with arrays.
+            batch_size: int, 32 by default, with arrays.
+            epochs: int.
+            verbose: as for `keras.Model.fit`; a bar for each meta-iteration.
+            callbacks: list of Keras callbacks.
+            validation_split: float, the last fraction of the arrays, to
+                validate on.
+            validation_data: the data whose loss is differentiated.
+            shuffle: bool, whether arrays are shuffled in each epoch.
+            class_weight: dict from class to weight.
+            sample_weight: weights of the examples, with arrays.
+            initial_epoch: int, the meta-iteration to start at.
+            steps_per_epoch: int, all batches by default.
+            validation_steps: int, all batches by default.
+            validation_batch_size: int, `batch_size` by default.
+            hyper_data: if given, the data whose loss is differentiated;
+                `validation_data` then only reports.
+            meta_iterations: int; 0 trains with the hyperparameters as they
+                are, from the weights as they are, and epochs are epochs.
+            initial_weights: where each training starts: `"same"`, from the
+                weights at the call; `"resample"`, from a new draw of the
+                layers' initializers; `"continue"`, from where the last ended.
+                The last two also draw a new order of the data.
+            restore_best: bool, whether the model ends with the weights and
+                hyperparameters of the lowest `val_loss`. Otherwise with the
+                last weights, and with hyperparameters one step further.
+            seed: int; the order of the data, new initial weights and dropout
+                masks follow from it.
+
+        Returns:
+            `keras.callbacks.History`, an entry for each meta-iteration.
+
+        Raises:
+            TypeError: if data or an argument are of a type that can't serve.
+            ValueError: if they are not valid, before work starts.
+            FloatingPointError: if the first meta-iteration diverges. A later
+                one ends `fit` with a warning and the best state so far.
+        """
+        checks.check_compiled(self)
+        checks.check_counts(epochs=epochs, initial_epoch=initial_epoch + 1)
+        checks.check_meta_arguments(meta_iterations, initial_weights)
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = inputs.split(
+                x, y, sample_weight, validation_split
+            )
+        plan, seed = self._plan(
+            (x, y, sample_weight, class_weight),
+            (batch_size, steps_per_epoch, shuffle, seed),
+            epochs,
+            (validation_data, hyper_data),
+            (validation_batch_size or batch_size, validation_steps),
+            needs_validation=meta_iterations > 0,
+        )
+        training = self._elementary_training(plan)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(
+                callbacks,
+                add_history=True,
+                add_progbar=verbose != 0,
+                verbose=verbose,
+                epochs=meta_iterations or epochs,
+                steps=plan.T if meta_iterations else plan.training.steps,
+                model=self,
+            )
+        self.stop_training = False
+        callbacks.on_train_begin()
+        first = self._initial_epoch or initial_epoch
+        if meta_iterations == 0:
+            starts = InitialState(training.problem, "same", seed)
+            s_0 = starts.seeded(training.problem.state(), 0)
+            logs = fit_loops.fit_weights(
+                self, training, plan, s_0, callbacks, first
+            )
+        else:
+            resumed = self._resumed if first > 0 else Resumed(None, None)
+            starts = InitialState(
+                training.problem, initial_weights, seed, resumed.start
+            )
+            meta = MetaTraining(
+                training, plan, self.meta_optimizer, resumed.pending
+            )
+            logs = self._meta_train(
+                meta, starts, callbacks, range(first, meta_iterations),
+                restore_best,
+            )
+        callbacks.on_train_end(logs)
+        return self.history
+
+    def _meta_train(self, meta, starts, callbacks, numbers, restore_best):
+        """Runs the meta-iterations and leaves the model as `fit` promises."""
+        self._in_progress = meta, starts
+        try:
+            logs = fit_loops.fit_hyperparameters(
+                self, meta, starts, callbacks, numbers
+            )
+        except KeyboardInterrupt:
+            meta.restore_best()
+            raise
+        finally:
+            self._in_progress, self._resumed = None, Resumed(None, None)
+        if restore_best:
+            meta.restore_best()
+        else:
+            meta.step_hyperparameters()
+        return logs
+
+    # ---- one hypergradient
+
+    def hypergradient(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        *,
+        validation_data: Any,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        steps_per_epoch: int | None = None,
+        shuffle: bool = True,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        seed: int | None = 0,
+    ) -> Hypergradient:
+        """Trains once and differentiates the validation loss.
+
+        Weights, optimizer and hyperparameters are left as they were.
+
+        Args:
+            x: as for `fit`, and so are the others; `validation_data` is the
+                data whose loss is differentiated.
+
+        Returns:
+            `Hypergradient`: `validation_loss`, `gradients` (a tensor of the
+            raw variable's shape for each hyperparameter's name) and
+            `diagnostics`.
+
+        Raises:
+            TypeError: as `fit`.
+            ValueError: as `fit`.
+            FloatingPointError: if the training diverges.
+        """
+        return self._training_once(
+            (x, y, sample_weight, class_weight),
+            (batch_size, steps_per_epoch, shuffle, seed),
+            epochs,
+            validation_data,
+            (validation_batch_size or batch_size, validation_steps),
+            ElementaryTraining.hypergradient,
+        )
+
+    def train_loss_at(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        *,
+        validation_data: Any,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        steps_per_epoch: int | None = None,
+        shuffle: bool = True,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        seed: int | None = 0,
+    ) -> float:
+        """Trains once and returns the validation loss.
+
+        It is the function of which `hypergradient` is the derivative: with the
+        same arguments, the same initial weights, batches and dropout masks.
+        Weights, optimizer and hyperparameters are left as they were.
+
+        Args:
+            x: as for `hypergradient`, and so are the others.
+
+        Raises:
+            TypeError: as `fit`.
+            ValueError: as `fit`.
+            FloatingPointError: if the training diverges.
+        """
+        return self._training_once(
+            (x, y, sample_weight, class_weight),
+            (batch_size, steps_per_epoch, shuffle, seed),
+            epochs,
+            validation_data,
+            (validation_batch_size or batch_size, validation_steps),
+            ElementaryTraining.validation_loss,
+        )
+
+    def _training_once(
+        self, data, batching, epochs, validation_data, validation, function
+    ):
+        checks.check_compiled(self)
+        checks.check_counts(epochs=epochs)
+        plan, seed = self._plan(
+            data,
+            batching,
+            epochs,
+            (validation_data, None),
+            validation,
+            needs_validation=True,
+        )
+        training = self._elementary_training(plan)
+        starts = InitialState(training.problem, "same", seed)
+        return function(training, starts.of(0), plan)
+
+    # ---- from data to walks
+
+    def _plan(
+        self, data, batching, epochs, sets, validation, *, needs_validation
+    ):
+        """Returns the plan of the trainings, and the seed."""
+        x, y, sample_weight, class_weight = data
+        batch_size, steps_per_epoch, shuffle, seed = batching
+        validation_data, hyper_data = sets
+        seed = checks.checked_seed(seed)
+        training = inputs.training_source(
+            x,
+            y,
+            sample_weight,
+            class_weight,
+            batch_size,
+            steps_per_epoch,
+            shuffle,
+            seed,
+        )
+        checks.check_validation(validation_data, hyper_data, needs_validation)
+        named = {"validation_data": validation_data, "hyper_data": hyper_data}
+        held_out = {
+            name: inputs.validation_source(set_, *validation, name)
+            for name, set_ in named.items()
+            if set_ is not None
+        }
+        reports = held_out.get("validation_data")
+        hyper = held_out.get("hyper_data")
+        return Plan(
+            training,
+            epochs,
+            hyper=hyper or reports,
+            validation=reports if hyper else None,
+        ), seed
+
+    def _elementary_training(self, plan: Plan) -> ElementaryTraining:
+        """Returns the training, with loops compiled before if they fit."""
+        batch = plan.training.batches.first()
+        checks.check_data(self.elementary_model, plan, batch)
+        trajectory = self.method.trajectory(plan.T)
+        key = (type(trajectory), checks.signature(batch))
+        if self._compiled_walks is None or self._compiled_walks[0] != key:
+            problem = ElementaryProblem(
+                self.elementary_model,
+                self.optimizer,
+                self.hyperparameters,
+                batch,
+            )
+            jit_compile = self._jit_choice
+            if jit_compile == "auto":
+                jit_compile = problem.suits_xla
+            walks = Walks(problem, trajectory, jit_compile)
+            self._compiled_walks = key, problem, walks
+        _, problem, walks = self._compiled_walks
+        return ElementaryTraining(problem, walks, trajectory)
+
+    def _reset_compiled(self) -> None:
+        """Forgets the compiled loops and what belongs to a `fit`."""
+        self._compiled_walks: Any = None
+        self._in_progress: Any = None
+        self._resumed = Resumed(None, None)
+
+    def _keep_ends(self, first: list, last: State) -> None:
+        """Keeps the weights at both ends of the last training."""
+        if not self.start_weights:
+            self.start_weights = [tf.Variable(w) for w in first]
+            self.end_weights = [tf.Variable(w) for w in last.params]
+        for variables, values in (
+            (self.start_weights, first),
+            (self.end_weights, last.params),
+        ):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+    # ---- saving
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = keras.saving.serialize_keras_object(self.elementary_model)
+        config.pop("compile_config", None)  # this model's holds it
+        return {"inputs": config, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Returns the model with these constructor arguments."""
+        model = keras.saving.deserialize_keras_object(
+            config["inputs"], custom_objects=custom_objects
+        )
+        return cls(model, name=config["name"])
+
+    def get_build_config(self):
+        """Returns `None`: the elementary model is built by its own config."""
+        return None
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Returns the arguments of `compile`, serialized."""
+        config = dict(self.elementary_model.get_compile_config())
+        for name in ("run_eagerly", "steps_per_execution"):
+            config.pop(name, None)
+        serialize = keras.saving.serialize_keras_object
+        return config | {
+            "hyperparameters": [serialize(h) for h in self.hyperparameters],
+            "hypergradient": serialize(self.method),
+            "meta_optimizer": serialize(self.meta_optimizer),
+            "jit_compile": self._jit_choice,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles with the arguments that `get_compile_config` returned."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def save_own_variables(self, store) -> None:
+        """Saves hyperparameters and, within `fit`, what resuming it needs."""
+        for h in getattr(self, "hyperparameters", []):
+            store[f"hyperparameter_{h.name}"] = h.raw.numpy()
+        if self._in_progress is None:
+            return
+        meta, starts = self._in_progress
+        for k, value in enumerate(starts.values()):
+            store[f"start_{k}"] = value.numpy()
+        for name, gradient in (meta.pending or {}).items():
+            store[f"pending_{name}"] = gradient.numpy()
+
+    def load_own_variables(self, store) -> None:
+        """Loads what `save_own_variables` saved."""
+        saved = {key: np.asarray(store[key]) for key in store.keys()}
+        kinds = getattr(self, "hyperparameters", [])
+        for h in kinds:
+            h.raw.assign(saved[f"hyperparameter_{h.name}"])
+        count = sum(key.startswith("start_") for key in saved)
+        if count:
+            self._resumed = Resumed(
+                [tf.constant(saved[f"start_{k}"]) for k in range(count)],
+                {h.name: tf.constant(saved[f"pending_{h.name}"]) for h in kinds},
+            )
+
+
+class Resumed(NamedTuple):
+    """What `fit` needs to go on where a saved one was interrupted.
+
+    Attributes:
+        start: list of tensors, see `InitialState.values`.
+        pending: see `MetaTraining`.
+    """
+
+    start: list[tf.Tensor] | None
+    pending: dict[str, tf.Tensor] | None

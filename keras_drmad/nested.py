@@ -1,0 +1,64 @@
+"""Arithmetic on nested structures of tensors.
+
+A nested structure is anything that `tf.nest` understands: lists, tuples, named
+tuples and dictionaries with tensors as leaves. Nothing here knows what the
+tensors mean.
+"""
+
+import tensorflow as tf
+
+
+def float_leaves(structure) -> list[tf.Tensor]:
+    """Returns the leaves that a derivative can reach, in `tf.nest` order."""
+    return [x for x in tf.nest.flatten(structure) if x.dtype.is_floating]
+
+
+def add(a, b):
+    """Returns `a + b`, leaf by leaf."""
+    return tf.nest.map_structure(tf.add, a, b)
+
+
+def scale(factor, a):
+    """Returns `factor * a`; `factor` is a scalar."""
+    return tf.nest.map_structure(lambda x: tf.cast(factor, x.dtype) * x, a)
+
+
+def zeros_like(a):
+    """Returns zeros of the shapes and dtypes of `a`."""
+    return tf.nest.map_structure(tf.zeros_like, a)
+
+
+def norm(a) -> tf.Tensor:
+    """Returns the Euclidean norm of all leaves together, a scalar."""
+    squares = [tf.reduce_sum(tf.square(x)) for x in tf.nest.flatten(a)]
+    return tf.sqrt(tf.add_n(squares))
+
+
+def where(condition, a, b):
+    """Returns `a` where the scalar `condition` holds, else `b`."""
+    return tf.nest.map_structure(lambda x, y: tf.where(condition, x, y), a, b)
+
+
+def interpolate(a, b, t: tf.Tensor, T: tf.Tensor):
+    """Returns the point `t / T` of the way from `a` to `b`.
+
+    Floating leaves are interpolated linearly. Integer leaves count something
+    (the optimizer's iterations, the draws of a seed generator), and advance by
+    the same amount at each step of a walk of T steps: their value at step t
+    is exact, and computed in integers.
+
+    Args:
+        a: nested structure, the point at t = 0.
+        b: same structure, the point at t = T.
+        t: integer scalar in [0, T].
+        T: integer scalar, at least 1.
+    """
+
+    def point(x, y):
+        if not x.dtype.is_floating:
+            steps = tf.cast(t, tf.int64) * tf.cast(y - x, tf.int64)
+            return x + tf.cast(steps // tf.cast(T, tf.int64), x.dtype)
+        beta = tf.cast(t, x.dtype) / tf.cast(T, x.dtype)
+        return (1 - beta) * x + beta * y
+
+    return tf.nest.map_structure(point, a, b)
