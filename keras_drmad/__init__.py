@@ -1,6 +1,6 @@
 """keras_drmad: hyperparameters of Keras models, learned by gradient."""
 
-from keras_drmad import hyperparameters
+from keras_drmad import callbacks, hyperparameters, plots
 from keras_drmad.meta_optimizers import SignDescent
 from keras_drmad.methods import DrMAD, ReverseMode
 from keras_drmad.model import DrMADModel
@@ -10,6 +10,8 @@ __all__ = [
     "DrMADModel",
     "ReverseMode",
     "SignDescent",
+    "callbacks",
     "hyperparameters",
+    "plots",
 ]
 __version__ = "0.1.0"

@@ -36,7 +36,14 @@ class State(NamedTuple):
 
 
 class Problem(Protocol):
-    """What the walks need to know of an elementary training."""
+    """What the walks need to know of an elementary training.
+
+    Attributes:
+        update_is_smooth: bool, whether `update` has a finite derivative at
+            every point.
+    """
+
+    update_is_smooth: bool
 
     def gradient(
         self, state: State, hparams: list[tf.Tensor], batch: Any
@@ -102,8 +109,9 @@ def step_back(
     d_state, d_g, d_hparams = _vjp(
         update_tape, updated, [s, g, hparams], d_updated
     )
-    d_state = tf.nest.map_structure(_zero_where_undefined, d_state, s)
-    d_g = tf.nest.map_structure(_zero_where_undefined, d_g, g)
+    if not problem.update_is_smooth:
+        d_state = tf.nest.map_structure(_zero_where_undefined, d_state, s)
+        d_g = tf.nest.map_structure(_zero_where_undefined, d_g, g)
     # d_g is the paper's dv: the two products with it come from one tape.
     product, mixed_product = _vjp(
         gradient_tape,

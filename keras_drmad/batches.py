@@ -5,7 +5,11 @@ tensors of fixed shapes, so that one compiled loop serves all of them, with a
 pure method `visit(i, function)` that applies a function to the i-th minibatch.
 """
 
+import collections
+import itertools
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -156,21 +160,22 @@ class StreamBatches:
     they pass, so it sees the very same ones, whatever the stream shuffles.
     """
 
-    def __init__(self, passes: Callable[[int], Iterable], seed: int):
+    def __init__(self, passes: Callable[[int, int], Iterable], seed: int):
         """Initializes the batches.
 
         Args:
-            passes: function of the number of the pass, returns an iterable of
-                `(x, y, sample_weight)` with arrays as leaves.
-            seed: int, unused here: a stream has its own order.
+            passes: function of the seed and the number of the pass, returns an
+                iterable of `(x, y, sample_weight)` with arrays as leaves.
+            seed: int, for a stream that does not have an order of its own.
         """
         self.passes = passes
         self.seed = seed
         self._files: list[tuple[np.ndarray, Any]] = []
-        self._folder: tempfile.TemporaryDirectory | None = None
+        self._folder = ""
+        self._remove_folder: Callable[[], Any] = lambda: None
 
     def with_seed(self, seed: int) -> "StreamBatches":
-        """Returns the same stream; its order is its own."""
+        """Returns the same stream in another order, if it has none itself."""
         return StreamBatches(self.passes, seed)
 
     def first(self) -> Any:
@@ -185,9 +190,13 @@ class StreamBatches:
         self, T: int, cuts: Sequence[int], revisited: np.ndarray
     ) -> Iterator:
         """Yields `(iterations, chunk)`; see `ArrayBatches.there`."""
-        self._files = []
+        self.close()
         if len(revisited):
-            self._folder = tempfile.TemporaryDirectory(prefix="keras_drmad_")
+            self._folder = tempfile.mkdtemp(prefix="keras_drmad_")
+            # Also where the walk back never comes, or ends early.
+            self._remove_folder = weakref.finalize(
+                self, shutil.rmtree, self._folder, ignore_errors=True
+            )
         kept = _Stack(self._write)
         wanted = set(revisited.tolist())
         ready: list = []
@@ -211,22 +220,21 @@ class StreamBatches:
         del cuts, revisited  # as they were in `there`
         for number in reversed(range(len(self._files))):
             iterations, structure = self._files[number]
-            arrays = np.load(self._path(number))
-            flat = [arrays[str(k)] for k in range(len(arrays.files))]
+            with np.load(self._path(number)) as arrays:
+                flat = [arrays[str(k)] for k in range(len(arrays.files))]
             yield iterations, _stacked(_unflatten(structure, flat))
         self.close()
 
     def close(self) -> None:
         """Deletes the temporary files."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._remove_folder()
+        self._files = []
 
     def _endless(self) -> Iterator:
         number = 0
         while True:
             empty = True
-            for batch in self.passes(number):
+            for batch in self.passes(self.seed, number):
                 empty = False
                 yield batch
             if empty:
@@ -239,8 +247,7 @@ class StreamBatches:
             number += 1
 
     def _path(self, number: int) -> str:
-        assert self._folder is not None
-        return f"{self._folder.name}/{number}.npz"
+        return f"{self._folder}/{number}.npz"
 
     def _write(self, iterations: np.ndarray, stacked: Any) -> None:
         flat = {str(k): a for k, a in enumerate(leaves(stacked))}
@@ -314,38 +321,51 @@ def divide(
     ]
 
 
-def dataset_passes(dataset: tf.data.Dataset) -> Callable[[int], Iterable]:
+def dataset_passes(dataset: tf.data.Dataset) -> Callable[[int, int], Iterable]:
     """Returns the passes over a `tf.data.Dataset`, as arrays."""
-    return lambda number: (unpack(batch) for batch in dataset.as_numpy_iterator())
+    return lambda seed, number: (
+        unpack(batch) for batch in dataset.as_numpy_iterator()
+    )
 
 
 def py_dataset_passes(
-    dataset: keras.utils.PyDataset, shuffle: bool, seed: int
-) -> Callable[[int], Iterable]:
+    dataset: keras.utils.PyDataset, shuffle: bool
+) -> Callable[[int, int], Iterable]:
     """Returns the passes over a `PyDataset`, as arrays.
 
-    Batches are taken in an order drawn from (seed, pass) if `shuffle`, by
-    `dataset.workers` threads that run ahead by `dataset.max_queue_size`.
+    Batches are taken in an order drawn from (seed, pass) if `shuffle` and their
+    number is known, by `dataset.workers` threads that run ahead by
+    `dataset.max_queue_size`.
     """
 
-    def batches(number: int):
+    def order(seed: int, number: int) -> Iterable[int]:
+        if dataset.num_batches is None:
+            return itertools.count()
+        if not shuffle:
+            return range(dataset.num_batches)
+        generator = np.random.default_rng((seed, number))
+        return generator.permutation(dataset.num_batches).tolist()
+
+    def batches(seed: int, number: int) -> Iterator:
         dataset.on_epoch_begin()
-        order = np.arange(dataset.num_batches)
-        if shuffle:
-            order = np.random.default_rng((seed, number)).permutation(order)
-        ahead = max(1, dataset.max_queue_size)
-        with ThreadPoolExecutor(max(1, dataset.workers)) as pool:
-            queue = [pool.submit(dataset.__getitem__, int(k)) for k in order[:ahead]]
-            for k in range(len(order)):
-                batch = queue.pop(0).result()
-                if k + ahead < len(order):
-                    queue.append(
-                        pool.submit(dataset.__getitem__, int(order[k + ahead]))
-                    )
-                yield map_arrays(np.asarray, unpack(batch))
+        pool = ThreadPoolExecutor(max(1, dataset.workers))
+        ahead: collections.deque = collections.deque()
+        try:
+            for k in order(seed, number):
+                ahead.append(pool.submit(dataset.__getitem__, k))
+                if len(ahead) >= dataset.max_queue_size:
+                    yield _as_arrays(ahead.popleft().result())
+            while ahead:
+                yield _as_arrays(ahead.popleft().result())
+        finally:
+            pool.shutdown(cancel_futures=True)
         dataset.on_epoch_end()
 
     return batches
+
+
+def _as_arrays(batch) -> tuple[Any, Any, Any]:
+    return map_arrays(np.asarray, unpack(batch))
 
 
 def unpack(batch) -> tuple[Any, Any, Any]:

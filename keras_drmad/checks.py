@@ -12,7 +12,6 @@ from keras_drmad.batches import ArrayBatches
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import Method
 
-
 INITIAL_WEIGHTS = ("same", "resample", "continue")
 
 
@@ -231,7 +230,7 @@ def check_compiled(model: keras.Model) -> None:
 
 
 def check_validation(
-    validation_data: Any, hyper_data: Any, is_needed: bool
+    validation_data: Any, hyper_data: Any, *, is_needed: bool
 ) -> None:
     """Checks that there is data to fit hyperparameters to.
 

@@ -14,8 +14,10 @@ from keras_drmad.adjoint import State
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.pure_optimizer import check_optimizer, pure_update
 
-# Graph operations that XLA runs far slower than TensorFlow on a CPU.
-SLOW_WITH_XLA_ON_CPU = ("Conv", "Pool", "While", "Scan")
+# Kinds of operations that XLA runs far slower than TensorFlow on a CPU.
+SLOW_WITH_XLA = ("Conv", "Pool", "While")
+# Kinds of operations with a derivative that is infinite somewhere.
+SINGULAR = {"Sqrt", "Rsqrt", "Pow", "RealDiv", "Reciprocal", "Log"}
 
 
 class ElementaryProblem:
@@ -30,6 +32,8 @@ class ElementaryProblem:
         slots: list of `keras.Variable`, the optimizer's that a step changes.
         buffers: list of `keras.Variable`, the model's others that it changes.
         metrics: list of `keras.Variable`, the metrics'.
+        update_is_smooth: bool, whether the optimizer's update has a finite
+            derivative everywhere.
         suits_xla: bool, whether XLA is likely to run the steps faster on the
             device at hand.
     """
@@ -51,7 +55,8 @@ class ElementaryProblem:
 
         Raises:
             TypeError: if the optimizer cannot be made pure.
-            ValueError: if no trainable weight has a gradient.
+            ValueError: if no trainable weight has a gradient, or the optimizer
+                follows only its sign.
         """
         check_optimizer(optimizer)
         self.model = model
@@ -196,32 +201,58 @@ class ElementaryProblem:
         return loss, tf.cast(size, loss.dtype)
 
     def _find_what_changes(self, batch) -> None:
-        """Narrows params, slots and buffers to those that a step changes."""
-        found: dict[str, list] = {}
+        """Traces one step; keeps of the state what the step changes.
 
-        def one_step(batch):
-            state, hparams = self.state(), self.hparams()
+        Raises:
+            ValueError: if no trainable weight has a gradient, or the optimizer
+                follows only the gradient's sign.
+        """
+
+        def gradient(batch):
+            state = self.state()
             g, buffers, _, _ = self._gradient(
-                state, hparams, batch, _values(self.metrics)
+                state, self.hparams(), batch, _values(self.metrics)
             )
             found["params"] = _where(self.params, [x is not None for x in g])
             found["buffers"] = _changed(self.buffers, state.buffers, buffers)
-            self.params, g = found["params"], [x for x in g if x is not None]
+
+        def update():
             state = self.state()
-            _, slots = self.update(state, g, hparams)
+            g = [tf.ones_like(w) for w in state.params]
+            _, slots = self.update(state, g, self.hparams())
             found["slots"] = _changed(self.slots, state.slots, slots)
 
-        if self.params:
-            trace = tf.function(one_step).get_concrete_function(batch)
-        if not found.get("params"):
+        found: dict[str, list] = {}
+        gradient_kinds = _operations(gradient, batch)
+        self.params, self.buffers = found["params"], found["buffers"]
+        if not self.params:
             raise ValueError(
                 f"The model '{self.model.name}' has no trainable weight that "
-                "its training loss depends on. Set `layer.trainable = True` on "
-                "the layers to train before `compile`, and check that weights "
-                "are of a floating dtype."
+                "its training loss depends on. Check the loss and the weights."
             )
-        self.buffers, self.slots = found["buffers"], found["slots"]
-        self.suits_xla = _suits_xla(trace.graph)
+        update_kinds = _operations(update)
+        self.slots = found["slots"]
+        self.update_is_smooth = not update_kinds & SINGULAR
+        self.suits_xla = bool(
+            tf.config.list_physical_devices("GPU")
+        ) or not any(
+            slow in kind for kind in gradient_kinds for slow in SLOW_WITH_XLA
+        )
+        self._check_sign(update_kinds)
+
+    def _check_sign(self, update_kinds: set[str]) -> None:
+        blind = [
+            h.name for h in self.hyperparameters if h.acts_through_gradient
+        ]
+        if "Sign" in update_kinds and blind:
+            name = type(self.optimizer).__name__
+            raise ValueError(
+                f"The optimizer {name} follows only the sign of a gradient, "
+                "whose derivative is zero wherever it exists: the "
+                f"hyperparameters {blind}, which act through the gradient, "
+                "would have hypergradient 0. Use another optimizer, such as "
+                "Adam or SGD, or tune the learning rate only."
+            )
 
     def _variables(self) -> tuple[list, list, list]:
         return self.params, self.slots, self.buffers
@@ -264,9 +295,8 @@ def _changed(variables: list, before: list, after: list) -> list:
     return _where(variables, [b is not a for b, a in pairs])
 
 
-def _suits_xla(graph) -> bool:
-    if tf.config.list_physical_devices("GPU"):
-        return True
+def _operations(function, *args) -> set[str]:
+    """Returns the kinds of operations in the graph of a function."""
+    graph = tf.function(function).get_concrete_function(*args).graph
     graphs = [graph, *(f.graph for f in graph._functions.values())]
-    kinds = {op.type for g in graphs for op in g.get_operations()}
-    return not any(slow in kind for kind in kinds for slow in SLOW_WITH_XLA_ON_CPU)
+    return {op.type for g in graphs for op in g.get_operations()}

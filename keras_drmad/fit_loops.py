@@ -6,11 +6,11 @@ import keras
 
 from keras_drmad.adjoint import State
 from keras_drmad.initial_weights import InitialState
+from keras_drmad.inputs import Plan
 from keras_drmad.meta_training import (
     Diverged,
     ElementaryTraining,
     MetaTraining,
-    Plan,
 )
 
 
@@ -65,7 +65,7 @@ def fit_hyperparameters(
             meta.restore_best()
             break
         meta.training.problem.assign(s_T)
-        model._keep_ends(s_0.params, s_T)
+        model._keep_ends(s_0, s_T)
         callbacks.on_epoch_end(k, logs)
         if model.stop_training:
             break
@@ -114,7 +114,7 @@ def fit_weights(
         if model.stop_training:
             break
     training.problem.assign(state)
-    model._keep_ends(s_0.params, state)
+    model._keep_ends(s_0, state)
     return logs
 
 

@@ -9,6 +9,7 @@ one chunk after the other. The loops take every number as a tensor, so a new
 length, seed or rate does not trace them again.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +40,38 @@ class WayBack(NamedTuple):
     goes_on: tf.Tensor
 
 
+class Loop:
+    """A loop compiled by `tf.function`, with XLA or without.
+
+    Without XLA, TensorFlow's graph rewriting (Grappler) is switched off for
+    the calls: it turns long sums inside a `tf.while_loop` into temporary
+    variables that collide between iterations ("Already exists: Resource ...
+    TmpVar", TensorFlow issue 23780). The loops are as fast without it.
+    """
+
+    def __init__(self, function: Callable, jit_compile: bool):
+        """Initializes the loop; it is traced at its first call."""
+        self.function = tf.function(function, jit_compile=jit_compile)
+        self.jit_compile = jit_compile
+
+    def __call__(self, *args: Any) -> Any:
+        """Runs the loop."""
+        if self.jit_compile:
+            return self.function(*args)
+        options = tf.config.optimizer
+        name = "disable_meta_optimizer"
+        before = options.get_experimental_options().get(name, False)
+        options.set_experimental_options({name: True})
+        try:
+            return self.function(*args)
+        finally:
+            options.set_experimental_options({name: before})
+
+    def experimental_get_tracing_count(self) -> int:
+        """Returns how often the loop was traced."""
+        return self.function.experimental_get_tracing_count()
+
+
 class Walks:
     """The compiled loops of one elementary problem and one way back."""
 
@@ -56,14 +89,13 @@ class Walks:
             jit_compile: bool, whether XLA compiles the loops.
         """
         self.problem = problem
+        self.jit_compile = jit_compile
         self.keeps_states = trajectory.keeps_states
         self.state_on_way_back = trajectory.state
-        self.there = tf.function(self._there, jit_compile=jit_compile)
-        self.validate = tf.function(self._validate, jit_compile=jit_compile)
-        self.differentiate = tf.function(
-            self._differentiate, jit_compile=jit_compile
-        )
-        self.back = tf.function(self._back, jit_compile=jit_compile)
+        self.there = Loop(self._there, jit_compile)
+        self.validate = Loop(self._validate, jit_compile)
+        self.differentiate = Loop(self._differentiate, jit_compile)
+        self.back = Loop(self._back, jit_compile)
 
     def _there(self, state, hparams, metrics, chunk, n, chunk_size):
         """Walks n steps.

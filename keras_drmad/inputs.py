@@ -26,6 +26,81 @@ class Source(NamedTuple):
     steps: int
 
 
+class Plan(NamedTuple):
+    """The elementary training that each meta-iteration repeats.
+
+    Attributes:
+        training: the training batches.
+        epochs: int; T = epochs x training.steps.
+        hyper: the batches of the loss that hyperparameters are fitted to;
+            `None` where none are fitted.
+        validation: the batches that only report, `None` for `hyper`.
+    """
+
+    training: Source
+    epochs: int
+    hyper: Any
+    validation: Source | None
+
+    @property
+    def T(self) -> int:
+        """The number of elementary steps."""
+        return self.epochs * self.training.steps
+
+    @property
+    def last_epoch(self) -> tuple[int]:
+        """The first step of the last epoch, where the metrics start anew."""
+        return (self.T - self.training.steps,)
+
+
+TRAINING_ARGUMENTS = (
+    "x",
+    "y",
+    "sample_weight",
+    "class_weight",
+    "batch_size",
+    "steps_per_epoch",
+    "shuffle",
+    "seed",
+)
+
+
+def plan(
+    training: Source,
+    epochs: int,
+    validation_data: Any,
+    hyper_data: Any,
+    batch_size: int | None,
+    steps: int | None,
+) -> Plan:
+    """Returns the plan of trainings; the arguments are those of `fit`.
+
+    Args:
+        training: the training batches.
+        epochs: int.
+        validation_data: what hyperparameters are fitted to, unless there is
+            `hyper_data`; or `None`.
+        hyper_data: what they are fitted to; or `None`.
+        batch_size: int, of both.
+        steps: int, the number of batches of both; all by default.
+
+    Raises:
+        ValueError: as `training_source`.
+        TypeError: as `training_source`.
+    """
+    held_out = [
+        None if data is None else validation_source(data, batch_size, steps, k)
+        for k, data in (
+            ("validation_data", validation_data),
+            ("hyper_data", hyper_data),
+        )
+    ]
+    reports, hyper = held_out
+    if hyper is None:
+        return Plan(training, epochs, reports, None)
+    return Plan(training, epochs, hyper, reports)
+
+
 def training_source(
     x: Any,
     y: Any,
@@ -44,6 +119,11 @@ def training_source(
         TypeError: if they are of a type that cannot be read more than once.
     """
     _check_steps("steps_per_epoch", steps_per_epoch)
+    if class_weight is not None and not isinstance(class_weight, Mapping):
+        raise TypeError(
+            "Invalid type for argument `class_weight`. Expected a dict from "
+            f"class to weight. Received: class_weight={class_weight!r}."
+        )
     if not _is_stream(x, y, sample_weight, "x"):
         data = _arrays(x, y, sample_weight, "x")
         if class_weight is not None:
@@ -79,7 +159,8 @@ def validation_source(
             "or (x, y, sample_weight), a `tf.data.Dataset` or a "
             f"`keras.utils.PyDataset`. Received: a {type(data).__name__}."
         )
-    arrays = _arrays(*keras.utils.unpack_x_y_sample_weight(data), argument)
+    x, y, sample_weight = batches_lib.unpack(tuple(data))
+    arrays = _arrays(x, y, sample_weight, argument)
     size = len(batches_lib.leaves(arrays)[0])
     limit = min(batch_size or 32, size)
     return _array_source(
@@ -123,10 +204,8 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple:
 
 def _arrays(x: Any, y: Any, sample_weight: Any, argument: str) -> tuple:
     """Returns `(x, y, sample_weight)` as arrays with floats in `floatx`."""
-    given = (x, y, sample_weight)
-    data = tuple(batches_lib.map_arrays(_array, part) for part in given)
-    arrays = batches_lib.leaves(data)
-    sizes = {a.shape[0] if a.ndim else 0 for a in arrays}
+    data = _checked((x, y, sample_weight), argument)
+    sizes = {len(a) for a in batches_lib.leaves(data)}
     if len(sizes) > 1:
         raise ValueError(
             f"Invalid value for argument `{argument}`. Expected the same "
@@ -138,9 +217,22 @@ def _arrays(x: Any, y: Any, sample_weight: Any, argument: str) -> tuple:
             f"Invalid value for argument `{argument}`. Expected at least one "
             "example. Received: an empty data set."
         )
-    for a in arrays:
-        check_finite(a, argument)
     return data
+
+
+def _checked(data: tuple, argument: str) -> tuple:
+    """Returns `(x, y, sample_weight)` as finite arrays, floats in `floatx`."""
+    names = ("x", "y", "sample_weight") if argument == "x" else (argument,) * 3
+
+    def checked(a: Any, name: str) -> np.ndarray:
+        array = _array(a, name)
+        check_finite(array, name)
+        return array
+
+    return tuple(
+        batches_lib.map_arrays(lambda a, name=name: checked(a, name), part)
+        for part, name in zip(data, names, strict=True)
+    )
 
 
 def check_finite(array: np.ndarray, argument: str) -> None:
@@ -159,12 +251,20 @@ def check_finite(array: np.ndarray, argument: str) -> None:
         )
 
 
-def _array(a: Any) -> np.ndarray:
+def _array(a: Any, argument: str) -> np.ndarray:
     a = np.asarray(a)
     if a.dtype.kind not in "fiub":
         raise TypeError(
-            "Invalid type of data. Expected arrays of numbers. Received: an "
-            f"array of dtype {a.dtype}. Encode it as numbers first."
+            f"Invalid type for argument `{argument}`. Expected arrays of "
+            f"numbers. Received: an array of dtype {a.dtype}. Encode it as "
+            "numbers first."
+        )
+    if a.ndim == 0:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected arrays with "
+            "the examples on the first axis. Received: a single number. "
+            "Convert lists with `np.array(...)`, and batch data sets with "
+            "`.batch(...)`."
         )
     return a.astype(keras.config.floatx()) if a.dtype.kind == "f" else a
 
@@ -173,7 +273,7 @@ def _array_source(
     data, batch_size, steps, shuffle, seed, argument, size_argument
 ) -> Source:
     size = len(batches_lib.leaves(data)[0])
-    batch_size = 32 if batch_size is None else batch_size
+    batch_size = min(32, size) if batch_size is None else batch_size
     _check_steps(size_argument, batch_size)
     if batch_size > size:
         raise ValueError(
@@ -198,13 +298,14 @@ def _class_weights(y: Any, sample_weight: Any, class_weight: Mapping) -> Any:
             f"targets of type {type(y).__name__}. Use `sample_weight`."
         )
     several = y.ndim > 1 and y.shape[-1] > 1
-    classes = y.argmax(-1) if several else y.reshape(len(y)).astype(int)
-    weights = np.ones(int(classes.max()) + 1, keras.config.floatx())
-    for k, weight in class_weight.items():
-        if k < len(weights):
-            weights[k] = weight
-    weights = weights[classes]
-    return weights if sample_weight is None else weights * sample_weight
+    classes = y.argmax(-1) if several else y.reshape(len(y)).round().astype(int)
+    present, places = np.unique(classes, return_inverse=True)
+    of_class = [class_weight.get(int(k), 1.0) for k in present]
+    weights = np.array(of_class, keras.config.floatx())[places]
+    if sample_weight is None:
+        return weights
+    rest = (1,) * (sample_weight.ndim - 1)
+    return weights.reshape(-1, *rest) * sample_weight
 
 
 # ---- streams
@@ -228,22 +329,18 @@ def _is_stream(x: Any, y: Any, sample_weight: Any, argument: str) -> bool:
     return True
 
 
-def _stream_source(data, class_weight, steps, shuffle, seed, argument) -> Source:
+def _stream_source(
+    data, class_weight, steps, shuffle, seed, argument
+) -> Source:
     steps = steps or _number_of_batches(data, argument)
     if isinstance(data, tf.data.Dataset):
         passes = batches_lib.dataset_passes(data)
     else:
-        passes = batches_lib.py_dataset_passes(data, shuffle, seed)
+        passes = batches_lib.py_dataset_passes(data, shuffle)
 
-    def checked(number: int):
-        for batch in passes(number):
-            x, y, sample_weight = batch
-            x, y, sample_weight = (
-                batches_lib.map_arrays(_array, part)
-                for part in (x, y, sample_weight)
-            )
-            for a in batches_lib.leaves((x, y, sample_weight)):
-                check_finite(a, argument)
+    def checked(seed: int, number: int):
+        for batch in passes(seed, number):
+            x, y, sample_weight = _checked(batch, argument)
             if class_weight is not None:
                 sample_weight = _class_weights(y, sample_weight, class_weight)
             yield x, y, sample_weight

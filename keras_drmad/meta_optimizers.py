@@ -5,7 +5,7 @@ import keras
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class SignDescent(keras.optimizers.Optimizer):
-    """Moves each raw hyperparameter by a fixed step against its gradient's sign.
+    """Moves raw hyperparameters by a fixed step against the gradient's sign.
 
     The meta-optimizer of the paper's MNIST experiment: the size of DrMAD's
     hypergradient is less reliable than its sign.
@@ -17,7 +17,9 @@ class SignDescent(keras.optimizers.Optimizer):
     ```
     """
 
-    def __init__(self, step: float = 0.07, name: str = "sign_descent", **kwargs):
+    def __init__(
+        self, step: float = 0.07, name: str = "sign_descent", **kwargs
+    ):
         """Initializes the optimizer.
 
         Args:

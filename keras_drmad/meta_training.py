@@ -14,8 +14,7 @@ from keras_drmad.adjoint import State
 from keras_drmad.batches import CHUNK_SIZE
 from keras_drmad.elementary_problem import ElementaryProblem
 from keras_drmad.hypergradient import Walks, start_back
-from keras_drmad.inputs import Source
-from keras_drmad.methods import Method
+from keras_drmad.inputs import Plan, Source
 from keras_drmad.trajectories import Trajectory
 
 
@@ -27,9 +26,7 @@ class Diverged(FloatingPointError):
         what: str, the loss that did.
     """
 
-    def __init__(
-        self, step: int, what: str, meta_iteration: int | None = None
-    ):
+    def __init__(self, step: int, what: str, meta_iteration: int | None = None):
         where = f" of meta-iteration {meta_iteration}" if meta_iteration else ""
         super().__init__(
             f"The {what} loss became nan or inf at step {step}{where}. Lower "
@@ -52,40 +49,13 @@ class Hypergradient(NamedTuple):
             gradients; `adjoint_growth`, the largest norm of the adjoint of the
             weights on the way back over its first one; `reverse_steps`, those
             asked for; `reverse_steps_used`, fewer where the walk was ended
-            because the adjoint grew past its limit; `seconds_there` and
-            `seconds_back`.
+            because the adjoint grew past its limit; `seconds_there`,
+            `seconds_validation` and `seconds_back`.
     """
 
     validation_loss: float
     gradients: dict[str, tf.Tensor]
     diagnostics: dict[str, float]
-
-
-class Plan(NamedTuple):
-    """The elementary training that each meta-iteration repeats.
-
-    Attributes:
-        training: the training batches.
-        epochs: int; T = epochs x training.steps.
-        hyper: the batches of the loss that hyperparameters are fitted to;
-            `None` where none are fitted.
-        validation: the batches that only report, `None` for `hyper`.
-    """
-
-    training: Source
-    epochs: int
-    hyper: Source | None
-    validation: Source | None
-
-    @property
-    def T(self) -> int:
-        """The number of elementary steps."""
-        return self.epochs * self.training.steps
-
-    @property
-    def last_epoch(self) -> tuple[int]:
-        """The first step of the last epoch, where the metrics start anew."""
-        return (self.T - self.training.steps,)
 
 
 class Trained(NamedTuple):
@@ -219,9 +189,7 @@ class ElementaryTraining:
         """Walks back; returns the gradients by name and diagnostics."""
         revisited = self.trajectory.iterations(plan.T)
         hparams = self.problem.hparams()
-        way, first_norm = start_back(
-            adjoint, hparams, len(self.problem.params)
-        )
+        way, first_norm = start_back(adjoint, hparams, len(self.problem.params))
         limit = tf.constant(self.trajectory.growth_limit, first_norm.dtype)
         for iterations, chunk in plan.training.batches.back(
             plan.last_epoch, revisited
@@ -249,15 +217,20 @@ class ElementaryTraining:
         trained = self.there(s_0, plan, lambda *_: None)
         there = time.perf_counter()
         logs, adjoint = self.differentiate(trained.s_T, plan.hyper)
+        validated = time.perf_counter()
         gradients, diagnostics = self.back(trained, adjoint, plan)
+        end = time.perf_counter()
         diagnostics["seconds_there"] = there - begin
-        diagnostics["seconds_back"] = time.perf_counter() - there
+        diagnostics["seconds_validation"] = validated - there
+        diagnostics["seconds_back"] = end - validated
         return Hypergradient(logs["loss"], gradients, diagnostics)
 
     def validation_loss(self, s_0: State, plan: Plan) -> float:
         """Trains from s_0 and returns the validation loss."""
-        trained = self.there(s_0, plan, lambda *_: None)
-        return self.validate(trained.s_T, plan.hyper)["loss"]
+        state = s_0
+        for chunk in self._chunks_there(s_0, plan, plan.last_epoch, None):
+            state = chunk.state
+        return self.validate(state, plan.hyper)["loss"]
 
     def _validation_logs(self, metrics, total) -> dict[str, float]:
         logs = self.problem.logs(metrics)
@@ -360,9 +333,7 @@ class MetaTraining:
             Diverged: if training or validation leaves the finite numbers.
         """
         trained = self.training.there(s_0, plan, on_chunk)
-        reported, adjoint = self.training.differentiate(
-            trained.s_T, plan.hyper
-        )
+        reported, adjoint = self.training.differentiate(trained.s_T, plan.hyper)
         logs = dict(trained.logs)
         if plan.validation is not None:
             logs["hyper_loss"] = reported["loss"]

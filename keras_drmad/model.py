@@ -1,6 +1,6 @@
 """`DrMADModel`: hyperparameters tuned by gradient, in `keras.Model.fit`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -17,14 +17,14 @@ from keras_drmad.meta_training import (
     ElementaryTraining,
     Hypergradient,
     MetaTraining,
-    Plan,
 )
 from keras_drmad.methods import DrMAD, Method
 from keras_drmad.pure_optimizer import check_optimizer
+from keras_drmad.wrapper import Wrapper
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class DrMADModel(keras.Model):
+class DrMADModel(Wrapper):
     """A Keras model whose hyperparameters are learned by gradient.
 
     Wraps an elementary model. `fit` repeats an elementary training; after each
@@ -60,102 +60,14 @@ class DrMADModel(keras.Model):
     Networks*, IJCAI 2016, https://arxiv.org/abs/1601.00917.
     """
 
+    _compiled_walks: Any
+    _in_progress: Any
+
     def __init__(self, inputs: Any, outputs: Any = None, name=None):
-        """Initializes the model.
-
-        Args:
-            inputs: `keras.Input`s, as for `keras.Model`; or, without
-                `outputs`, a built `keras.Model`, see `from_model`.
-            outputs: what the model computes from `inputs`.
-            name: str.
-
-        Raises:
-            TypeError: if `inputs` alone is not a `keras.Model`.
-            ValueError: if that model is not built.
-        """
-        if outputs is not None:
-            inputs = keras.Model(inputs, outputs, name=name)
-        checks.check_elementary_model(inputs)
-        super().__init__(name=name or inputs.name)
-        self.elementary_model = inputs
-        self.built = True
+        super().__init__(inputs, outputs, name)
         self.start_weights: list[tf.Variable] = []
         self.end_weights: list[tf.Variable] = []
         self._reset_compiled()
-
-    @classmethod
-    def from_model(cls, model: keras.Model, name: str | None = None):
-        """Wraps any built model: Sequential, Functional or subclassed.
-
-        The model keeps its weights and its own `compute_loss`, and shares both
-        with the result.
-
-        Args:
-            model: a built `keras.Model`.
-            name: str, the model's own by default.
-
-        Raises:
-            TypeError: if it is not a `keras.Model`.
-            ValueError: if it is not built.
-        """
-        return cls(model, name=name)
-
-    # ---- the elementary model shows through
-
-    def call(self, inputs, training=None):
-        """Returns the elementary model's outputs."""
-        if self.elementary_model._call_has_training_arg:
-            return self.elementary_model(inputs, training=training)
-        return self.elementary_model(inputs)
-
-    def test_step(self, data):
-        """Evaluates a batch, as the elementary model does."""
-        return self.elementary_model.test_step(data)
-
-    def train_step(self, data):
-        """Refuses: a step without its hyperparameters would be a wrong one.
-
-        Raises:
-            RuntimeError: always.
-        """
-        raise RuntimeError(
-            "`DrMADModel` trains whole trainings. Use `fit(..., "
-            "meta_iterations=0)` to train with the hyperparameters as they "
-            "are, or `model.elementary_model` to train without them."
-        )
-
-    @property
-    def metrics(self):
-        """The elementary model's metrics."""
-        if "elementary_model" not in self.__dict__:
-            return []
-        return self.elementary_model.metrics
-
-    @property
-    def layers(self):
-        """The elementary model's layers."""
-        return self.elementary_model.layers
-
-    @property
-    def inputs(self):
-        """The elementary model's inputs."""
-        return self.elementary_model.inputs
-
-    @property
-    def outputs(self):
-        """The elementary model's outputs."""
-        return self.elementary_model.outputs
-
-    def summary(self, *args, **kwargs):
-        """Prints the summary of the elementary model."""
-        self.elementary_model.summary(*args, **kwargs)
-
-    def export(self, filepath, *args, **kwargs):
-        """Exports a SavedModel that loads without this package.
-
-        The arguments are those of `keras.Model.export`.
-        """
-        self.elementary_model.export(filepath, *args, **kwargs)
 
     # ---- compile
 
@@ -312,13 +224,26 @@ class DrMADModel(keras.Model):
             (x, y, sample_weight), validation_data = inputs.split(
                 x, y, sample_weight, validation_split
             )
-        plan, seed = self._plan(
-            (x, y, sample_weight, class_weight),
-            (batch_size, steps_per_epoch, shuffle, seed),
+        checks.check_validation(
+            validation_data, hyper_data, is_needed=meta_iterations > 0
+        )
+        seed = checks.checked_seed(seed)
+        plan = inputs.plan(
+            inputs.training_source(
+                x,
+                y,
+                sample_weight,
+                class_weight,
+                batch_size,
+                steps_per_epoch,
+                shuffle,
+                seed,
+            ),
             epochs,
-            (validation_data, hyper_data),
-            (validation_batch_size or batch_size, validation_steps),
-            needs_validation=meta_iterations > 0,
+            validation_data,
+            hyper_data,
+            validation_batch_size or batch_size,
+            validation_steps,
         )
         training = self._elementary_training(plan)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -349,7 +274,10 @@ class DrMADModel(keras.Model):
                 training, plan, self.meta_optimizer, resumed.pending
             )
             logs = self._meta_train(
-                meta, starts, callbacks, range(first, meta_iterations),
+                meta,
+                starts,
+                callbacks,
+                range(first, meta_iterations),
                 restore_best,
             )
         callbacks.on_train_end(logs)
@@ -409,14 +337,8 @@ class DrMADModel(keras.Model):
             ValueError: as `fit`.
             FloatingPointError: if the training diverges.
         """
-        return self._training_once(
-            (x, y, sample_weight, class_weight),
-            (batch_size, steps_per_epoch, shuffle, seed),
-            epochs,
-            validation_data,
-            (validation_batch_size or batch_size, validation_steps),
-            ElementaryTraining.hypergradient,
-        )
+        arguments = dict(locals())
+        return self._training_once(ElementaryTraining.hypergradient, arguments)
 
     def train_loss_at(
         self,
@@ -448,69 +370,35 @@ class DrMADModel(keras.Model):
             ValueError: as `fit`.
             FloatingPointError: if the training diverges.
         """
+        arguments = dict(locals())
         return self._training_once(
-            (x, y, sample_weight, class_weight),
-            (batch_size, steps_per_epoch, shuffle, seed),
-            epochs,
-            validation_data,
-            (validation_batch_size or batch_size, validation_steps),
-            ElementaryTraining.validation_loss,
+            ElementaryTraining.validation_loss, arguments
         )
 
-    def _training_once(
-        self, data, batching, epochs, validation_data, validation, function
-    ):
+    def _training_once(self, function: Callable, arguments: dict) -> Any:
+        """Trains from the weights as they are, and applies a function."""
         checks.check_compiled(self)
-        checks.check_counts(epochs=epochs)
-        plan, seed = self._plan(
-            data,
-            batching,
-            epochs,
-            (validation_data, None),
-            validation,
-            needs_validation=True,
+        checks.check_counts(epochs=arguments["epochs"])
+        checks.check_validation(
+            arguments["validation_data"], None, is_needed=True
+        )
+        given = {k: arguments[k] for k in inputs.TRAINING_ARGUMENTS}
+        given["seed"] = checks.checked_seed(arguments["seed"])
+        plan = inputs.plan(
+            inputs.training_source(**given),
+            arguments["epochs"],
+            arguments["validation_data"],
+            None,
+            arguments["validation_batch_size"] or arguments["batch_size"],
+            arguments["validation_steps"],
         )
         training = self._elementary_training(plan)
-        starts = InitialState(training.problem, "same", seed)
+        starts = InitialState(training.problem, "same", given["seed"])
         return function(training, starts.of(0), plan)
 
     # ---- from data to walks
 
-    def _plan(
-        self, data, batching, epochs, sets, validation, *, needs_validation
-    ):
-        """Returns the plan of the trainings, and the seed."""
-        x, y, sample_weight, class_weight = data
-        batch_size, steps_per_epoch, shuffle, seed = batching
-        validation_data, hyper_data = sets
-        seed = checks.checked_seed(seed)
-        training = inputs.training_source(
-            x,
-            y,
-            sample_weight,
-            class_weight,
-            batch_size,
-            steps_per_epoch,
-            shuffle,
-            seed,
-        )
-        checks.check_validation(validation_data, hyper_data, needs_validation)
-        named = {"validation_data": validation_data, "hyper_data": hyper_data}
-        held_out = {
-            name: inputs.validation_source(set_, *validation, name)
-            for name, set_ in named.items()
-            if set_ is not None
-        }
-        reports = held_out.get("validation_data")
-        hyper = held_out.get("hyper_data")
-        return Plan(
-            training,
-            epochs,
-            hyper=hyper or reports,
-            validation=reports if hyper else None,
-        ), seed
-
-    def _elementary_training(self, plan: Plan) -> ElementaryTraining:
+    def _elementary_training(self, plan: inputs.Plan) -> ElementaryTraining:
         """Returns the training, with loops compiled before if they fit."""
         batch = plan.training.batches.first()
         checks.check_data(self.elementary_model, plan, batch)
@@ -526,48 +414,38 @@ class DrMADModel(keras.Model):
             jit_compile = self._jit_choice
             if jit_compile == "auto":
                 jit_compile = problem.suits_xla
-            walks = Walks(problem, trajectory, jit_compile)
+            walks = Walks(problem, trajectory, bool(jit_compile))
             self._compiled_walks = key, problem, walks
         _, problem, walks = self._compiled_walks
         return ElementaryTraining(problem, walks, trajectory)
 
+    @property
+    def uses_xla(self) -> bool | None:
+        """Whether XLA compiles the loops; `None` before the first training."""
+        if self._compiled_walks is None:
+            return None
+        return self._compiled_walks[2].jit_compile
+
     def _reset_compiled(self) -> None:
         """Forgets the compiled loops and what belongs to a `fit`."""
-        self._compiled_walks: Any = None
-        self._in_progress: Any = None
+        self._compiled_walks = None
+        self._in_progress = None
         self._resumed = Resumed(None, None)
 
-    def _keep_ends(self, first: list, last: State) -> None:
-        """Keeps the weights at both ends of the last training."""
+    def _keep_ends(self, first: State, last: State) -> None:
+        """Keeps the trainable weights at both ends of the last training."""
+        variables = self.trainable_variables
         if not self.start_weights:
-            self.start_weights = [tf.Variable(w) for w in first]
-            self.end_weights = [tf.Variable(w) for w in last.params]
-        for variables, values in (
-            (self.start_weights, first),
-            (self.end_weights, last.params),
-        ):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+            self.start_weights = [tf.Variable(v.value) for v in variables]
+            self.end_weights = [tf.Variable(v.value) for v in variables]
+        problem = self._compiled_walks[1]
+        places = {id(v): k for k, v in enumerate(variables)}
+        for k, variable in enumerate(problem.params):
+            place = places[id(variable)]
+            self.start_weights[place].assign(first.params[k])
+            self.end_weights[place].assign(last.params[k])
 
     # ---- saving
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        config = keras.saving.serialize_keras_object(self.elementary_model)
-        config.pop("compile_config", None)  # this model's holds it
-        return {"inputs": config, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Returns the model with these constructor arguments."""
-        model = keras.saving.deserialize_keras_object(
-            config["inputs"], custom_objects=custom_objects
-        )
-        return cls(model, name=config["name"])
-
-    def get_build_config(self):
-        """Returns `None`: the elementary model is built by its own config."""
-        return None
 
     def get_compile_config(self) -> dict[str, Any]:
         """Returns the arguments of `compile`, serialized."""
@@ -601,7 +479,7 @@ class DrMADModel(keras.Model):
 
     def load_own_variables(self, store) -> None:
         """Loads what `save_own_variables` saved."""
-        saved = {key: np.asarray(store[key]) for key in store.keys()}
+        saved = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118
         kinds = getattr(self, "hyperparameters", [])
         for h in kinds:
             h.raw.assign(saved[f"hyperparameter_{h.name}"])
@@ -609,7 +487,10 @@ class DrMADModel(keras.Model):
         if count:
             self._resumed = Resumed(
                 [tf.constant(saved[f"start_{k}"]) for k in range(count)],
-                {h.name: tf.constant(saved[f"pending_{h.name}"]) for h in kinds},
+                {
+                    h.name: tf.constant(saved[f"pending_{h.name}"])
+                    for h in kinds
+                },
             )
 
 

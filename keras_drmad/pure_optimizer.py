@@ -11,6 +11,7 @@ backend's layer, and leaves the stock class its overrides.
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -60,7 +61,7 @@ def pure_update(
     """
     stock = type(optimizer)
     twin = type(f"Pure{stock.__name__}", (stock, _Pure), {})
-    pure = object.__new__(twin)
+    pure: Any = object.__new__(twin)
     # The twin shares the optimizer's variables, the keys of every scope.
     pure.__dict__.update(optimizer.__dict__)
     pure.__dict__["_keys"] = {
@@ -100,7 +101,7 @@ class _Pure(keras.Optimizer):
         rate = self._get_current_learning_rate()
         if self._rated_variable is None:
             return rate
-        rate = tf.convert_to_tensor(rate, self._rated_variable.dtype)
+        rate = keras.ops.cast(rate, self._rated_variable.dtype)
         return self._rate_of(self._rated_variable, rate)
 
     @contextlib.contextmanager
@@ -124,9 +125,8 @@ class _Pure(keras.Optimizer):
 
             def update_by_mean():
                 means = [
-                    (g + sum_) / steps for g, sum_ in zip(
-                        grads, accumulators, strict=True
-                    )
+                    (g + sum_) / steps
+                    for g, sum_ in zip(grads, accumulators, strict=True)
                 ]
                 self._update(means, trainable_variables)
                 self._backend_reset_gradient_accumulators()

@@ -47,7 +47,7 @@ class Hyperparameter(abc.ABC):
         """
         self.name = name
         self.bounds = _checked_bounds(bounds)
-        self.raw: keras.Variable | None = None
+        self.raw: Any = None
 
     @abc.abstractmethod
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
@@ -57,7 +57,7 @@ class Hyperparameter(abc.ABC):
             ValueError: if there is nothing in the model to act on.
         """
 
-    def penalty(self, raw: tf.Tensor, params: dict[str, Any]) -> Any:
+    def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> Any:
         """Returns what is added to the training loss, a scalar.
 
         Args:
@@ -98,6 +98,18 @@ class Hyperparameter(abc.ABC):
         variable = self._bound()
         variable.assign(np.broadcast_to(raw, variable.shape))
 
+    def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Splits values by the layers they belong to.
+
+        Args:
+            values: `(..., *raw.shape)`, for instance one row for each
+                meta-iteration.
+
+        Returns:
+            Dict from a layer's path to its values `(..., count)`.
+        """
+        return {self.name: values.reshape(*values.shape[:1], -1)}
+
     def clip(self) -> None:
         """Moves raw values that left the bounds back to them."""
         lowest, highest = (self.transform.raw(x) for x in self.bounds)
@@ -116,7 +128,9 @@ class Hyperparameter(abc.ABC):
         return cls(**config)
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        arguments = ", ".join(
+            f"{k}={v!r}" for k, v in self.get_config().items()
+        )
         return f"{type(self).__name__}({arguments})"
 
     def _create(self, shape: tuple[int, ...], initial: float) -> None:
@@ -167,9 +181,9 @@ def check_initial(
 
 def _checked_bounds(bounds: Any) -> tuple[float, float]:
     try:
-        lowest, highest = (None, None) if bounds is None else bounds
-        lowest = 0.0 if lowest is None else float(lowest)
-        highest = math.inf if highest is None else float(highest)
+        low, high = (None, None) if bounds is None else bounds
+        lowest = 0.0 if low is None else float(low)
+        highest = math.inf if high is None else float(high)
         valid = 0 <= lowest < highest
     except (TypeError, ValueError):
         valid = False

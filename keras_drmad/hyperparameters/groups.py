@@ -3,9 +3,10 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 TRANSPOSED = (
@@ -13,7 +14,7 @@ TRANSPOSED = (
     keras.layers.Conv2DTranspose,
     keras.layers.Conv3DTranspose,
 )
-Layers = str | keras.Layer | Sequence[str | keras.Layer] | None
+Layers: TypeAlias = "str | keras.Layer | Sequence[str | keras.Layer] | None"
 
 
 class Member(NamedTuple):
@@ -30,7 +31,7 @@ class Member(NamedTuple):
     shape: tuple[int, ...]
 
     def entries(self, vector: tf.Tensor) -> tf.Tensor:
-        """Returns this member's entries of a vector (or scalar, of a scalar)."""
+        """Returns this member's entries; a scalar is everyone's entry."""
         if vector.shape.rank == 0:
             return vector
         size = math.prod(self.shape)
@@ -47,6 +48,20 @@ class Groups(NamedTuple):
 
     members: list[Member]
     shape: tuple[int, ...]
+
+    def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Splits values `(..., count)` into those of each layer's weights."""
+        if not self.shape:
+            return {"all layers": values[..., None]}
+        places: dict[str, list[int]] = {}
+        for member in self.members:
+            size = math.prod(member.shape)
+            own = range(member.start, member.start + size)
+            places.setdefault(owner_path(member.variable), []).extend(own)
+        return {
+            layer: values[..., list(dict.fromkeys(own))]
+            for layer, own in places.items()
+        }
 
 
 def check_per(per: str, allowed: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ from keras_drmad.hyperparameters.penalty import Penalty
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class L1(Penalty):
-    """Adds Σ coefficient · |w| to the training loss, as `keras.regularizers.L1`.
+    """Adds Σ coefficient · |w| to the loss, as `keras.regularizers.L1`.
 
     The derivative of |w| at w = 0 counts as 0. Plain gradient steps do not land
     on 0, so the weights become small rather than sparse.
@@ -20,9 +20,7 @@ class L1(Penalty):
     ```
     """
 
-    def __init__(self, *args, name: str = "l1", **kwargs):
-        """Initializes the penalty; the arguments are those of `Penalty`."""
-        super().__init__(*args, name=name, **kwargs)
+    default_name = "l1"
 
     @staticmethod
     def measure(w: tf.Tensor) -> tf.Tensor:

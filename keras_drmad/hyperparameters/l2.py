@@ -8,7 +8,7 @@ from keras_drmad.hyperparameters.penalty import Penalty
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class L2(Penalty):
-    """Adds Σ coefficient · w² to the training loss, as `keras.regularizers.L2`.
+    """Adds Σ coefficient · w² to the loss, as `keras.regularizers.L2`.
 
     Example:
 
@@ -21,9 +21,7 @@ class L2(Penalty):
     a coefficient twice as large.)
     """
 
-    def __init__(self, *args, name: str = "l2", **kwargs):
-        """Initializes the penalty; the arguments are those of `Penalty`."""
-        super().__init__(*args, name=name, **kwargs)
+    default_name = "l2"
 
     @staticmethod
     def measure(w: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_drmad.hyperparameters import base, groups
@@ -62,7 +63,7 @@ class LearningRate(base.Hyperparameter):
             initial = base.check_initial(initial, self.bounds, self.transform)
         self.initial = initial
         self.layers = layers
-        self._entry_of: dict[int, groups.Member] = {}
+        self._groups = groups.Groups([], ())
         self._multiplies = False
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
@@ -72,18 +73,25 @@ class LearningRate(base.Hyperparameter):
         if initial is None:
             initial = 1.0 if self._multiplies else float(given.numpy())
             base.check_initial(initial, self.bounds, self.transform)
-        chosen = groups.group(model, self.per, self.layers, only_kernels=False)
-        self._entry_of = {id(m.variable): m for m in chosen.members}
-        self._create(chosen.shape, initial)
+        self._groups = groups.group(
+            model, self.per, self.layers, only_kernels=False
+        )
+        self._create(self._groups.shape, initial)
 
     def learning_rate(
         self, raw: tf.Tensor, variable: keras.Variable, rate: tf.Tensor
     ) -> tf.Tensor:
-        if id(variable) not in self._entry_of:
-            return rate
-        entries = self._entry_of[id(variable)].entries(raw)
-        value = self.transform.value(tf.reshape(entries, []))
-        return tf.cast(rate, value.dtype) * value if self._multiplies else value
+        for member in self._groups.members:
+            if member.variable is variable:
+                value = self.transform.value(
+                    tf.reshape(member.entries(raw), [])
+                )
+                rate = tf.cast(rate, value.dtype) if self._multiplies else 1
+                return rate * value
+        return rate
+
+    def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        return self._groups.by_layer(values)
 
     def get_config(self) -> dict[str, Any]:
         return {

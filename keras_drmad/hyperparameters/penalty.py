@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_drmad.hyperparameters import base, groups
@@ -18,6 +19,7 @@ class Penalty(base.Hyperparameter):
     """
 
     transform = Log()
+    default_name: str
 
     def __init__(
         self,
@@ -26,7 +28,7 @@ class Penalty(base.Hyperparameter):
         layers: groups.Layers = None,
         biases: bool = False,
         bounds: tuple[float | None, float | None] | None = None,
-        name: str = "penalty",
+        name: str | None = None,
     ):
         """Initializes the penalty.
 
@@ -41,19 +43,20 @@ class Penalty(base.Hyperparameter):
             biases: bool, whether to penalize also biases, and the scales and
                 shifts of normalization layers.
             bounds: `(lowest, highest)` coefficient, either may be `None`.
-            name: str, unique among the hyperparameters of a model.
+            name: str, unique among the hyperparameters of a model; that of
+                the kind by default.
 
         Raises:
             TypeError: if `initial` is not a number.
             ValueError: if `per` is unknown, or `initial` is not positive or
                 not within `bounds`.
         """
-        super().__init__(name, bounds)
+        super().__init__(name or self.default_name, bounds)
         self.per = groups.check_per(per, ("all", "layer", "unit", "weight"))
         self.initial = base.check_initial(initial, self.bounds, self.transform)
         self.layers = layers
         self.biases = biases
-        self._groups: groups.Groups | None = None
+        self._groups = groups.Groups([], ())
 
     @staticmethod
     @abc.abstractmethod
@@ -66,8 +69,7 @@ class Penalty(base.Hyperparameter):
         )
         self._create(self._groups.shape, self.initial)
 
-    def penalty(self, raw: tf.Tensor, params: dict[str, Any]) -> tf.Tensor:
-        assert self._groups is not None
+    def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> tf.Tensor:
         coefficients = self.transform.value(raw)
         terms = []
         for member in self._groups.members:
@@ -75,6 +77,9 @@ class Penalty(base.Hyperparameter):
             coefficient = tf.cast(member.entries(coefficients), w.dtype)
             terms.append(tf.reduce_sum(coefficient * self.measure(w)))
         return tf.add_n(terms)
+
+    def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        return self._groups.by_layer(values)
 
     def get_config(self) -> dict[str, Any]:
         return {

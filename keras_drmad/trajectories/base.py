@@ -47,10 +47,11 @@ class Trajectory(abc.ABC):
     def begin(self, s_0: State, T: int) -> Any:
         """Returns the memory of a walk that starts at s_0."""
 
+    @abc.abstractmethod
     def remember(
         self, memory: Any, iterations: np.ndarray, states: State
     ) -> None:
-        """Takes the states of a chunk, stacked, when `keeps_states`.
+        """Takes the states of a chunk, stacked; called if `keeps_states`.
 
         Args:
             memory: what `begin` returned.

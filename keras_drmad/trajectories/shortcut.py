@@ -54,6 +54,11 @@ class Shortcut(Trajectory):
     def begin(self, s_0: State, T: int) -> dict[str, Any]:
         return {"s_0": s_0, "T": T}
 
+    def remember(
+        self, memory: dict[str, Any], iterations: np.ndarray, states: State
+    ) -> None:
+        """Nothing: the states between the two ends are not kept."""
+
     def end(self, memory: dict[str, Any], s_T: State) -> None:
         memory["s_T"] = s_T
 

@@ -1,0 +1,241 @@
+"""Times the parts of a meta-iteration beside `keras.Model.fit`, in one run.
+
+    python -m benchmarks.meta_iteration
+
+Rounds alternate between all competitors, and each prints the median of its
+rounds, so that a busy machine disturbs all alike; the ratios are what counts.
+Data is MNIST's `mnist.npz` from `--data_dir`, or noise of the same shape.
+"""
+
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+    "data_dir",
+    os.environ.get("KERAS_DRMAD_DATA"),
+    "Folder with mnist.npz; KERAS_DRMAD_DATA by default.",
+)
+flags.DEFINE_list("nets", ["mlp", "cnn"], "What to time: mlp, cnn.")
+flags.DEFINE_integer("rounds", 5, "How often each competitor runs.", 1)
+flags.DEFINE_integer("steps", 2000, "T of the MLP; the CNN takes a tenth.", 10)
+flags.DEFINE_bool("memory", True, "Measure memory for T and 10 T.")
+flags.DEFINE_integer(
+    "memory_of", None, "Only train T steps and print the peak memory."
+)
+
+BATCH = 50
+
+
+def data(net: str):
+    """Returns `(x, y)` for training and for validation."""
+    import numpy as np
+
+    path = pathlib.Path(FLAGS.data_dir or "", "mnist.npz")
+    if FLAGS.data_dir and path.exists():
+        with np.load(path) as arrays:
+            x, y = arrays["x_train"][:20000], arrays["y_train"][:20000]
+    else:
+        random = np.random.default_rng(0)
+        x = random.integers(0, 256, (20000, 28, 28))
+        y = random.integers(0, 10, 20000)
+    x = (x / 255.0).astype("float32")
+    x = x.reshape(-1, 784) if net == "mlp" else x[..., None]
+    y = y.astype("int32")
+    return (x[:15000], y[:15000]), (x[15000:], y[15000:])
+
+
+def layers(net: str, regularizer):
+    """Returns the inputs and outputs of a net."""
+    import keras
+
+    L = keras.layers
+    if net == "mlp":
+        x = inputs = keras.Input((784,))
+        hidden = [L.Dense(50, "tanh", kernel_regularizer=regularizer)] + [
+            L.Dense(50, "tanh", kernel_regularizer=regularizer)
+            for _ in range(2)
+        ]
+    else:
+        x = inputs = keras.Input((28, 28, 1))
+        hidden = [
+            L.Conv2D(16, 3, activation="relu", kernel_regularizer=regularizer),
+            L.MaxPooling2D(),
+            L.Conv2D(32, 3, activation="relu", kernel_regularizer=regularizer),
+            L.MaxPooling2D(),
+            L.Flatten(),
+        ]
+    for layer in [*hidden, L.Dense(10, kernel_regularizer=regularizer)]:
+        x = layer(x)
+    return inputs, x
+
+
+def compiled(model, **kwargs):
+    """Compiles a model as all competitors are."""
+    import keras
+
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.0025, momentum=0.95),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        **kwargs,
+    )
+    return model
+
+
+def tuned_model(net: str, jit_compile):
+    """Returns the `DrMADModel` with one L2 for each unit."""
+    import keras_drmad as kd
+
+    return compiled(
+        kd.DrMADModel(*layers(net, None)),
+        hyperparameters=[kd.hyperparameters.L2("unit", 1e-3)],
+        hypergradient=kd.DrMAD(0.1),
+        jit_compile=jit_compile,
+    )
+
+
+def keras_fit(net: str, train, steps_per_execution: int, jit_compile: bool):
+    """Returns a function that runs `fit` and returns seconds a step."""
+    import keras
+
+    model = compiled(
+        keras.Model(*layers(net, keras.regularizers.L2(1e-3))),
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
+    size = 15000 if net == "mlp" else 5000
+    x, y = train[0][:size], train[1][:size]
+
+    def seconds_a_step() -> float:
+        begin = time.perf_counter()
+        model.fit(x, y, batch_size=BATCH, verbose=0)
+        return (time.perf_counter() - begin) / (size // BATCH)
+
+    return seconds_a_step
+
+
+def time_net(net: str, T: int) -> None:
+    """Prints the table of one net."""
+    train, validation = data(net)
+    arguments = {
+        "batch_size": BATCH,
+        "steps_per_epoch": T,
+        "validation_data": validation,
+    }
+    ours = {jit: tuned_model(net, jit) for jit in (True, False)}
+    auto = tuned_model(net, "auto")
+    fits = {
+        (steps, jit): keras_fit(net, train, steps, jit)
+        for steps in (1, 50)
+        for jit in (False, True)
+    }
+    compile_seconds, there, back, whole = {}, {}, {}, {}
+    for jit, model in ours.items():
+        begin = time.perf_counter()
+        model.hypergradient(*train, **arguments)
+        first = time.perf_counter() - begin
+        compile_seconds[jit] = first
+        there[jit], back[jit], whole[jit] = [], [], []
+    fit_seconds = {key: [] for key in fits}
+    for function in fits.values():
+        function()
+    for _ in range(FLAGS.rounds):
+        for jit, model in ours.items():
+            begin = time.perf_counter()
+            d = model.hypergradient(*train, **arguments).diagnostics
+            whole[jit].append(time.perf_counter() - begin)
+            there[jit].append(d["seconds_there"] / T)
+            back[jit].append(d["seconds_back"] / d["reverse_steps_used"])
+        for key, function in fits.items():
+            fit_seconds[key].append(function())
+    auto.hypergradient(*train, **arguments | {"steps_per_epoch": 10})
+    print_table(net, T, there, back, whole, fit_seconds, compile_seconds, auto)
+
+
+def print_table(net, T, there, back, whole, fit, compile_seconds, auto):
+    """Prints the medians and the ratios."""
+    median = statistics.median
+
+    def row(name, value, unit):
+        print(f"  {name:52}{value:10.3f} {unit}")
+
+    print(f"\n{net}, batch {BATCH}, T = {T}, R = T/10, {FLAGS.rounds} rounds")
+    for jit in (True, False):
+        how = "XLA" if jit else "no XLA"
+        row(f"forward step, {how}", 1e3 * median(there[jit]), "ms")
+        row(f"reverse step, {how}", 1e3 * median(back[jit]), "ms")
+        extra = compile_seconds[jit] - median(whole[jit])
+        row(f"tracing and compiling, {how}", extra, "s")
+    for (steps, jit), seconds in fit.items():
+        how = "XLA" if jit else "no XLA"
+        name = f"keras.Model.fit step, {steps} per execution, {how}"
+        row(name, 1e3 * median(seconds), "ms")
+    jit = auto.uses_xla
+    best = min(map(median, fit.values()))
+    faster = median(whole[True]) < median(whole[False])
+    row("ratio: reverse step / forward step", ratio(back, there, jit), "")
+    row("ratio: forward step / best fit step", median(there[jit]) / best, "")
+    name = "ratio: meta-iteration / best fit of T steps"
+    row(name, median(whole[jit]) / (best * T), "")
+    picked, better = ("XLA" if x else "no XLA" for x in (jit, faster))
+    print(f"  jit_compile='auto' picks {picked}; the faster is {better}")
+
+
+def ratio(a, b, jit) -> float:
+    """Returns the ratio of two medians."""
+    return statistics.median(a[jit]) / statistics.median(b[jit])
+
+
+def print_peak_memory(T: int) -> None:
+    """Trains T steps with a hypergradient and prints the peak memory."""
+    import resource
+
+    train, validation = data("mlp")
+    model = tuned_model("mlp", "auto")
+    model.hypergradient(
+        *train,
+        batch_size=BATCH,
+        steps_per_epoch=T,
+        validation_data=validation,
+    )
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def compare_memory(T: int) -> None:
+    """Prints the peak memory of two processes, for T and for 10 T."""
+    peaks = []
+    for steps in (T, 10 * T):
+        command = [sys.executable, "-m", "benchmarks.meta_iteration"]
+        command += [
+            f"--memory_of={steps}",
+            f"--data_dir={FLAGS.data_dir or ''}",
+        ]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True
+        )
+        peaks.append(float(done.stdout.split()[-1]))
+        print(f"  peak memory, T = {steps:6}: {peaks[-1]:24.0f} MiB")
+    print(f"  ratio: {peaks[1] / peaks[0]:53.3f}")
+
+
+def main(_):
+    if FLAGS.memory_of:
+        print_peak_memory(FLAGS.memory_of)
+        return
+    for net in FLAGS.nets:
+        time_net(net, FLAGS.steps if net == "mlp" else FLAGS.steps // 10)
+    if FLAGS.memory:
+        print("\nmlp, resident memory of a process, imports included")
+        compare_memory(FLAGS.steps)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,1 @@
+"""Experiments: `python -m examples.NAME --help` tells their flags."""

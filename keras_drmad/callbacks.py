@@ -1,0 +1,80 @@
+"""Callbacks for `DrMADModel.fit`."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+class HyperparameterHistory(keras.callbacks.Callback):
+    """Records every hyperparameter's values in every meta-iteration.
+
+    Example:
+
+    ```python
+    recorder = kd.callbacks.HyperparameterHistory()
+    model.fit(..., callbacks=[recorder])
+    recorder.values["l2"]  # (meta_iterations, 934)
+    ```
+
+    Attributes:
+        values: dict from a hyperparameter's name to an array
+            `(meta_iterations, *raw.shape)` of the values that each
+            meta-iteration trained with.
+    """
+
+    def __init__(self):
+        """Initializes an empty record."""
+        super().__init__()
+        self._rows: dict[str, list[np.ndarray]] = {}
+
+    @property
+    def values(self) -> dict[str, np.ndarray]:
+        """The record so far; see the class."""
+        return {name: np.stack(rows) for name, rows in self._rows.items()}
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._rows = {}
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        for h in self.model.hyperparameters:
+            self._rows.setdefault(h.name, []).append(h.value().numpy())
+
+
+class HeldOut(keras.callbacks.Callback):
+    """Evaluates each meta-iteration on data that nothing is fitted to.
+
+    Adds the results to the logs, so that callbacks behind it in the list,
+    such as `CSVLogger`, see them.
+
+    Example:
+
+    ```python
+    model.fit(..., callbacks=[kd.callbacks.HeldOut(x_test, y_test)])
+    ```
+    """
+
+    def __init__(self, x: Any, y: Any = None, prefix: str = "test_", **kwargs):
+        """Initializes the callback.
+
+        Args:
+            x: as for `keras.Model.evaluate`.
+            y: as for `keras.Model.evaluate`.
+            prefix: str, put before the names of the results.
+            **kwargs: further arguments of `keras.Model.evaluate`.
+        """
+        super().__init__()
+        self.data = x, y
+        self.prefix = prefix
+        self.kwargs = kwargs
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        results = self.model.evaluate(
+            x=self.data[0],
+            y=self.data[1],
+            verbose=0,
+            return_dict=True,
+            **self.kwargs,
+        )
+        if logs is not None:
+            logs.update({self.prefix + k: v for k, v in results.items()})

@@ -1,0 +1,129 @@
+"""A Keras model around another one, which shows through it."""
+
+from typing import Any
+
+import keras
+
+from keras_drmad import checks
+
+
+class Wrapper(keras.Model):
+    """A `keras.Model` that computes what the model inside it computes.
+
+    Composition, not `keras.Model(inputs, outputs)` itself: Keras makes a class
+    that is once given inputs and outputs a Functional one for good, and could
+    then not wrap a subclassed model any more.
+
+    Attributes:
+        elementary_model: the `keras.Model` inside; its weights are trained.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any = None, name=None):
+        """Initializes the model.
+
+        Args:
+            inputs: `keras.Input`s, as for `keras.Model`; or, without
+                `outputs`, a built `keras.Model`, see `from_model`.
+            outputs: what the model computes from `inputs`.
+            name: str.
+
+        Raises:
+            TypeError: if `inputs` alone is not a `keras.Model`.
+            ValueError: if that model is not built.
+        """
+        if outputs is not None:
+            inputs = keras.Model(inputs, outputs, name=name)
+        checks.check_elementary_model(inputs)
+        super().__init__(name=name or inputs.name)
+        self.elementary_model = inputs
+        self.built = True
+
+    @classmethod
+    def from_model(cls, model: keras.Model, name: str | None = None):
+        """Wraps any built model: Sequential, Functional or subclassed.
+
+        The model keeps its weights and its own `compute_loss`, and shares both
+        with the result.
+
+        Args:
+            model: a built `keras.Model`.
+            name: str, the model's own by default.
+
+        Raises:
+            TypeError: if it is not a `keras.Model`.
+            ValueError: if it is not built.
+        """
+        return cls(model, name=name)
+
+    def call(self, inputs, training=None):
+        """Returns the elementary model's outputs."""
+        if self.elementary_model._call_has_training_arg:
+            return self.elementary_model(inputs, training=training)
+        return self.elementary_model(inputs)
+
+    def test_step(self, data):
+        """Evaluates a batch, as the elementary model does."""
+        return self.elementary_model.test_step(data)
+
+    def train_step(self, data):
+        """Refuses: a step without its hyperparameters would be a wrong one.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(
+            "`DrMADModel` trains whole trainings. Use `fit(..., "
+            "meta_iterations=0)` to train with the hyperparameters as they "
+            "are, or `model.elementary_model` to train without them."
+        )
+
+    @property
+    def metrics(self):
+        """The elementary model's metrics."""
+        if "elementary_model" not in self.__dict__:
+            return []
+        return self.elementary_model.metrics
+
+    @property
+    def layers(self):
+        """The elementary model's layers."""
+        return self.elementary_model.layers
+
+    @property
+    def inputs(self):
+        """The elementary model's inputs."""
+        return self.elementary_model.inputs
+
+    @property
+    def outputs(self):
+        """The elementary model's outputs."""
+        return self.elementary_model.outputs
+
+    def summary(self, *args, **kwargs):
+        """Prints the summary of the elementary model."""
+        self.elementary_model.summary(*args, **kwargs)
+
+    def export(self, filepath, *args, **kwargs):
+        """Exports a SavedModel that loads without this package.
+
+        The arguments are those of `keras.Model.export`.
+        """
+        self.elementary_model.export(filepath, *args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = keras.saving.serialize_keras_object(self.elementary_model)
+        config.pop("compile_config", None)  # this model's holds it
+        return {"inputs": config, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Returns the model with these constructor arguments."""
+        model = keras.saving.deserialize_keras_object(
+            config["inputs"], custom_objects=custom_objects
+        )
+        return cls(model, name=config["name"])
+
+    def get_build_config(self):
+        """Returns `None`: the elementary model is built by its own config."""
+        return None

@@ -1,0 +1,199 @@
+"""One step back: against the tape's vjp, and against the paper's lines."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from checks import assert_derivative, assert_exact_hypergradient, flat
+from closed_forms import (
+    QuarticByMomentum,
+    exact_model,
+    linear_net,
+    regression,
+    tanh_net,
+)
+
+import keras_drmad as kd
+from keras_drmad import nested
+from keras_drmad.adjoint import step_back
+from keras_drmad.elementary_problem import ElementaryProblem
+
+pytestmark = pytest.mark.usefixtures("float64")
+CURVATURE = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 1.5]])
+
+
+def one_step(problem, state, hparams, batch):
+    """The explicit map of one step: the floating leaves of s_{t+1}."""
+    g, buffers = problem.gradient(state, hparams, batch)
+    params, slots = problem.update(state, g, hparams)
+    return nested.float_leaves([params, slots, buffers])
+
+
+def vjp_of_one_step(problem, state, hparams, batch, adjoint):
+    """Differentiates the composed map with one tape, both halves at once."""
+    s = nested.float_leaves(state)
+    with tf.GradientTape() as tape:
+        tape.watch([s, hparams])
+        after = one_step(problem, state, hparams, batch)
+    return tape.gradient(
+        after,
+        [s, hparams],
+        output_gradients=adjoint,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+
+
+def random_like(tensors, seed=1):
+    generator = np.random.default_rng(seed)
+    return [tf.constant(generator.normal(size=t.shape)) for t in tensors]
+
+
+def keras_problem(optimizer):
+    """A net with every kind of state: weights, slots, moving averages."""
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(3, activation="tanh")(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    kinds = [
+        kd.hyperparameters.L2(per="unit", initial=0.1),
+        kd.hyperparameters.L1(per="layer", initial=0.1),
+        kd.hyperparameters.LearningRate(per="layer"),
+    ]
+    net = inputs, keras.layers.Dense(2)(x)
+    model = exact_model(net, kinds, optimizer)
+    batch = (*map(tf.constant, regression(6)), None)
+    problem = ElementaryProblem(
+        model.elementary_model, model.optimizer, kinds, batch
+    )
+    return problem, batch
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.SGD,
+        lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+        lambda: keras.optimizers.Adam(0.1),
+    ],
+    ids=["sgd", "nesterov", "adam"],
+)
+def test_step_back_is_the_vjp_of_the_composed_step(optimizer):
+    problem, batch = keras_problem(optimizer())
+    hparams = problem.hparams()
+    # One step from the start, so that no slot is zero any more.
+    state, _, _ = problem.step(
+        problem.initial_state(), hparams, batch, problem.metrics_state()
+    )
+    adjoint = random_like(nested.float_leaves(state))
+    actual = step_back(problem, state, hparams, batch, adjoint)
+    expected = vjp_of_one_step(problem, state, hparams, batch, adjoint)
+    for a, e in zip(
+        tf.nest.flatten(actual), tf.nest.flatten(list(expected)), strict=True
+    ):
+        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-12)
+
+
+def test_step_back_equals_the_lines_of_the_paper():
+    problem = QuarticByMomentum(CURVATURE)
+    state, hparams, batch, dw, dv = problem.random_point()
+    adjoint = [tf.constant(dw), tf.constant(dv)]
+    d_state, d_hparams = step_back(problem, state, hparams, batch, adjoint)
+    by_hand = problem.by_hand(state, hparams, batch, dw, dv)
+    for actual, expected in zip(
+        (*d_state, *d_hparams), (*by_hand[0], *by_hand[1]), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+def test_step_back_of_the_paper_equals_differences():
+    problem = QuarticByMomentum(CURVATURE)
+    state, hparams, batch, dw, dv = problem.random_point()
+    adjoint = [tf.constant(dw), tf.constant(dv)]
+    variables = [
+        tf.Variable(x) for x in (*state.params, *state.slots, *hparams)
+    ]
+
+    def projected():
+        w, v, *moved = (x.value() for x in variables)
+        here = state._replace(params=[w], slots=[v])
+        after = one_step(problem, here, moved, batch)
+        return float(flat(after) @ flat(adjoint))
+
+    d_state, d_hparams = step_back(problem, state, hparams, batch, adjoint)
+    gradients = [*d_state, *d_hparams]
+    for variable, gradient in zip(variables, gradients, strict=True):
+        assert_derivative(projected, [variable], [gradient], rtol=1e-9)
+
+
+def test_velocity_form_of_the_paper_is_keras_momentum():
+    # v ← γ v − (1 − γ) ∇L, w ← w + α v against SGD(α (1 − γ), momentum γ).
+    alpha, gamma = 0.5, 0.75  # Keras rounds γ to float32: these survive it
+    x, y = regression(20)
+    model = exact_model(
+        linear_net(),
+        [kd.hyperparameters.L2(initial=0.1)],
+        keras.optimizers.SGD(alpha * (1 - gamma), momentum=gamma),
+    )
+    w = model.get_weights()[0]
+    v = np.zeros_like(w)
+    for t in range(8):
+        x_t, y_t = x[5 * (t % 4) :][:5], y[5 * (t % 4) :][:5]
+        # Keras takes the mean over examples and targets.
+        g = 2 * x_t.T @ (x_t @ w - y_t) / y_t.size + 2 * 0.1 * w
+        v = gamma * v - (1 - gamma) * g
+        w = w + alpha * v
+    model.fit(
+        x, y, batch_size=5, epochs=2, shuffle=False, meta_iterations=0,
+        verbose=0,
+    )
+    np.testing.assert_allclose(model.get_weights()[0], w, rtol=1e-12)
+
+
+def with_a_dead_input(optimizer, jit_compile=True):
+    """Returns a model and data whose first input is always zero.
+
+    Its weights have gradient 0 in each step: √0 in Adam's update. With XLA the
+    tape makes nan of it; without, TensorFlow's own √ looks out for 0 · ∞.
+    """
+    kinds = [
+        kd.hyperparameters.L2(layers="b", initial=0.1),
+        kd.hyperparameters.LearningRate(per="layer"),
+    ]
+    x, y = regression(10)
+    x[:, 0] = 0
+    model = exact_model(tanh_net(), kinds, optimizer, jit_compile=jit_compile)
+    return model, x, y
+
+
+@pytest.mark.parametrize(
+    "optimizer, jit_compile",
+    [
+        (lambda: keras.optimizers.Adam(0.05), True),
+        (lambda: keras.optimizers.Lamb(0.05), True),
+        (lambda: keras.optimizers.RMSprop(0.01, centered=True), False),
+    ],
+    ids=["adam-xla", "lamb-xla", "rmsprop"],
+)
+def test_undefined_derivatives_at_zero_count_as_zero(optimizer, jit_compile):
+    model, x, y = with_a_dead_input(optimizer(), jit_compile)
+    training = {"batch_size": 5, "epochs": 4, "validation_data": regression(6)}
+    assert_exact_hypergradient(model, x, y, **training)
+
+
+def test_the_tape_alone_is_undefined_there():
+    # What the convention is for.
+    model, x, y = with_a_dead_input(keras.optimizers.Adam(0.05))
+    batch = (tf.constant(x[:5]), tf.constant(y[:5]), None)
+    problem = ElementaryProblem(
+        model.elementary_model, model.optimizer, model.hyperparameters, batch
+    )
+    state, hparams = problem.initial_state(), problem.hparams()
+    adjoint = random_like(nested.float_leaves(state))
+
+    @tf.function(jit_compile=True)
+    def both(state, hparams, adjoint):
+        arguments = problem, state, hparams, batch, adjoint
+        return vjp_of_one_step(*arguments), step_back(*arguments)
+
+    by_tape, by_step = both(state, hparams, adjoint)
+    assert np.isnan(flat(list(by_tape))).any()
+    assert np.isfinite(flat(list(by_step))).all()

@@ -1,0 +1,27 @@
+"""What the tests share: seeds, and numbers in double precision."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # noqa: E402  (TensorFlow reads the line above at its import)
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same random numbers, whichever ran before."""
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module")
+def float64():
+    """Keras in float64, where finite differences are worth something.
+
+    Ask for it in the whole module, `pytestmark = usefixtures("float64")`, so
+    that the fixtures that build models come after it.
+    """
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx(before)

@@ -1,0 +1,288 @@
+"""`DrMADModel.fit`: what it logs, where it starts, what it leaves behind."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_drmad as kd
+from small_models import (
+    FIT,
+    VALIDATION,
+    X,
+    Y,
+    assert_same,
+    compiled,
+    cross_entropy,
+    fit,
+    hidden,
+    linear,
+    numbers,
+    put_back,
+)
+
+PENALTY = 1e-2
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return compiled(hidden(), metrics=["accuracy"])
+
+
+@pytest.fixture
+def model(shared):
+    """One model for the tests that can do with it: one trace for all."""
+    before = numbers(shared)
+    yield shared
+    put_back(shared, before)
+
+
+def at_each_end(model, function):
+    """Returns a callback and the list of what it finds after each epoch."""
+    found = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: found.append(function(model))
+    )
+    return callback, found
+
+
+def raw(model):
+    return np.array(model.hyperparameters[0].raw)
+
+
+# ---- logs
+
+
+def test_logs(model):
+    history = model.fit(
+        **FIT, validation_data=VALIDATION, meta_iterations=3, initial_epoch=1
+    )
+    assert history.epoch == [1, 2]
+    assert set(history.history) == {
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "hypergradient_norm",
+        "adjoint_growth",
+        "reverse_steps_used",
+        "l2/mean",
+        "l2/std",
+    }
+    for values in history.history.values():
+        assert [type(value) for value in values] == [float, float]
+
+
+def test_val_loss_is_what_evaluate_says(model):
+    def evaluated(model):
+        return model.evaluate(*VALIDATION, batch_size=5, return_dict=True)
+
+    callback, found = at_each_end(model, evaluated)
+    logs = fit(model, callbacks=[callback], validation_batch_size=5)
+    for k in range(2):
+        assert logs["val_loss"][k] == pytest.approx(found[k]["loss"], rel=1e-6)
+        assert logs["val_accuracy"][k] == found[k]["accuracy"]
+
+
+def test_loss_is_that_of_the_last_epoch_in_keras():
+    twin = hidden()
+    for layer in twin.layers[1:]:
+        layer.kernel_regularizer = keras.regularizers.L2(PENALTY)
+    twin = keras.models.clone_model(twin)
+    twin.set_weights(hidden().get_weights())
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    twin.compile(optimizer, cross_entropy(), metrics=["accuracy"])
+    options = FIT | dict(epochs=3, shuffle=False)
+    del options["seed"]
+    expected = twin.fit(**options).history
+    model = compiled(hidden(), metrics=["accuracy"])
+    logs = fit(model, **options, meta_iterations=1)
+    assert logs["loss"][0] == pytest.approx(expected["loss"][-1], rel=1e-5)
+    assert logs["accuracy"][0] == pytest.approx(expected["accuracy"][-1])
+    assert_same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-6)
+
+
+def test_hyperparameters_are_logged_as_the_training_used_them(model):
+    callback, found = at_each_end(
+        model, lambda m: m.hyperparameters[0].value().numpy()
+    )
+    logs = fit(model, callbacks=[callback], meta_iterations=3)
+    assert logs["l2/mean"] == pytest.approx([v.mean() for v in found])
+    assert logs["l2/std"] == pytest.approx([v.std() for v in found], rel=1e-4)
+    assert logs["l2/mean"][0] == pytest.approx(PENALTY)
+    assert logs["l2/std"][0] == 0 < logs["l2/std"][1]
+
+
+# ---- what a meta-iteration does
+
+
+def test_follows_the_hypergradient():
+    model = compiled(meta_optimizer=kd.SignDescent(0.5))
+    before = raw(model)
+    options = FIT.copy()
+    del options["verbose"]
+    found = model.hypergradient(**options, validation_data=VALIDATION)
+    fit(model, meta_iterations=1, restore_best=False)
+    expected = before - 0.5 * np.sign(found.gradients["l2"])
+    np.testing.assert_allclose(raw(model), expected, rtol=1e-6)
+
+
+def test_trains_epochs_times_steps(model):
+    fit(model, epochs=3, steps_per_epoch=5)
+    assert int(model.optimizer.iterations) == 15
+
+
+def test_traces_once(model):
+    for epochs, steps, seed in [(2, 3, 0), (1, 150, 1), (7, 2, 2)]:
+        fit(model, epochs=epochs, steps_per_epoch=steps, seed=seed)
+    walks = model._compiled_walks[2]
+    for loop in (walks.there, walks.differentiate, walks.back):
+        assert loop.experimental_get_tracing_count() == 1
+
+
+def test_the_same_seed_gives_the_same_numbers(model):
+    before = numbers(model)
+
+    def run(seed):
+        put_back(model, before)
+        logs = fit(model, seed=seed, meta_iterations=3)
+        return logs, numbers(model)
+
+    logs, after = run(3)
+    same_logs, same = run(3)
+    assert logs == same_logs
+    assert_same(after, same)
+    assert run(4)[0]["loss"] != logs["loss"]
+
+
+def test_bounded_hyperparameters_stay_within(model):
+    del model
+    rate = kd.hyperparameters.LearningRate(bounds=(0.05, 0.2))
+    l2 = kd.hyperparameters.L2(per="unit", bounds=(1e-5, 1e-3))
+    model = compiled(
+        hyperparameters=[rate, l2], meta_optimizer=kd.SignDescent(3.0)
+    )
+    callback, found = at_each_end(
+        model, lambda m: [h.value().numpy() for h in m.hyperparameters]
+    )
+    fit(model, callbacks=[callback], meta_iterations=4, restore_best=False)
+    found.append([rate.value().numpy(), l2.value().numpy()])
+    for k, (low, high) in enumerate([(0.05, 0.2), (1e-5, 1e-3)]):
+        values = np.array([each[k] for each in found])
+        assert np.all(values >= low * (1 - 1e-6))
+        assert np.all(values <= high * (1 + 1e-6))
+        ends = np.isclose(values, low) | np.isclose(values, high)
+        assert ends[-1].all()  # a step of 3 goes past either
+
+
+# ---- where trainings start
+
+
+def starts_and_ends(model, policy):
+    def ends(model):
+        return [
+            [np.array(w) for w in weights]
+            for weights in (model.start_weights, model.end_weights)
+        ]
+
+    callback, found = at_each_end(model, ends)
+    fit(
+        model,
+        callbacks=[callback],
+        initial_weights=policy,
+        meta_iterations=3,
+        restore_best=False,
+    )
+    starts, ends = zip(*found, strict=True)
+    assert_same(ends[-1], model.get_weights())
+    return starts, ends
+
+
+def test_same_starts_from_the_weights_at_the_call(model):
+    before = model.get_weights()
+    starts, ends = starts_and_ends(model, "same")
+    for start in starts:
+        assert_same(start, before)
+    assert np.any(ends[0][0] != before[0])
+
+
+def test_continue_starts_from_the_last_end(model):
+    before = model.get_weights()
+    starts, ends = starts_and_ends(model, "continue")
+    assert_same(starts[0], before)
+    assert_same(starts[1], ends[0])
+    assert_same(starts[2], ends[1])
+
+
+def test_resample_draws_from_the_initializers(model):
+    # Layers made without a seed have drawn one, once; a new draw is another.
+    before = model.get_weights()
+    starts, _ = starts_and_ends(model, "resample")
+    kernels = [before[0], *(start[0] for start in starts)]
+    for k, kernel in enumerate(kernels):
+        assert np.abs(kernel).max() <= np.sqrt(6 / sum(kernel.shape))
+        for other in kernels[:k]:
+            assert np.abs(kernel - other).min() > 0
+    for start in starts:
+        assert np.all(start[1] == 0)  # biases
+    again, _ = starts_and_ends(model, "resample")
+    assert_same(again[2], starts[2])
+
+
+# ---- what it leaves behind
+
+
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_ends_with_the_best_or_the_last(model, restore_best):
+    after_first = []
+
+    def spoil(epoch, logs):
+        if epoch == 0:
+            after_first.append([*model.get_weights(), raw(model)])
+            model.hyperparameters[0].assign(3.0)
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=spoil)
+    logs = fit(model, callbacks=[callback], restore_best=restore_best)
+    assert logs["val_loss"][0] < logs["val_loss"][1]
+    loss, _ = model.evaluate(*VALIDATION, verbose=0)
+    if restore_best:
+        assert_same([*model.get_weights(), raw(model)], after_first[0])
+        assert loss == pytest.approx(logs["val_loss"][0], rel=1e-6)
+    else:
+        assert loss == pytest.approx(logs["val_loss"][1], rel=1e-6)
+        # Adam's steps: one after each meta-iteration, the last one too.
+        assert int(model.meta_optimizer.iterations) == 2
+
+
+def test_without_meta_iterations_it_is_ordinary_training():
+    regularizer = keras.regularizers.L2(PENALTY)
+    twin = keras.Sequential(
+        [
+            keras.Input((X.shape[1],)),
+            keras.layers.Dense(3, kernel_regularizer=regularizer),
+        ]
+    )
+    twin.set_weights(linear().get_weights())
+    twin.compile(keras.optimizers.Adam(0.1), cross_entropy())
+    model = compiled(optimizer=keras.optimizers.Adam(0.1))
+    before = raw(model)
+    options = dict(batch_size=8, epochs=3, shuffle=False, verbose=0)
+    for _ in range(2):  # the second goes on with Adam's moments
+        expected = twin.fit(X, Y, **options).history
+        found = model.fit(X, Y, **options, meta_iterations=0).history
+        np.testing.assert_allclose(
+            found["loss"], expected["loss"], rtol=1e-5, err_msg="loss"
+        )
+    assert set(found) == {"loss"}
+    tolerance = dict(rtol=1e-4, atol=1e-5)
+    assert_same(model.get_weights(), twin.get_weights(), **tolerance)
+    np.testing.assert_array_equal(raw(model), before)
+    assert int(model.optimizer.iterations) == 18
+
+
+def test_ordinary_training_validates_each_epoch(model):
+    callback, found = at_each_end(
+        model, lambda m: m.evaluate(*VALIDATION, verbose=0)[0]
+    )
+    logs = fit(model, callbacks=[callback], meta_iterations=0, epochs=3)
+    assert logs["val_loss"] == pytest.approx(found, rel=1e-6)
+    assert len(found) == 3

@@ -1,0 +1,229 @@
+"""What `fit` takes, and that it means what it means to `keras.Model.fit`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_drmad as kd
+from small_models import (
+    CLASSES,
+    FEATURES,
+    VALIDATION,
+    X,
+    Y,
+    assert_same,
+    compiled,
+    cross_entropy,
+    data,
+)
+
+W = np.linspace(0.0, 2.0, len(X)).astype("float32")
+PENALTY = 1e-2
+CLOSE = dict(rtol=1e-5, atol=1e-6)  # float32, the same sums in another order
+
+
+def linear(inputs=None, regularizer=None):
+    """Returns softmax regression."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((FEATURES,)) if inputs is None else inputs
+    x = inputs
+    if isinstance(inputs, dict):
+        x = keras.layers.Concatenate()([inputs[k] for k in sorted(inputs)])
+    layer = keras.layers.Dense(CLASSES, kernel_regularizer=regularizer)
+    return keras.Model(inputs, layer(x))
+
+
+def sgd():
+    return keras.optimizers.SGD(0.1, momentum=0.5)
+
+
+def by_keras(model, loss, options):
+    """Returns weights and last logs of `keras.Model.fit`."""
+    model.compile(optimizer=sgd(), loss=loss)
+    history = model.fit(epochs=2, shuffle=False, verbose=0, **options).history
+    return model.get_weights(), {k: v[-1] for k, v in history.items()}
+
+
+def by_us(model, loss, options):
+    """Returns the same of one meta-iteration."""
+    l2 = kd.hyperparameters.L2(initial=PENALTY)
+    model = compiled(model, optimizer=sgd(), loss=loss, hyperparameters=[l2])
+    history = model.fit(
+        epochs=2, shuffle=False, verbose=0, meta_iterations=1, **options
+    ).history
+    return model.get_weights(), {k: v[-1] for k, v in history.items()}
+
+
+def assert_as_keras(options, inputs=lambda: None, loss=None):
+    options = dict(validation_data=VALIDATION) | options
+    loss = loss or cross_entropy()
+    penalized = linear(inputs(), keras.regularizers.L2(PENALTY))
+    expected, logs = by_keras(penalized, loss, options)
+    weights, our_logs = by_us(linear(inputs()), loss, options)
+    assert_same(weights, expected, **CLOSE)
+    # `val_loss` of Keras has the regularizer's share in it.
+    kernel = expected[0]
+    logs["val_loss"] -= PENALTY * np.sum(kernel**2)
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(our_logs[name], logs[name], rtol=1e-5)
+
+
+# ---- kinds of data
+
+
+def dataset(*arrays, batch_size=8):
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size)
+
+
+class Slices(keras.utils.PyDataset):
+    """Batches of 8 of some arrays."""
+
+    def __init__(self, *arrays, **options):
+        super().__init__(**options)
+        self.arrays = arrays
+
+    def __len__(self):
+        return -(-len(self.arrays[0]) // 8)
+
+    def __getitem__(self, k):
+        return tuple(a[8 * k : 8 * (k + 1)] for a in self.arrays)
+
+
+def of_unknown_cardinality():
+    unknown = dataset(X, Y).filter(lambda x, y: True)
+    assert unknown.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    return unknown
+
+
+KINDS = {
+    "arrays": lambda: dict(x=X, y=Y, batch_size=8),
+    "a short last batch": lambda: dict(x=X, y=Y, batch_size=7),
+    "one batch, by default": lambda: dict(x=X, y=Y),
+    "tensors of doubles": lambda: dict(
+        x=tf.constant(X.astype(float)), y=tf.constant(Y), batch_size=8
+    ),
+    "weighted": lambda: dict(x=X, y=Y, sample_weight=W, batch_size=7),
+    "by class": lambda: dict(x=X, y=Y, class_weight={0: 3.0}, batch_size=8),
+    "a column of classes": lambda: dict(
+        x=X, y=Y[:, None], class_weight={0: 3.0, 7: 9.0}, batch_size=8
+    ),
+    "tf.data, weighted": lambda: dict(x=dataset(X, Y, W, batch_size=7)),
+    "tf.data, by class": lambda: dict(
+        x=dataset(X, Y), class_weight={0: 3.0, 1: 1.0, 2: 0.5}
+    ),
+    "tf.data, unknown cardinality": lambda: dict(x=of_unknown_cardinality()),
+    "tf.data, endless": lambda: dict(
+        x=dataset(X, Y).repeat(), steps_per_epoch=4
+    ),
+    "PyDataset, by class": lambda: dict(
+        x=Slices(X, Y, workers=2), class_weight={0: 3.0}
+    ),
+    "validation, weighted": lambda: dict(
+        x=X, y=Y, validation_data=(*VALIDATION, W[:16]), batch_size=6
+    ),
+    "validation by tf.data, some steps": lambda: dict(
+        x=X,
+        y=Y,
+        batch_size=8,
+        validation_data=dataset(*VALIDATION, batch_size=3).repeat(),
+        validation_steps=2,
+    ),
+    "validation by PyDataset": lambda: dict(
+        x=X, y=Y, batch_size=8, validation_data=Slices(*VALIDATION)
+    ),
+    "validation_split, weighted": lambda: dict(
+        x=X,
+        y=Y,
+        sample_weight=W,
+        batch_size=8,
+        validation_data=None,
+        validation_split=0.3,
+    ),
+}
+
+
+# Keras's `fit` warns at the end of a data set of unknown cardinality.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_trains_as_keras_does(kind):
+    assert_as_keras(KINDS[kind]())
+
+
+def parts(x):
+    return {"a": x[:, :1], "b": x[:, 1:]}
+
+
+@pytest.mark.parametrize("as_stream", [False, True])
+def test_takes_dicts_of_inputs(as_stream):
+    validation = parts(VALIDATION[0]), VALIDATION[1]
+    options = dict(x=parts(X), y=Y, batch_size=8)
+    if as_stream:
+        options = dict(x=dataset(parts(X), Y))
+    assert_as_keras(
+        options | dict(validation_data=validation),
+        inputs=lambda: {
+            "a": keras.Input((1,), name="a"),
+            "b": keras.Input((FEATURES - 1,), name="b"),
+        },
+    )
+
+
+def test_weighs_classes_given_as_one_hot():
+    options = dict(x=X, y=np.eye(CLASSES)[Y], class_weight={0: 3.0, 2: 0.5})
+    x, y = VALIDATION
+    options["validation_data"] = x, np.eye(CLASSES)[y]
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    assert_as_keras(options, loss=loss)
+
+
+def test_weighs_classes_below_zero():
+    sign = np.where(Y == 0, -1, 1)[:, None].repeat(CLASSES, axis=1)[:, :1]
+    validation = VALIDATION[0], np.ones((16, 1))
+    options = dict(x=X, y=sign, class_weight={-1: 3.0, 1: 0.5})
+    assert_as_keras(
+        options | dict(validation_data=validation), loss=keras.losses.Hinge()
+    )
+
+
+def test_weights_of_classes_and_examples_multiply():
+    # Keras refuses the two at once.
+    of_class = np.array([3.0, 1.0, 0.5])
+    options = dict(x=X, y=Y, batch_size=8, validation_data=VALIDATION)
+    both = dict(sample_weight=W, class_weight=dict(enumerate(of_class)))
+    some, _ = by_us(linear(), cross_entropy(), options | both)
+    product = dict(sample_weight=W * of_class[Y])
+    others, _ = by_us(linear(), cross_entropy(), options | product)
+    assert_same(some, others, **CLOSE)
+
+
+# ---- hyper_data
+
+
+def test_hyper_data_is_what_hyperparameters_are_fitted_to():
+    other = data(40, seed=2)
+    options = dict(x=X, y=Y, batch_size=8, seed=0, verbose=0)
+
+    def fitted(**sets):
+        model = compiled()
+        logs = model.fit(**options, **sets, meta_iterations=2).history
+        return model, logs, np.array(model.hyperparameters[0].raw)
+
+    model, logs, raw = fitted(
+        validation_data=other, hyper_data=VALIDATION, restore_best=False
+    )
+    _, expected, same = fitted(validation_data=VALIDATION, restore_best=False)
+    _, _, different = fitted(validation_data=other, restore_best=False)
+    np.testing.assert_allclose(raw, same, rtol=1e-6)
+    assert np.abs(raw - different).max() > 1e-3
+    # The report is on validation_data.
+    assert logs["hyper_loss"] == pytest.approx(expected["val_loss"])
+    loss = model.evaluate(*other, verbose=0)
+    assert logs["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
+
+
+def test_hyper_data_is_enough():
+    sets = dict(hyper_data=VALIDATION)
+    logs = compiled().fit(X, Y, **sets, meta_iterations=1, verbose=0).history
+    assert np.isfinite(logs["val_loss"][0])
+    assert "hyper_loss" not in logs

@@ -1,0 +1,81 @@
+"""Arithmetic on nested structures, against numbers computed by hand."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_drmad import nested
+
+
+class Pair(NamedTuple):
+    left: list
+    right: dict
+
+
+def pair(left, right, count=0):
+    return Pair(
+        [tf.constant(left)], {"x": tf.constant(right), "n": tf.constant(count)}
+    )
+
+
+def numbers(structure):
+    return [x.numpy().tolist() for x in tf.nest.flatten(structure)]
+
+
+def test_float_leaves_are_those_a_derivative_reaches():
+    leaves = nested.float_leaves(pair([1.0, 2.0], 3.0, count=4))
+    assert numbers(leaves) == [[1.0, 2.0], 3.0]
+
+
+def test_add():
+    total = nested.add(pair([1.0, 2.0], 3.0, 4), pair([10.0, 20.0], 30.0, 40))
+    assert isinstance(total, Pair)
+    assert numbers(total) == numbers(pair([11.0, 22.0], 33.0, 44))
+
+
+def test_scale_casts_the_factor_to_each_leaf():
+    halves = [tf.constant([2.0, 4.0]), tf.constant(6.0, tf.float64)]
+    scaled = nested.scale(tf.constant(0.5), halves)
+    assert [x.dtype for x in scaled] == [tf.float32, tf.float64]
+    assert numbers(scaled) == [[1.0, 2.0], 3.0]
+
+
+def test_zeros_like():
+    zeros = nested.zeros_like(pair([1.0, 2.0], 3.0, 4))
+    assert numbers(zeros) == numbers(pair([0.0, 0.0], 0.0, 0))
+
+
+def test_norm_is_of_all_leaves_together():
+    structure = [tf.constant([2.0, 3.0]), {"x": tf.constant(6.0)}]
+    assert nested.norm(structure).numpy() == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("condition, expected", [(True, 1.0), (False, 2.0)])
+def test_where(condition, expected):
+    chosen = nested.where(
+        tf.constant(condition), [tf.constant(1.0)], [tf.constant(2.0)]
+    )
+    assert numbers(chosen) == [expected]
+
+
+@pytest.mark.parametrize(
+    "t, expected", [(0, [1.0, 4.0]), (1, [2.0, 3.0]), (4, [5.0, 0.0])]
+)
+def test_interpolate_goes_in_a_straight_line(t, expected):
+    a, b = [tf.constant([1.0, 4.0])], [tf.constant([5.0, 0.0])]
+    (point,) = nested.interpolate(a, b, tf.constant(t), tf.constant(4))
+    np.testing.assert_allclose(point, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64, tf.uint32])
+def test_interpolate_counts_exactly(dtype):
+    # 2,000 steps of three draws each, from a count that float32 cannot hold.
+    start, T = 2**30 + 1, 2000
+    a = tf.constant(start, dtype)
+    b = tf.constant(start + 3 * T, dtype)
+    for t in (0, 1, 1999, 2000):
+        point = nested.interpolate(a, b, tf.constant(t), tf.constant(T))
+        assert point.dtype == dtype
+        assert int(point) == start + 3 * t

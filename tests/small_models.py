@@ -1,0 +1,114 @@
+"""Tiny models and data for the tests of whole workflows."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_drmad as kd
+
+FEATURES, CLASSES = 4, 3
+
+
+def data(size=24, seed=0):
+    """Returns `(x, y)`: points, and the class of a noisy linear map."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(size, FEATURES)).astype("float32")
+    teacher = np.random.default_rng(100).normal(size=(FEATURES, CLASSES))
+    logits = x @ teacher + generator.normal(size=(size, CLASSES))
+    return x, logits.argmax(axis=1)
+
+
+X, Y = data(24)
+VALIDATION = data(16, seed=1)
+# What every `fit` of the tests starts from: 3 batches, 6 steps.
+FIT = dict(x=X, y=Y, batch_size=8, epochs=2, seed=0, verbose=0)
+
+
+def linear():
+    """Returns softmax regression, without the softmax."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((FEATURES,))
+    return keras.Model(inputs, keras.layers.Dense(CLASSES)(inputs))
+
+
+def hidden(units=5, dropout=0.0):
+    """Returns a net with one hidden layer."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((FEATURES,))
+    h = keras.layers.Dense(units, activation="tanh", name="first")(inputs)
+    if dropout:
+        h = keras.layers.Dropout(dropout)(h)
+    outputs = keras.layers.Dense(CLASSES, name="last")(h)
+    return keras.Model(inputs, outputs)
+
+
+def cross_entropy():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compiled(model=None, **options):
+    """Returns a `DrMADModel`, by default over `linear()`, without XLA."""
+    model = kd.DrMADModel.from_model(linear() if model is None else model)
+    defaults = dict(
+        optimizer=keras.optimizers.SGD(0.1, momentum=0.5),
+        loss=cross_entropy(),
+        hyperparameters=[kd.hyperparameters.L2(per="unit", initial=1e-2)],
+        jit_compile=False,
+    )
+    model.compile(**defaults | options)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def fit(model, **options):
+    """Returns the history of a short `fit`, as a dict."""
+    defaults = FIT | dict(validation_data=VALIDATION, meta_iterations=2)
+    return model.fit(**defaults | options).history
+
+
+def variables(model):
+    """Returns the variables that hold all a model knows."""
+    return [
+        *model.trainable_variables,
+        *model.non_trainable_variables,
+        *(h.raw for h in model.hyperparameters),
+        *model.optimizer.variables,
+        *model.meta_optimizer.variables,
+    ]
+
+
+def numbers(model):
+    """Returns all that a model knows, an array for each variable."""
+    return [np.array(v) for v in variables(model)]
+
+
+def put_back(model, before):
+    """Gives a model the numbers that `numbers` returned."""
+    for variable, value in zip(variables(model), before, strict=True):
+        variable.assign(value)
+
+
+def assert_same(some, others, **tolerance):
+    """Asserts that two lists of arrays are equal, or close."""
+    assert len(some) == len(others)
+    for a, b in zip(some, others, strict=True):
+        if tolerance:
+            np.testing.assert_allclose(a, b, **tolerance)
+        else:
+            np.testing.assert_array_equal(a, b)
+
+
+def visited(walk):
+    """Returns the batches of a walk, by iteration, as arrays."""
+    found = {}
+    for iterations, chunk in walk:
+        for i, t in enumerate(iterations):
+            x, y, _ = chunk.visit(tf.constant(i), lambda batch: batch)
+            found[int(t)] = x.numpy(), y.numpy()
+    return found
+
+
+def assert_same_batches(some, others):
+    assert some.keys() == others.keys()
+    for t, batch in some.items():
+        assert_same(batch, others[t])

@@ -1,0 +1,208 @@
+"""Batches of streams: what the way there saw, the way back sees again."""
+
+import tracemalloc
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_drmad import batches
+from keras_drmad.batches import StreamBatches
+from small_models import assert_same_batches, visited
+
+NOTHING = np.zeros(0, int)
+
+
+def stream_batches(dataset):
+    dataset = dataset.map(lambda x: (x, x**2))
+    return StreamBatches(batches.dataset_passes(dataset), seed=0)
+
+
+def reshuffled(size=10, batch_size=3):
+    return tf.data.Dataset.range(size).shuffle(size).batch(batch_size)
+
+
+def test_the_way_back_sees_the_stream_of_the_way_there():
+    source = stream_batches(reshuffled())
+    revisited = np.array([0, 1, 3, 6, 7, 11])  # 3, 7 and 11 are short
+    there = visited(source.there(12, (4, 8), revisited))
+    walk = list(source.back((4, 8), revisited))
+    assert [t for ts, _ in walk[::-1] for t in ts] == revisited.tolist()
+    assert_same_batches(visited(walk), {t: there[t] for t in revisited})
+    # It was no other way to see them: the stream shuffles anew each time.
+    once_more = visited(source.there(12, (4, 8), NOTHING))
+    assert any(
+        np.any(there[t][0] != once_more[t][0]) for t in range(12) if t % 4 < 3
+    )
+
+
+def test_a_stream_is_read_again_where_it_ends():
+    seen = visited(stream_batches(reshuffled()).there(9, (), NOTHING))
+    for k in (0, 4):
+        one = np.concatenate([seen[t][0] for t in range(k, k + 4)])
+        np.testing.assert_array_equal(np.sort(one), range(10))
+    assert len(seen) == 9
+
+
+def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
+    # A new shape of chunk would mean a new trace of the compiled loop.
+    monkeypatch.setattr(batches, "CHUNK_SIZE", 4)
+    source = stream_batches(tf.data.Dataset.range(20).batch(3))
+    walk = list(source.there(14, (), NOTHING))
+    assert [iterations.tolist() for iterations, _ in walk] == [
+        [0, 1, 2, 3],
+        [4, 5],
+        [6],  # the short one
+        [7, 8, 9, 10],
+        [11, 12],
+        [13],
+    ]
+    assert {tuple(chunk.data[0].shape) for _, chunk in walk} == {(4, 3), (4, 2)}
+
+
+def test_an_empty_stream_is_an_error():
+    source = stream_batches(reshuffled().take(0))
+    with pytest.raises(ValueError, match="`x`.*at least one batch.*nothing"):
+        source.first()
+
+
+def test_first_is_the_first_batch():
+    source = stream_batches(tf.data.Dataset.range(7).batch(3))
+    np.testing.assert_array_equal(source.first()[0], [0, 1, 2])
+
+
+def test_temporary_files_are_deleted(monkeypatch, tmp_path):
+    monkeypatch.setattr(batches.tempfile, "tempdir", str(tmp_path))
+    source = stream_batches(reshuffled())
+    for _ in range(2):
+        for _ in source.there(8, (), np.arange(8)):
+            pass
+        assert len(list(tmp_path.rglob("*.npz"))) > 0
+    for _ in source.back((), np.arange(8)):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def generated(count, kilobytes, asked=None):
+    """Returns a `tf.data` pipeline over a Python generator."""
+
+    def batch(k):
+        if asked is not None:
+            asked.append(k)
+        return np.full((1, 256 * kilobytes), k, np.float32)
+
+    return tf.data.Dataset.from_generator(
+        lambda: (batch(k) for k in range(count)),
+        output_signature=tf.TensorSpec((1, None), tf.float32),
+    )
+
+
+def test_a_long_stream_is_taken_chunk_by_chunk(monkeypatch):
+    monkeypatch.setattr(batches, "CHUNK_BYTES", 10 * 8 * 2**10)
+    asked = []
+    walk = stream_batches(generated(50, 4, asked)).there(50, (), NOTHING)
+    iterations, _ = next(walk)  # x and y: 8 KB a batch, 10 in a chunk
+    assert iterations.tolist() == list(range(10))
+    assert len(asked) <= 12
+    next(walk)
+    assert len(asked) <= 22
+
+
+def test_a_stream_larger_than_memory_needs_little(monkeypatch):
+    megabyte = 2**20
+    monkeypatch.setattr(batches, "CHUNK_BYTES", megabyte)
+    source = stream_batches(generated(512, 64))  # x and y: 64 MB
+    tracemalloc.start()
+    try:
+        total = 0
+        for iterations, _ in source.there(512, (), np.arange(0, 512, 4)):
+            total += len(iterations)
+        forward = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        for iterations, _ in source.back((), np.arange(0, 512, 4)):
+            total += len(iterations)
+        backward = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert total == 512 + 128
+    # Gathered and stacked, for the loop and for the files.
+    assert forward < 6 * megabyte
+    assert backward < 6 * megabyte
+
+
+# ---- PyDataset
+
+
+class Numbers(keras.utils.PyDataset):
+    """Seven batches; notes which were asked for."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.asked, self.epochs = [], 0
+
+    def __len__(self):
+        return 7
+
+    def __getitem__(self, k):
+        self.asked.append(k)
+        return np.full(3, k), np.full(3, k**2)
+
+    def on_epoch_end(self):
+        self.epochs += 1
+
+
+def order(dataset, shuffle=False, seed=0, number=0):
+    """Returns the order of the batches in a pass."""
+    passes = batches.py_dataset_passes(dataset, shuffle)
+    return [int(x[0]) for x, _, _ in passes(seed, number)]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("queue", [1, 3, 20])
+def test_a_pydataset_comes_in_order_whatever_its_workers(workers, queue):
+    dataset = Numbers(workers=workers, max_queue_size=queue)
+    assert order(dataset) == list(range(7))
+    assert sorted(dataset.asked) == list(range(7))
+    assert dataset.epochs == 1
+
+
+def test_a_pydataset_is_shuffled_by_seed_and_pass():
+    some = order(Numbers(), shuffle=True, seed=5, number=0)
+    assert sorted(some) == list(range(7))
+    assert some == order(Numbers(workers=4), shuffle=True, seed=5, number=0)
+    assert some != order(Numbers(), shuffle=True, seed=5, number=1)
+    assert some != order(Numbers(), shuffle=True, seed=6, number=0)
+
+
+def test_another_seed_is_another_order_of_a_pydataset():
+    passes = batches.py_dataset_passes(Numbers(), shuffle=True)
+    source = StreamBatches(passes, seed=0)
+    some, same, others = (
+        visited(source.with_seed(seed).there(7, (), NOTHING))
+        for seed in (0, 0, 1)
+    )
+    assert_same_batches(some, same)
+    assert any(np.any(some[t][0] != others[t][0]) for t in range(7))
+
+
+def test_a_pydataset_without_end_is_read_as_far_as_needed():
+    class Endless(Numbers):
+        num_batches = None
+
+    dataset = Endless(max_queue_size=2)
+    source = StreamBatches(batches.py_dataset_passes(dataset, True), seed=0)
+    seen = visited(source.there(9, (), NOTHING))
+    assert [int(x[0]) for x, _ in seen.values()] == list(range(9))
+    assert max(dataset.asked) <= 11
+
+
+def test_an_error_in_a_pydataset_is_heard():
+    class Broken(Numbers):
+        def __getitem__(self, k):
+            if k == 4:
+                raise OSError("the file of batch 4 is gone")
+            return super().__getitem__(k)
+
+    with pytest.raises(OSError, match="batch 4"):
+        order(Broken(workers=3))
