@@ -13,6 +13,10 @@ import tensorflow as tf
 from keras_drmad.adjoint import State
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.pure_optimizer import check_optimizer, pure_update
+from keras_drmad.second_derivatives import (
+    check_second_derivatives,
+    right_moments,
+)
 
 # Kinds of operations that XLA runs far slower than TensorFlow on a CPU.
 SLOW_WITH_XLA = ("Conv", "Pool", "While")
@@ -108,8 +112,8 @@ class ElementaryProblem:
         return [slot_of[id(average_of[id(v)])] for v in self.params]
 
     def hparams(self) -> list[tf.Tensor]:
-        """Returns the raw tensors of all hyperparameters."""
-        return [h.raw.value for h in self.hyperparameters]
+        """Returns the raw values of all hyperparameters."""
+        return _values([h.raw for h in self.hyperparameters])
 
     def metrics_state(self) -> list[tf.Tensor]:
         """Returns the state of metrics that have seen nothing."""
@@ -163,7 +167,7 @@ class ElementaryProblem:
     def _gradient(self, state, hparams, batch, metrics):
         with tf.GradientTape() as tape:
             tape.watch(state.params)
-            with self._scope(state, metrics) as scope:
+            with self._scope(state, metrics) as scope, right_moments():
                 loss, _ = self._loss(batch, training=True, hparams=hparams)
                 objective = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(objective, state.params)
@@ -204,8 +208,9 @@ class ElementaryProblem:
         """Traces one step; keeps of the state what the step changes.
 
         Raises:
-            ValueError: if no trainable weight has a gradient, or the optimizer
-                follows only the gradient's sign.
+            ValueError: if no trainable weight has a gradient, the optimizer
+                follows only the gradient's sign, or TensorFlow has no second
+                derivative of the loss.
         """
 
         def gradient(batch):
@@ -239,6 +244,7 @@ class ElementaryProblem:
             slow in kind for kind in gradient_kinds for slow in SLOW_WITH_XLA
         )
         self._check_sign(update_kinds)
+        check_second_derivatives(gradient_kinds)
 
     def _check_sign(self, update_kinds: set[str]) -> None:
         blind = [

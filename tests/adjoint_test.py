@@ -142,7 +142,12 @@ def test_velocity_form_of_the_paper_is_keras_momentum():
         v = gamma * v - (1 - gamma) * g
         w = w + alpha * v
     model.fit(
-        x, y, batch_size=5, epochs=2, shuffle=False, meta_iterations=0,
+        x,
+        y,
+        batch_size=5,
+        epochs=2,
+        shuffle=False,
+        meta_iterations=0,
         verbose=0,
     )
     np.testing.assert_allclose(model.get_weights()[0], w, rtol=1e-12)

@@ -48,7 +48,10 @@ def test_dropout(jit_compile):
 
 
 def test_several_inputs_and_outputs():
-    left, right = keras.Input((4,), name="left"), keras.Input((2,), name="right")
+    left, right = (
+        keras.Input((4,), name="left"),
+        keras.Input((2,), name="right"),
+    )
     x = layers.Concatenate()([left, right])
     x = layers.Dense(3, activation="tanh")(x)
     outputs = [layers.Dense(2, name="p")(x), layers.Dense(1, name="q")(x)]

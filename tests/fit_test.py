@@ -1,4 +1,4 @@
-"""`DrMADModel.fit`: what it logs, where it starts, what it leaves behind."""
+"""`DrMADModel.fit`: what it logs, what it does, what it leaves behind."""
 
 import keras
 import numpy as np
@@ -11,6 +11,7 @@ from small_models import (
     X,
     Y,
     assert_same,
+    at_each_end,
     compiled,
     cross_entropy,
     fit,
@@ -34,15 +35,6 @@ def model(shared):
     before = numbers(shared)
     yield shared
     put_back(shared, before)
-
-
-def at_each_end(model, function):
-    """Returns a callback and the list of what it finds after each epoch."""
-    found = []
-    callback = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: found.append(function(model))
-    )
-    return callback, found
 
 
 def raw(model):
@@ -131,7 +123,8 @@ def test_trains_epochs_times_steps(model):
     assert int(model.optimizer.iterations) == 15
 
 
-def test_traces_once(model):
+def test_traces_once():
+    model = compiled()
     for epochs, steps, seed in [(2, 3, 0), (1, 150, 1), (7, 2, 2)]:
         fit(model, epochs=epochs, steps_per_epoch=steps, seed=seed)
     walks = model._compiled_walks[2]
@@ -154,8 +147,7 @@ def test_the_same_seed_gives_the_same_numbers(model):
     assert run(4)[0]["loss"] != logs["loss"]
 
 
-def test_bounded_hyperparameters_stay_within(model):
-    del model
+def test_bounded_hyperparameters_stay_within():
     rate = kd.hyperparameters.LearningRate(bounds=(0.05, 0.2))
     l2 = kd.hyperparameters.L2(per="unit", bounds=(1e-5, 1e-3))
     model = compiled(
@@ -172,60 +164,6 @@ def test_bounded_hyperparameters_stay_within(model):
         assert np.all(values <= high * (1 + 1e-6))
         ends = np.isclose(values, low) | np.isclose(values, high)
         assert ends[-1].all()  # a step of 3 goes past either
-
-
-# ---- where trainings start
-
-
-def starts_and_ends(model, policy):
-    def ends(model):
-        return [
-            [np.array(w) for w in weights]
-            for weights in (model.start_weights, model.end_weights)
-        ]
-
-    callback, found = at_each_end(model, ends)
-    fit(
-        model,
-        callbacks=[callback],
-        initial_weights=policy,
-        meta_iterations=3,
-        restore_best=False,
-    )
-    starts, ends = zip(*found, strict=True)
-    assert_same(ends[-1], model.get_weights())
-    return starts, ends
-
-
-def test_same_starts_from_the_weights_at_the_call(model):
-    before = model.get_weights()
-    starts, ends = starts_and_ends(model, "same")
-    for start in starts:
-        assert_same(start, before)
-    assert np.any(ends[0][0] != before[0])
-
-
-def test_continue_starts_from_the_last_end(model):
-    before = model.get_weights()
-    starts, ends = starts_and_ends(model, "continue")
-    assert_same(starts[0], before)
-    assert_same(starts[1], ends[0])
-    assert_same(starts[2], ends[1])
-
-
-def test_resample_draws_from_the_initializers(model):
-    # Layers made without a seed have drawn one, once; a new draw is another.
-    before = model.get_weights()
-    starts, _ = starts_and_ends(model, "resample")
-    kernels = [before[0], *(start[0] for start in starts)]
-    for k, kernel in enumerate(kernels):
-        assert np.abs(kernel).max() <= np.sqrt(6 / sum(kernel.shape))
-        for other in kernels[:k]:
-            assert np.abs(kernel - other).min() > 0
-    for start in starts:
-        assert np.all(start[1] == 0)  # biases
-    again, _ = starts_and_ends(model, "resample")
-    assert_same(again[2], starts[2])
 
 
 # ---- what it leaves behind

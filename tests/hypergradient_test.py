@@ -136,9 +136,7 @@ def test_with_xla(optimizer):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_start_weights(optimizer, monkeypatch):
-    model = exact_model(
-        tanh_net(), [L2("unit", 0.05)], OPTIMIZERS[optimizer]()
-    )
+    model = exact_model(tanh_net(), [L2("unit", 0.05)], OPTIMIZERS[optimizer]())
     training = TRAINING | {"epochs": 30}
     model.hypergradient(X, Y, **training)
     walks = model._compiled_walks[2]

@@ -112,3 +112,12 @@ def assert_same_batches(some, others):
     assert some.keys() == others.keys()
     for t, batch in some.items():
         assert_same(batch, others[t])
+
+
+def at_each_end(model, function):
+    """Returns a callback and the list of what it finds after each epoch."""
+    found = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: found.append(function(model))
+    )
+    return callback, found

@@ -1,0 +1,257 @@
+"""A `fit` that does not come to its end: Ctrl-C, divergence, a crash."""
+
+import re
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_drmad as kd
+from keras_drmad import batches
+from small_models import (
+    FIT,
+    VALIDATION,
+    X,
+    Y,
+    assert_same,
+    at_each_end,
+    compiled,
+    fit,
+    hidden,
+    linear,
+    numbers,
+    put_back,
+)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return compiled()
+
+
+@pytest.fixture
+def model(shared):
+    before = numbers(shared)
+    yield shared
+    put_back(shared, before)
+
+
+def known(model):
+    """Returns weights and raw hyperparameters."""
+    raws = [np.array(h.raw) for h in model.hyperparameters]
+    return [*model.get_weights(), *raws]
+
+
+class At(keras.callbacks.Callback):
+    """Does something at one end of a meta-iteration, or within it."""
+
+    def __init__(self, epoch, function, within=False):
+        super().__init__()
+        self.epoch, self.function, self.within = epoch, function, within
+        self.now = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.within and self.now == self.epoch:
+            self.function()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.within and epoch == self.epoch:
+            self.function()
+
+
+# ---- Ctrl-C
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("press", [interrupt, ctrl_c])
+@pytest.mark.parametrize("within", [True, False])
+def test_ctrl_c_leaves_the_best_completed_meta_iteration(model, press, within):
+    callback, found = at_each_end(model, known)
+    # The second meta-iteration is the worse one, the third not completed.
+    spoil = At(0, lambda: model.hyperparameters[0].assign(3.0))
+    stop = At(2 if within else 1, press, within)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[callback, spoil, stop], meta_iterations=4)
+    assert len(found) == 2
+    assert np.any(found[0][0] != found[1][0])
+    assert_same(known(model), found[0])
+    logs = fit(model, meta_iterations=1)  # and it goes on from there
+    assert np.isfinite(logs["val_loss"][0])
+
+
+def test_ctrl_c_in_the_first_leaves_the_start(model):
+    before = known(model)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[At(0, ctrl_c, within=True)])
+    assert_same(known(model), before)
+
+
+# ---- divergence
+
+
+def first_step_with_infinite_loss(optimizer):
+    """Returns the step at which Keras's own training loses the numbers."""
+    twin = linear()
+    twin.compile(optimizer, keras.losses.MeanSquaredError())
+    for step in range(1, 1000):
+        rows = slice((step - 1) % 3 * 8, (step - 1) % 3 * 8 + 8)
+        if not np.isfinite(twin.train_on_batch(X[rows], X[rows, :3])):
+            return step
+
+
+def diverging(rate):
+    return compiled(
+        optimizer=keras.optimizers.SGD(rate),
+        loss=keras.losses.MeanSquaredError(),
+        hyperparameters=[
+            kd.hyperparameters.LearningRate(),
+            kd.hyperparameters.L2(initial=1e-9),
+        ],
+        meta_optimizer=kd.SignDescent(20.0),
+    )
+
+
+SQUARED = dict(
+    y=X[:, :3],
+    validation_data=(VALIDATION[0], VALIDATION[0][:, :3]),
+    shuffle=False,
+    epochs=40,
+)
+
+
+def test_divergence_at_once_is_an_error_that_says_where():
+    step = first_step_with_infinite_loss(keras.optimizers.SGD(30.0))
+    assert 3 < step < 120
+    model = diverging(30.0)
+    before = known(model)
+    with pytest.raises(FloatingPointError) as error:
+        fit(model, **SQUARED)
+    assert re.search(rf"step {step} of meta-iteration 1\b", str(error.value))
+    assert "learning rate" in str(error.value)  # what to do
+    assert_same(known(model), before)
+
+
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_later_divergence_keeps_the_best(restore_best):
+    model = diverging(0.05)
+    callback, found = at_each_end(model, known)
+    with pytest.warns(RuntimeWarning, match="Stopped") as warned:
+        logs = fit(
+            model,
+            **SQUARED,
+            callbacks=[callback],
+            meta_iterations=5,
+            restore_best=restore_best,
+        )
+    message = str(warned[0].message)
+    assert re.search(r"step \d+ of meta-iteration 2\b", message)
+    assert re.search(r"best meta-iteration so far, number 1\b", message)
+    assert len(logs["val_loss"]) == 1
+    assert_same(known(model), found[0])
+    loss = model.evaluate(*SQUARED["validation_data"], verbose=0)
+    assert loss == pytest.approx(logs["val_loss"][0], rel=1e-6)
+
+
+def test_divergence_in_ordinary_training_is_an_error():
+    with pytest.raises(FloatingPointError, match=r"training loss .* step \d+"):
+        fit(diverging(30.0), **SQUARED, meta_iterations=0)
+
+
+def test_divergence_of_one_hypergradient_is_an_error():
+    model = diverging(30.0)
+    before = numbers(model)
+    options = dict(FIT, **SQUARED)
+    del options["verbose"]
+    for function in (model.hypergradient, model.train_loss_at):
+        with pytest.raises(FloatingPointError, match=r"step \d+"):
+            function(**options)
+    assert_same(numbers(model), before)
+
+
+# ---- temporary files of a stream
+
+
+@pytest.mark.parametrize("end", ["well", "at ctrl-c", "diverged"])
+def test_a_stream_leaves_no_files(model, end, monkeypatch, tmp_path):
+    monkeypatch.setattr(batches.tempfile, "tempdir", str(tmp_path))
+    stream = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    options = dict(x=stream, y=None, batch_size=None)
+    seen = []
+
+    def look():
+        seen.extend(tmp_path.rglob("*.npz"))
+
+    callbacks = [At(0, look, within=True)]
+    if end == "well":
+        fit(model, **options, callbacks=callbacks)
+    elif end == "at ctrl-c":
+        callbacks.append(At(0, interrupt, within=True))
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, **options, callbacks=callbacks)
+    else:
+        callbacks.append(At(0, lambda: model.hyperparameters[0].assign(1e30)))
+        with pytest.warns(RuntimeWarning, match="Stopped"):
+            fit(model, **options, callbacks=callbacks)
+    assert seen
+    assert not list(tmp_path.iterdir())
+
+
+# ---- resumed
+
+
+class Crash(Exception):
+    pass
+
+
+def crash():
+    raise Crash
+
+
+def unlike_at_first(policy):
+    """Returns a model, and options of `fit` with which its best is early."""
+    model = compiled(
+        hidden(dropout=0.3),
+        optimizer=keras.optimizers.Adam(0.05),
+        hyperparameters=[
+            kd.hyperparameters.L2(per="unit", initial=1e-2),
+            kd.hyperparameters.LearningRate(),
+        ],
+        meta_optimizer=keras.optimizers.Adam(0.3),
+    )
+    return model, dict(meta_iterations=5, initial_weights=policy, seed=3)
+
+
+@pytest.mark.parametrize("policy", ["same", "continue", "resample"])
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_resumed_run_equals_an_uninterrupted_one(policy, after, tmp_path):
+    model, options = unlike_at_first(policy)
+    whole = fit(model, **options)
+
+    broken, _ = unlike_at_first(policy)
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    with pytest.raises(Crash):
+        fit(broken, **options, callbacks=[backup, At(after, crash)])
+
+    # A new process: other initial weights, nothing but the files.
+    resumed, _ = unlike_at_first(policy)
+    for weight in resumed.trainable_variables:
+        weight.assign(weight + 1.0)
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    rest = fit(resumed, **options, callbacks=[backup])
+
+    assert len(rest["loss"]) == 4 - after
+    for name, values in whole.items():
+        assert rest[name] == values[after + 1 :], name
+    assert_same(numbers(resumed), numbers(model))

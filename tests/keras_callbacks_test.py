@@ -1,0 +1,244 @@
+"""Keras's own callbacks, unchanged: to them a meta-iteration is an epoch."""
+
+import csv
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import keras_drmad as kd
+from small_models import (
+    FIT,
+    VALIDATION,
+    assert_same,
+    at_each_end,
+    compiled,
+    fit,
+    numbers,
+    put_back,
+)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return compiled(metrics=["accuracy"])
+
+
+@pytest.fixture
+def model(shared):
+    """One model for the tests that can do with it: one trace for all."""
+    before = numbers(shared)
+    yield shared
+    put_back(shared, before)
+
+
+# ---- the progress bar
+
+
+def test_the_progress_bar_is_a_line_each_that_moves(model, capsys):
+    fit(model, steps_per_epoch=150, epochs=2, verbose=1)  # 3 chunks of steps
+    lines = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out).splitlines()
+    drawn = [line for line in lines if "━" in line]
+    assert [line for line in lines if "Epoch" in line] == [
+        "Epoch 1/2",
+        "Epoch 2/2",
+    ]
+    # Within a line the bar goes back and is drawn again, further on.
+    assert sum("300/300" in line for line in drawn) == 2
+    assert sum("100/300" in line for line in drawn) == 2
+    assert all(
+        name in drawn[-1]
+        for name in ("loss:", "accuracy:", "val_loss:", "l2/mean:")
+    )
+
+
+def test_verbose_2_is_a_line_for_each_meta_iteration(model, capsys):
+    logs = fit(model, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" - ")[0] for line in lines] == [
+        "Epoch 1/2",
+        "6/6",
+        "Epoch 2/2",
+        "6/6",
+    ]
+    assert f"val_loss: {logs['val_loss'][1]:.4f}" in lines[3]
+
+
+def test_verbose_0_is_silent(model, capsys):
+    fit(model, verbose=0)
+    assert capsys.readouterr().out == ""
+
+
+# ---- hooks
+
+
+class Recorder(keras.callbacks.Callback):
+    """Notes every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("train begins")
+
+    def on_train_end(self, logs=None):
+        self.calls.append(("train ends", sorted(logs)[-1]))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(("begins", epoch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.calls.append(("ends", epoch))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.calls.append(("from", batch))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append(("to", batch))
+        assert np.isfinite(logs["loss"])
+
+
+def test_hooks_are_called_in_keras_order(model):
+    recorder = Recorder()
+    fit(model, steps_per_epoch=120, epochs=1, callbacks=[recorder])
+    inside = [("from", 0), ("to", 99), ("from", 100), ("to", 119)]
+    assert recorder.calls == [
+        "train begins",
+        ("begins", 0),
+        *inside,
+        ("ends", 0),
+        ("begins", 1),
+        *inside,
+        ("ends", 1),
+        ("train ends", "val_loss"),
+    ]
+
+
+def test_a_callback_can_stop_within_a_training(model):
+    class Stop(keras.callbacks.Callback):
+        epoch = 0
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.epoch == 1:
+                self.model.stop_training = True
+
+    callback, found = at_each_end(model, lambda m: m.get_weights())
+    logs = fit(model, callbacks=[Stop(), callback], meta_iterations=5)
+    assert len(logs["val_loss"]) == 1
+    assert_same(model.get_weights(), found[0])
+
+
+# ---- Keras's callbacks
+
+
+def test_early_stopping(model):
+    stopping = keras.callbacks.EarlyStopping("val_loss", min_delta=9)
+    logs = fit(model, callbacks=[stopping], meta_iterations=5)
+    assert len(logs["val_loss"]) == 2
+    assert stopping.stopped_epoch == 1
+
+
+def test_model_checkpoint(model, tmp_path):
+    weights = keras.callbacks.ModelCheckpoint(
+        tmp_path / "{epoch}.weights.h5", save_weights_only=True
+    )
+    whole = keras.callbacks.ModelCheckpoint(
+        tmp_path / "best.keras", save_best_only=True
+    )
+    callback, found = at_each_end(
+        model, lambda m: [*m.get_weights(), np.array(m.hyperparameters[0].raw)]
+    )
+    logs = fit(model, callbacks=[weights, whole, callback], meta_iterations=3)
+    best = int(np.argmin(logs["val_loss"]))
+    assert np.any(found[0][-1] != found[1][-1])
+    for k in range(3):
+        model.load_weights(tmp_path / f"{k + 1}.weights.h5")
+        raw = np.array(model.hyperparameters[0].raw)
+        assert_same([*model.get_weights(), raw], found[k])
+    loaded = keras.models.load_model(tmp_path / "best.keras")
+    raw = np.array(loaded.hyperparameters[0].raw)
+    assert_same([*loaded.get_weights(), raw], found[best])
+
+
+def test_csv_logger(model, tmp_path):
+    logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    logs = fit(model, callbacks=[logger])
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) == {"epoch", *logs}
+    for name, values in logs.items():
+        assert [float(row[name]) for row in rows] == values
+
+
+def test_tensorboard(model, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing import event_accumulator
+
+    board = keras.callbacks.TensorBoard(tmp_path, histogram_freq=1)
+    logs = fit(model, callbacks=[board])
+    found = {}
+    for name in ("train", "validation"):
+        events = event_accumulator.EventAccumulator(str(tmp_path / name))
+        events.Reload()
+        for tag in events.Tags()["tensors"]:
+            found[name, tag] = [
+                event.tensor_proto.float_val for event in events.Tensors(tag)
+            ]
+    assert np.squeeze(found["train", "epoch_loss"]) == pytest.approx(
+        logs["loss"]
+    )
+    assert np.squeeze(found["validation", "epoch_loss"]) == pytest.approx(
+        logs["val_loss"]
+    )
+    assert ("train", "epoch_l2/mean") in found
+
+
+def trained_at(rate):
+    """Returns the weights of one training at a learning rate."""
+    model = compiled(optimizer=keras.optimizers.SGD(rate, momentum=0.5))
+    fit(model, meta_iterations=1)
+    return model.get_weights()
+
+
+def test_learning_rate_scheduler_is_heard(model):
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: 0.02)
+    logs = fit(model, callbacks=[scheduler], meta_iterations=1)
+    assert_same(model.get_weights(), trained_at(0.02), rtol=1e-5)
+    assert logs["learning_rate"] == [pytest.approx(0.02)]
+
+
+def test_reduce_lr_on_plateau_is_heard(model):
+    plateau = keras.callbacks.ReduceLROnPlateau(
+        "val_loss", factor=0.2, patience=1, min_delta=9
+    )
+    before = np.array(model.hyperparameters[0].raw)
+    # Hyperparameters stand still, so that only the rate changes.
+    model.meta_optimizer.learning_rate.assign(0.0)
+    logs = fit(
+        model, callbacks=[plateau], meta_iterations=3, restore_best=False
+    )
+    np.testing.assert_array_equal(model.hyperparameters[0].raw, before)
+    assert logs["learning_rate"] == pytest.approx([0.1, 0.1, 0.02])
+    assert logs["loss"][0] == logs["loss"][1] != logs["loss"][2]
+    assert_same(model.get_weights(), trained_at(0.02), rtol=1e-5)
+
+
+def test_a_learned_rate_takes_the_place_of_a_scheduled_one():
+    rate = kd.hyperparameters.LearningRate(initial=0.02)
+    model = compiled(hyperparameters=[rate])
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
+    model.fit(
+        **FIT,
+        validation_data=VALIDATION,
+        meta_iterations=1,
+        callbacks=[scheduler],
+    )
+    twin = compiled(hyperparameters=[kd.hyperparameters.LearningRate()])
+    twin.hyperparameters[0].assign(0.02)
+    fit(twin, meta_iterations=1)
+    assert_same(model.get_weights(), twin.get_weights())
