@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_drmad.adjoint import State
@@ -17,9 +18,8 @@ from keras_drmad.second_derivatives import (
     check_second_derivatives,
     right_moments,
 )
+from keras_drmad.xla import suits_xla
 
-# Kinds of operations that XLA runs far slower than TensorFlow on a CPU.
-SLOW_WITH_XLA = ("Conv", "Pool", "While")
 # Kinds of operations with a derivative that is infinite somewhere.
 SINGULAR = {"Sqrt", "Rsqrt", "Pow", "RealDiv", "Reciprocal", "Log"}
 
@@ -38,8 +38,8 @@ class ElementaryProblem:
         metrics: list of `keras.Variable`, the metrics'.
         update_is_smooth: bool, whether the optimizer's update has a finite
             derivative everywhere.
-        suits_xla: bool, whether XLA is likely to run the steps faster on the
-            device at hand.
+        suits_xla: bool, whether XLA can run the steps, and likely faster, on
+            the device at hand.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ class ElementaryProblem:
         self.model.reset_metrics()
         return _values(self.metrics)
 
-    def logs(self, metrics: list[tf.Tensor]) -> dict[str, float]:
+    def logs(self, metrics: list[tf.Tensor]) -> dict[str, Any]:
         """Returns the results of metrics in a state, as Keras names them."""
         with keras.StatelessScope(zip(self.metrics, metrics, strict=True)):
             results = self.model.get_metrics_result()
-        return {name: float(value) for name, value in results.items()}
+        return {name: _number(value) for name, value in results.items()}
 
     # ---- the pure functions of `adjoint.Problem`
 
@@ -238,11 +238,7 @@ class ElementaryProblem:
         update_kinds = _operations(update)
         self.slots = found["slots"]
         self.update_is_smooth = not update_kinds & SINGULAR
-        self.suits_xla = bool(
-            tf.config.list_physical_devices("GPU")
-        ) or not any(
-            slow in kind for kind in gradient_kinds for slow in SLOW_WITH_XLA
-        )
+        self.suits_xla = suits_xla(gradient_kinds | update_kinds)
         self._check_sign(update_kinds)
         check_second_derivatives(gradient_kinds)
 
@@ -276,7 +272,14 @@ class ElementaryProblem:
         ]
         if metrics:
             pairs += zip(self.metrics, metrics, strict=True)
-        return keras.StatelessScope(pairs)
+        # Losses that layers add in their call are collected by the scope.
+        return keras.StatelessScope(pairs, collect_losses=True)
+
+
+def _number(value: Any) -> Any:
+    """Returns a metric's result as a float, or an array if it has several."""
+    array = np.asarray(value)
+    return array if array.ndim else float(array)
 
 
 def _values(variables: list) -> list[tf.Tensor]:

@@ -12,7 +12,6 @@ length, seed or rate does not trace them again.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from keras_drmad import nested
@@ -52,6 +51,8 @@ class Loop:
     def __init__(self, function: Callable, jit_compile: bool):
         """Initializes the loop; it is traced at its first call."""
         self.function = tf.function(function, jit_compile=jit_compile)
+        # TensorFlow counts the traces of all models' loops together.
+        self.function._omit_frequent_tracing_warning = True
         self.jit_compile = jit_compile
 
     def __call__(self, *args: Any) -> Any:
@@ -238,7 +239,9 @@ class Walks:
             )
             growth = nested.norm(adjoint[: len(state.params)]) / first_norm
             d_hparams = nested.add(way.d_hparams, d_hparams)
-            finite = tf.math.is_finite(growth + nested.norm(d_hparams))
+            finite = tf.math.is_finite(growth) & tf.math.is_finite(
+                nested.norm(d_hparams)
+            )
             goes_on = finite & (growth <= growth_limit)
             return k + 1, WayBack(
                 adjoint=adjoint,
@@ -272,7 +275,7 @@ def _loop(n, body, state):
 def start_back(
     adjoint: list[tf.Tensor], hparams: list[tf.Tensor], params: int
 ) -> tuple[WayBack, tf.Tensor]:
-    """Returns the walk back at s_T, and the norm of ∂F/∂w_T, at least tiny.
+    """Returns the walk back at s_T, and the norm of ∂F/∂w_T, 1 in place of 0.
 
     Args:
         adjoint: list of tensors ∂F/∂s_T.
@@ -280,7 +283,6 @@ def start_back(
         params: int, how many of the adjoint's tensors belong to parameters.
     """
     first_norm = nested.norm(adjoint[:params])
-    tiny = tf.constant(np.finfo(first_norm.dtype.as_numpy_dtype).tiny)
     way = WayBack(
         adjoint=adjoint,
         d_hparams=nested.zeros_like(hparams),
@@ -288,4 +290,5 @@ def start_back(
         steps=tf.constant(0),
         goes_on=tf.constant(True),
     )
-    return way, tf.maximum(first_norm, tiny)
+    one = tf.ones_like(first_norm)
+    return way, tf.where(first_norm > 0, first_norm, one)

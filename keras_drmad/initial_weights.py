@@ -2,6 +2,7 @@
 
 import random
 import zlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ class InitialState:
         problem: ElementaryProblem,
         policy: str,
         seed: int,
-        start: list[tf.Tensor] | None = None,
+        start: Sequence = (),
     ):
         """Initializes the starts.
 
@@ -34,17 +35,18 @@ class InitialState:
             policy: `"same"`, `"resample"` or `"continue"`.
             seed: int.
             start: values of parameters and buffers to start from in place of
-                the model's own, as `values` returns them.
+                the model's own, as `values` returns them; empty for these.
         """
         self.problem = problem
         self.policy = policy
         self.seed = seed
         self.repeats = policy == "same"
         self.first = problem.initial_state()
-        if start is not None:
+        if start:
+            values = [tf.constant(value) for value in start]
             count = len(self.first.params)
             self.first = self.first._replace(
-                params=start[:count], buffers=start[count:]
+                params=values[:count], buffers=values[count:]
             )
 
     def values(self) -> list[tf.Tensor]:

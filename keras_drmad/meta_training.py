@@ -219,6 +219,7 @@ class ElementaryTraining:
         logs, adjoint = self.differentiate(trained.s_T, plan.hyper)
         validated = time.perf_counter()
         gradients, diagnostics = self.back(trained, adjoint, plan)
+        _warn_cut_short("The walk back", diagnostics, self.trajectory)
         end = time.perf_counter()
         diagnostics["seconds_there"] = there - begin
         diagnostics["seconds_validation"] = validated - there
@@ -263,6 +264,20 @@ class Snapshot(NamedTuple):
     hparams: list[tf.Tensor]
 
 
+class Resumed(NamedTuple):
+    """What `fit` needs to go on where a saved one was interrupted.
+
+    Attributes:
+        start: list of arrays, see `InitialState.values`.
+        pending: list of arrays, see `MetaTraining.values`.
+        best: list of arrays, see `MetaTraining.values`.
+    """
+
+    start: list
+    pending: list
+    best: list
+
+
 class MetaTraining:
     """Tunes hyperparameters over meta-iterations.
 
@@ -282,7 +297,7 @@ class MetaTraining:
         training: ElementaryTraining,
         plan: Plan,
         meta_optimizer: keras.Optimizer,
-        pending: dict[str, tf.Tensor] | None = None,
+        resumed: Resumed,
     ):
         """Initializes the meta-training.
 
@@ -290,14 +305,35 @@ class MetaTraining:
             training: the elementary training.
             plan: its data and length.
             meta_optimizer: a Keras optimizer that moves the raw values.
-            pending: see the attribute.
+            resumed: where to go on, empty lists for a new beginning.
         """
         self.training = training
         self.plan = plan
         self.meta_optimizer = meta_optimizer
-        self.pending = pending
+        self.pending: dict[str, tf.Tensor] | None = None
         self.best: Snapshot | None = None
         self._has_warned = False
+        problem = training.problem
+        if resumed.pending:
+            names = [h.name for h in problem.hyperparameters]
+            gradients = map(tf.constant, resumed.pending)
+            self.pending = dict(zip(names, gradients, strict=True))
+        if resumed.best:
+            number, loss, *leaves = resumed.best
+            s_T, hparams = tf.nest.pack_sequence_as(
+                (problem.state(), problem.hparams()),
+                [tf.constant(leaf) for leaf in leaves],
+            )
+            self.best = Snapshot(int(number), float(loss), s_T, hparams)
+
+    def values(self) -> dict[str, list[np.ndarray]]:
+        """Returns what `Resumed` takes of it, as lists of arrays by name."""
+        pending = list((self.pending or {}).values())
+        best = [] if self.best is None else tf.nest.flatten(self.best)
+        return {
+            "pending": [np.asarray(x) for x in pending],
+            "best": [np.asarray(x) for x in best],
+        }
 
     def step_hyperparameters(self) -> None:
         """Follows the pending hypergradient, within the bounds."""
@@ -379,19 +415,34 @@ class MetaTraining:
         if used == asked or self._has_warned:
             return
         self._has_warned = True
-        warnings.warn(
-            f"The walk back of meta-iteration {meta_iteration + 1} was ended "
-            f"after {used} of {asked} reverse steps: the adjoint of the "
-            "weights left the finite numbers, or grew past "
-            f"{self.training.trajectory.growth_limit:g} times its first norm. "
-            "The hypergradient of the steps taken is used; it is less "
-            "faithful. Lower the elementary learning rate, or use "
-            "`hypergradient=keras_drmad.ReverseMode()` if this is another "
-            "method. The logs `adjoint_growth` and `reverse_steps_used` "
-            "follow it.",
-            RuntimeWarning,
-            stacklevel=2,
+        _warn_cut_short(
+            f"The walk back of meta-iteration {meta_iteration + 1}",
+            diagnostics,
+            self.training.trajectory,
         )
+
+
+def _warn_cut_short(
+    which: str, diagnostics: dict[str, float], trajectory: Trajectory
+) -> None:
+    """Warns of a walk back that took fewer steps than it was asked for."""
+    used = int(diagnostics["reverse_steps_used"])
+    asked = int(diagnostics["reverse_steps"])
+    limit = trajectory.growth_limit
+    if used == asked:
+        return
+    grew = f", or grew past {limit:g} times its first norm"
+    warnings.warn(
+        f"{which} was ended after {used} of {asked} reverse steps: the "
+        "adjoint of the weights left the finite numbers"
+        f"{grew if np.isfinite(limit) else ''}. The hypergradient of the "
+        "steps taken is used; it is less faithful. Lower the elementary "
+        "learning rate, or use `hypergradient=keras_drmad.ReverseMode()` if "
+        "this is another method. The diagnostics `adjoint_growth` and "
+        "`reverse_steps_used` follow it.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 _LOGGED = ("hypergradient_norm", "adjoint_growth", "reverse_steps_used")

@@ -1,7 +1,7 @@
 """`DrMADModel`: hyperparameters tuned by gradient, in `keras.Model.fit`."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,10 +17,13 @@ from keras_drmad.meta_training import (
     ElementaryTraining,
     Hypergradient,
     MetaTraining,
+    Resumed,
 )
 from keras_drmad.methods import DrMAD, Method
 from keras_drmad.pure_optimizer import check_optimizer
 from keras_drmad.wrapper import Wrapper
+
+NEW = Resumed([], [], [])  # a `fit` that resumes nothing
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -259,6 +262,7 @@ class DrMADModel(Wrapper):
         self.stop_training = False
         callbacks.on_train_begin()
         first = self._initial_epoch or initial_epoch
+        self._initial_epoch = None  # what `BackupAndRestore` set, only now
         if meta_iterations == 0:
             starts = InitialState(training.problem, "same", seed)
             s_0 = starts.seeded(training.problem.state(), 0)
@@ -266,13 +270,11 @@ class DrMADModel(Wrapper):
                 self, training, plan, s_0, callbacks, first
             )
         else:
-            resumed = self._resumed if first > 0 else Resumed(None, None)
+            resumed = self._resumed if first > 0 else NEW
             starts = InitialState(
                 training.problem, initial_weights, seed, resumed.start
             )
-            meta = MetaTraining(
-                training, plan, self.meta_optimizer, resumed.pending
-            )
+            meta = MetaTraining(training, plan, self.meta_optimizer, resumed)
             logs = self._meta_train(
                 meta,
                 starts,
@@ -294,7 +296,7 @@ class DrMADModel(Wrapper):
             meta.restore_best()
             raise
         finally:
-            self._in_progress, self._resumed = None, Resumed(None, None)
+            self._in_progress, self._resumed = None, NEW
         if restore_best:
             meta.restore_best()
         else:
@@ -430,7 +432,7 @@ class DrMADModel(Wrapper):
         """Forgets the compiled loops and what belongs to a `fit`."""
         self._compiled_walks = None
         self._in_progress = None
-        self._resumed = Resumed(None, None)
+        self._resumed = NEW
 
     def _keep_ends(self, first: State, last: State) -> None:
         """Keeps the trainable weights at both ends of the last training."""
@@ -447,8 +449,10 @@ class DrMADModel(Wrapper):
 
     # ---- saving
 
-    def get_compile_config(self) -> dict[str, Any]:
+    def get_compile_config(self) -> dict[str, Any] | None:
         """Returns the arguments of `compile`, serialized."""
+        if not self.compiled:
+            return None
         config = dict(self.elementary_model.get_compile_config())
         for name in ("run_eagerly", "steps_per_execution"):
             config.pop(name, None)
@@ -472,35 +476,18 @@ class DrMADModel(Wrapper):
         if self._in_progress is None:
             return
         meta, starts = self._in_progress
-        for k, value in enumerate(starts.values()):
-            store[f"start_{k}"] = value.numpy()
-        for name, gradient in (meta.pending or {}).items():
-            store[f"pending_{name}"] = gradient.numpy()
+        for name, values in {"start": starts.values(), **meta.values()}.items():
+            for k, value in enumerate(values):
+                store[f"{name}_{k}"] = np.asarray(value)
 
     def load_own_variables(self, store) -> None:
         """Loads what `save_own_variables` saved."""
         saved = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118
-        kinds = getattr(self, "hyperparameters", [])
-        for h in kinds:
+        for h in getattr(self, "hyperparameters", []):
             h.raw.assign(saved[f"hyperparameter_{h.name}"])
-        count = sum(key.startswith("start_") for key in saved)
-        if count:
-            self._resumed = Resumed(
-                [tf.constant(saved[f"start_{k}"]) for k in range(count)],
-                {
-                    h.name: tf.constant(saved[f"pending_{h.name}"])
-                    for h in kinds
-                },
-            )
 
+        def listed(name: str) -> list[np.ndarray]:
+            count = sum(key.startswith(f"{name}_") for key in saved)
+            return [saved[f"{name}_{k}"] for k in range(count)]
 
-class Resumed(NamedTuple):
-    """What `fit` needs to go on where a saved one was interrupted.
-
-    Attributes:
-        start: list of tensors, see `InitialState.values`.
-        pending: see `MetaTraining`.
-    """
-
-    start: list[tf.Tensor] | None
-    pending: dict[str, tf.Tensor] | None
+        self._resumed = Resumed(*map(listed, Resumed._fields))

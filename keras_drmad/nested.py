@@ -29,9 +29,12 @@ def zeros_like(a):
 
 
 def norm(a) -> tf.Tensor:
-    """Returns the Euclidean norm of all leaves together, a scalar."""
+    """Returns the Euclidean norm of all leaves together, a scalar.
+
+    It is of the dtype of the first leaf.
+    """
     squares = [tf.reduce_sum(tf.square(x)) for x in tf.nest.flatten(a)]
-    return tf.sqrt(tf.add_n(squares))
+    return tf.sqrt(tf.add_n([tf.cast(x, squares[0].dtype) for x in squares]))
 
 
 def where(condition, a, b):

@@ -21,9 +21,9 @@ def right_moments() -> Iterator[None]:
     """Replaces `tf.nn.moments`, through which normalization layers go.
 
     TensorFlow's stops the gradient of the variance at the mean, because that
-    derivative is zero. The derivative of this zero is not, so a Hessian
-    through `BatchNormalization`, `LayerNormalization` or `GroupNormalization`
-    would be wrong by as much as a third of its size, without an error.
+    derivative is zero. The second one is not: without this, a Hessian through
+    `BatchNormalization`, `LayerNormalization` or `GroupNormalization` would be
+    wrong, without an error.
     """
     stock = tf.nn.moments
     tf.nn.moments = _moments

@@ -22,6 +22,12 @@ def float64():
     that the fixtures that build models come after it.
     """
     before = keras.config.floatx()
-    keras.config.set_floatx("float64")
+    set_precision("float64")
     yield
-    keras.config.set_floatx(before)
+    set_precision(before)
+
+
+def set_precision(floatx, layers=None):
+    """Sets the dtype of numbers, and of layers: Keras remembers them apart."""
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(layers or floatx)

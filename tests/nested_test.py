@@ -52,6 +52,12 @@ def test_norm_is_of_all_leaves_together():
     assert nested.norm(structure).numpy() == pytest.approx(7.0)
 
 
+def test_norm_of_several_precisions():
+    mixed = [tf.constant(3.0, tf.float64), tf.constant(4.0, tf.float32)]
+    assert nested.norm(mixed).dtype == tf.float64
+    assert float(nested.norm(mixed)) == pytest.approx(5.0)
+
+
 @pytest.mark.parametrize("condition, expected", [(True, 1.0), (False, 2.0)])
 def test_where(condition, expected):
     chosen = nested.where(

@@ -121,3 +121,23 @@ def at_each_end(model, function):
         on_epoch_end=lambda epoch, logs: found.append(function(model))
     )
     return callback, found
+
+
+class At(keras.callbacks.Callback):
+    """Does something at one end of a meta-iteration, or within it."""
+
+    def __init__(self, epoch, function, within=False):
+        super().__init__()
+        self.epoch, self.function, self.within = epoch, function, within
+        self.now = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.within and self.now == self.epoch:
+            self.function()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.within and epoch == self.epoch:
+            self.function()

@@ -28,16 +28,20 @@ class Shortcut(Trajectory):
     Memory: two states, whatever T.
     Time: R adjoint steps.
 
-    The adjoint may leave the region where steps are stable, and then grows
-    without bound. The walk ends early at `growth_limit`; see
-    `hypergradient.Walks.back`.
+    The line may leave the region where steps are stable; the adjoint then grows
+    without bound, and the walk ends early at `growth_limit` (see
+    `hypergradient.Walks.back`). The limit was chosen on MNIST (784-50-50-50-10,
+    T = 1,000, R = T): of 3, 10, 30 and 100 times the first norm, 3 gave the
+    highest cosine to the exact hypergradient for SGD with momentum, Adam and
+    RMSprop alike. Interpolated slots serve SGD and Adam; RMSprop's are far
+    from the line, and its hypergradients are poor.
 
     References: Fu, Luo, Feng, Low, Chua, *DrMAD: Distilling Reverse-Mode
     Automatic Differentiation for Optimizing Hyperparameters of Deep Neural
     Networks*, IJCAI 2016, https://arxiv.org/abs/1601.00917, Algorithm 1.
     """
 
-    growth_limit = 100.0
+    growth_limit = 3.0
 
     def __init__(self, reverse_steps: int):
         """Initializes the way back.

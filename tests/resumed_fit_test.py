@@ -1,0 +1,84 @@
+"""A `fit` that crashed and goes on from its backup."""
+
+import keras
+import pytest
+
+import keras_drmad as kd
+from small_models import (
+    At,
+    assert_same,
+    compiled,
+    fit,
+    hidden,
+    numbers,
+    put_back,
+)
+
+
+class Crash(Exception):
+    pass
+
+
+def crash():
+    raise Crash
+
+
+def with_all_kinds_of_state():
+    return compiled(
+        hidden(dropout=0.3),
+        hyperparameters=[
+            kd.hyperparameters.L2(per="unit", initial=1e-2),
+            kd.hyperparameters.LearningRate(),
+        ],
+        meta_optimizer=keras.optimizers.Adam(0.3),
+    )
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return with_all_kinds_of_state(), with_all_kinds_of_state()
+
+
+@pytest.mark.parametrize("policy", ["same", "continue", "resample"])
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    pair, policy, after, tmp_path
+):
+    model, resumed = pair
+    new = numbers(with_all_kinds_of_state())
+    options = dict(meta_iterations=5, initial_weights=policy, seed=3)
+
+    put_back(model, new)
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    with pytest.raises(Crash):
+        fit(model, **options, callbacks=[backup, At(after, crash)])
+    put_back(model, new)
+    whole = fit(model, **options)
+
+    # Another model, with other weights, that has nothing but the files.
+    put_back(resumed, new)
+    for weight in resumed.trainable_variables:
+        weight.assign(weight + 1.0)
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    rest = fit(resumed, **options, callbacks=[backup])
+
+    assert len(rest["loss"]) == 4 - after
+    for name, values in whole.items():
+        assert rest[name] == values[after + 1 :], name
+    assert_same(numbers(resumed), numbers(model))
+    again = fit(resumed, **options)  # resumes nothing
+    assert len(again["loss"]) == 5
+
+
+def test_a_backup_within_the_first_training_begins_anew(tmp_path):
+    model = compiled()
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path, save_freq=1)
+
+    before = numbers(model)
+    with pytest.raises(Crash):
+        fit(model, callbacks=[backup(), At(0, crash, within=True)])
+    whole = fit(model)
+    put_back(model, before)
+    assert fit(model, callbacks=[backup()]) == whole

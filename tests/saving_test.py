@@ -1,0 +1,200 @@
+"""Models that go to disk and come back."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_drmad as kd
+from small_models import (
+    CLASSES,
+    FEATURES,
+    VALIDATION,
+    X,
+    assert_same,
+    compiled,
+    fit,
+    hidden,
+    numbers,
+    variables,
+)
+
+
+@keras.saving.register_keras_serializable("keras_drmad_tests")
+class Robust(keras.Model):
+    """A subclassed model with a loss of its own."""
+
+    def __init__(self, units=5, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.first = keras.layers.Dense(units, activation="tanh")
+        self.last = keras.layers.Dense(CLASSES)
+
+    def call(self, x):
+        return self.last(self.first(x))
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return loss + 0.1 * keras.ops.mean(keras.ops.abs(y_pred))
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+    def build(self, input_shape):
+        self.first.build(input_shape)
+        self.last.build((None, self.units))
+        self.built = True
+
+
+def subclassed():
+    keras.utils.set_random_seed(0)
+    model = Robust(6)
+    model(X[:1])
+    return model
+
+
+def sequential():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            keras.layers.Dense(5, activation="tanh"),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(CLASSES),
+        ]
+    )
+
+
+MODELS = {f.__name__: f for f in (hidden, sequential, subclassed)}
+
+
+def trained(make):
+    """Returns a model after a `fit`, nothing in it at its default."""
+    model = compiled(
+        make(),
+        optimizer=keras.optimizers.SGD(0.05, momentum=0.7, nesterov=True),
+        metrics=["accuracy"],
+        hyperparameters=[
+            kd.hyperparameters.L2(per="unit", bounds=(1e-6, 0.1), biases=True),
+            kd.hyperparameters.L1(per="layer", initial=1e-3, name="sparse"),
+            kd.hyperparameters.LearningRate(layers="dense.*|first|last"),
+        ],
+        hypergradient=kd.DrMAD(reverse_steps=4),
+        meta_optimizer=keras.optimizers.Adam(0.2),
+    )
+    fit(model)
+    return model
+
+
+def saved(model):
+    """Returns what is saved: not the seeds of Dropout, as in Keras."""
+    keep = [v.name != "seed_generator_state" for v in variables(model)]
+    return [a for a, k in zip(numbers(model), keep, strict=True) if k]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_saved_and_loaded(kind, tmp_path):
+    model = trained(MODELS[kind])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded) is kd.DrMADModel
+    assert type(loaded.elementary_model) is type(model.elementary_model)
+    assert_same(saved(loaded), saved(model))
+    assert loaded.get_compile_config() == model.get_compile_config()
+    # Losses of subclassed models and dropout masks come along too.
+    assert_same(
+        loaded.evaluate(*VALIDATION, verbose=0),
+        model.evaluate(*VALIDATION, verbose=0),
+    )
+    assert fit(loaded) == fit(model)
+    assert_same(numbers(loaded), numbers(model))
+
+
+def test_what_was_not_compiled_is_loaded_so(tmp_path):
+    model = kd.DrMADModel.from_model(hidden(), name="plain")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert not loaded.compiled
+    assert loaded.name == "plain"
+    assert_same(loaded.get_weights(), model.get_weights())
+
+
+def test_saved_and_loaded_weights(tmp_path):
+    model = trained(hidden)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = compiled(
+        hidden(units=5),
+        hyperparameters=[
+            type(h).from_config(h.get_config()) for h in model.hyperparameters
+        ],
+        optimizer=keras.optimizers.SGD(0.05, momentum=0.7, nesterov=True),
+        meta_optimizer=keras.optimizers.Adam(0.2),
+    )
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_same(numbers(other), numbers(model))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_config(kind):
+    model = kd.DrMADModel.from_model(MODELS[kind](), name="wrapped")
+    for copy in (
+        kd.DrMADModel.from_config(model.get_config()),
+        keras.models.clone_model(model),
+    ):
+        assert copy.name == "wrapped"
+        assert copy.get_config() == model.get_config()
+        copy.set_weights(model.get_weights())
+        np.testing.assert_array_equal(copy(X), model(X))
+
+
+@pytest.mark.parametrize(
+    "constructed",
+    [
+        kd.DrMAD(reverse_steps=7),
+        kd.DrMAD(reverse_steps=0.5),
+        kd.ReverseMode(),
+        kd.SignDescent(0.3),
+        kd.hyperparameters.L1(per="layer", layers=["a", "b.*"], biases=True),
+        kd.hyperparameters.L2(initial=0.5, bounds=(None, 2.0), name="x"),
+        kd.hyperparameters.LearningRate(per="layer", bounds=(1e-3, None)),
+    ],
+    ids=lambda constructed: type(constructed).__name__,
+)
+def test_config_of_what_a_user_constructs(constructed):
+    config = constructed.get_config()
+    assert type(constructed).from_config(config).get_config() == config
+    serialized = keras.saving.serialize_keras_object(constructed)
+    copy = keras.saving.deserialize_keras_object(serialized)
+    assert type(copy) is type(constructed)
+    assert copy.get_config() == config
+
+
+LOAD = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+x = np.load("x.npy")
+model = tf.saved_model.load("exported")
+np.save("y.npy", model.serve(x))
+assert not any(name.startswith("keras_drmad") for name in sys.modules)
+"""
+
+
+def test_exported_loads_without_this_package(tmp_path):
+    model = trained(sequential)
+    model.export(tmp_path / "exported", verbose=False)
+    np.save(tmp_path / "x.npy", X)
+    run = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    y = np.load(tmp_path / "y.npy")
+    np.testing.assert_allclose(y, model.predict(X, verbose=0), rtol=1e-5)
