@@ -7,6 +7,7 @@ rounds, so that a busy machine disturbs all alike; the ratios are what counts.
 Data is MNIST's `mnist.npz` from `--data_dir`, or noise of the same shape.
 """
 
+import math
 import os
 import pathlib
 import statistics
@@ -47,9 +48,11 @@ def data(net: str):
         x = random.integers(0, 256, (20000, 28, 28))
         y = random.integers(0, 10, 20000)
     x = (x / 255.0).astype("float32")
+    x -= x.mean(axis=0)
     x = x.reshape(-1, 784) if net == "mlp" else x[..., None]
     y = y.astype("int32")
-    return (x[:15000], y[:15000]), (x[15000:], y[15000:])
+    held_out = slice(15000, 20000 if net == "mlp" else 15500)
+    return (x[:15000], y[:15000]), (x[held_out], y[held_out])
 
 
 def layers(net: str, regularizer):
@@ -57,12 +60,19 @@ def layers(net: str, regularizer):
     import keras
 
     L = keras.layers
+
+    def dense(units, activation=None):
+        scale = math.exp(-3)  # as in the papers' experiments
+        return L.Dense(
+            units,
+            activation,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=scale),
+            kernel_regularizer=regularizer,
+        )
+
     if net == "mlp":
         x = inputs = keras.Input((784,))
-        hidden = [L.Dense(50, "tanh", kernel_regularizer=regularizer)] + [
-            L.Dense(50, "tanh", kernel_regularizer=regularizer)
-            for _ in range(2)
-        ]
+        hidden = [dense(50, "tanh") for _ in range(3)]
     else:
         x = inputs = keras.Input((28, 28, 1))
         hidden = [
@@ -72,7 +82,7 @@ def layers(net: str, regularizer):
             L.MaxPooling2D(),
             L.Flatten(),
         ]
-    for layer in [*hidden, L.Dense(10, kernel_regularizer=regularizer)]:
+    for layer in [*hidden, dense(10)]:
         x = layer(x)
     return inputs, x
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_drmad.batches import ArrayBatches
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import Method
+from keras_drmad.pure_optimizer import check_optimizer
 
 INITIAL_WEIGHTS = ("same", "resample", "continue")
 
@@ -20,7 +21,7 @@ def check_elementary_model(model: Any) -> None:
 
     Raises:
         TypeError: if it is not a `keras.Model`.
-        ValueError: if it is not built.
+        ValueError: if it is not built, or trains by steps of its own.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -33,6 +34,14 @@ def check_elementary_model(model: Any) -> None:
             f"Invalid value for argument `model`. Expected a built model, but "
             f"'{model.name}' has no weights yet. Give it a `keras.Input`, or "
             "call it once on a batch: `model(x[:1])`."
+        )
+    if type(model).train_step is not keras.Model.train_step:
+        raise ValueError(
+            "Invalid value for argument `model`. Expected a model that trains "
+            f"by its loss. Received: '{model.name}', whose class "
+            f"{type(model).__name__} has its own `train_step`, which the loops "
+            "of training would not call. Override `compute_loss` instead; of a "
+            "`DrMADModel` pass the `elementary_model`."
         )
 
 
@@ -87,6 +96,26 @@ def check_method(method: Any) -> None:
         )
 
 
+def checked_meta_optimizer(meta_optimizer: Any) -> keras.Optimizer:
+    """Returns the argument `meta_optimizer` as an optimizer.
+
+    Raises:
+        TypeError: if it is not a Keras optimizer, or wraps another one.
+        ValueError: if it is the name of none.
+    """
+    if isinstance(meta_optimizer, (str, dict)):
+        try:
+            meta_optimizer = keras.optimizers.get(meta_optimizer)
+        except ValueError as error:
+            raise ValueError(
+                "Invalid value for argument `meta_optimizer`. Expected a Keras "
+                "optimizer, its name or config. "
+                f"Received: meta_optimizer={meta_optimizer!r}."
+            ) from error
+    check_optimizer(meta_optimizer, "meta_optimizer")
+    return meta_optimizer
+
+
 def check_jit_compile(jit_compile: Any) -> None:
     """Checks the argument `jit_compile`.
 
@@ -122,12 +151,12 @@ def check_trainable(model: keras.Model) -> None:
         )
 
 
-def check_counts(**counts: Any) -> None:
-    """Checks that arguments are whole numbers of at least 1.
+def check_counts(minimum: int = 1, **counts: Any) -> None:
+    """Checks that arguments are whole numbers of at least `minimum`.
 
     Raises:
         TypeError: if one is not a whole number.
-        ValueError: if one is below 1.
+        ValueError: if one is below the minimum.
     """
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
@@ -135,10 +164,10 @@ def check_counts(**counts: Any) -> None:
                 f"Invalid type for argument `{name}`. Expected a whole "
                 f"number. Received: {name}={count!r}."
             )
-        if count < 1:
+        if count < minimum:
             raise ValueError(
-                f"Invalid value for argument `{name}`. Expected at least 1. "
-                f"Received: {name}={count}."
+                f"Invalid value for argument `{name}`. Expected at least "
+                f"{minimum}. Received: {name}={count}."
             )
 
 
@@ -149,8 +178,7 @@ def check_meta_arguments(meta_iterations: Any, initial_weights: Any) -> None:
         TypeError: if `meta_iterations` is not a whole number.
         ValueError: if it is negative, or `initial_weights` is unknown.
     """
-    if meta_iterations != 0 or isinstance(meta_iterations, bool):
-        check_counts(meta_iterations=meta_iterations)
+    check_counts(0, meta_iterations=meta_iterations)
     if initial_weights not in INITIAL_WEIGHTS:
         raise ValueError(
             "Invalid value for argument `initial_weights`. Expected one of "

@@ -1,6 +1,7 @@
 """What a user passes to `fit`, checked and turned into batches."""
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -151,6 +152,7 @@ def validation_source(
         TypeError: as `training_source`.
     """
     _check_steps("validation_steps", steps)
+    _check_steps("validation_batch_size", batch_size)
     if isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
         return _stream_source(data, None, steps, False, 0, argument)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
@@ -162,7 +164,7 @@ def validation_source(
     x, y, sample_weight = batches_lib.unpack(tuple(data))
     arrays = _arrays(x, y, sample_weight, argument)
     size = len(batches_lib.leaves(arrays)[0])
-    limit = min(batch_size or 32, size)
+    limit = min(32 if batch_size is None else batch_size, size)
     return _array_source(
         arrays, limit, steps, False, 0, argument, "validation_batch_size"
     )
@@ -175,9 +177,15 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple:
         `(x, y, sample_weight)` for training, and the same for validation.
 
     Raises:
-        ValueError: if the fraction leaves nothing on one side, or `x` is not
-            made of arrays.
+        TypeError: if the fraction is not a number.
+        ValueError: if it leaves nothing on one side, or `x` is not made of
+            arrays.
     """
+    if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real):
+        raise TypeError(
+            "Invalid type for argument `validation_split`. Expected a fraction "
+            f"in (0, 1). Received: validation_split={fraction!r}."
+        )
     if _is_stream(x, y, sample_weight, "x"):
         raise ValueError(
             "Argument `validation_split` needs arrays. Received: "

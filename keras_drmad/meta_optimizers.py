@@ -1,5 +1,9 @@
 """Meta-optimizers that Keras does not have."""
 
+import math
+import numbers
+from typing import Any
+
 import keras
 
 
@@ -27,11 +31,16 @@ class SignDescent(keras.optimizers.Optimizer):
                 (for a penalty, of the natural logarithm of its coefficient).
             name: str.
             **kwargs: those of `keras.optimizers.Optimizer`.
+
+        Raises:
+            TypeError: if the step is not a number or a schedule of numbers.
+            ValueError: if it is not positive.
         """
-        learning_rate = kwargs.pop("learning_rate", step)
-        super().__init__(
-            learning_rate=_as_rate(learning_rate), name=name, **kwargs
-        )
+        # A config holds the step as the learning rate it is to Keras.
+        learning_rate = kwargs.pop("learning_rate", None)
+        if learning_rate is None:
+            learning_rate = _checked_step(step)
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
 
     def update_step(self, gradient, variable, learning_rate):
         """Moves one variable."""
@@ -40,5 +49,17 @@ class SignDescent(keras.optimizers.Optimizer):
         self.assign_sub(variable, rate * sign)
 
 
-def _as_rate(step):
-    return float(step) if isinstance(step, int) else step
+def _checked_step(step: Any) -> Any:
+    if callable(step):  # a schedule
+        return step
+    if isinstance(step, bool) or not isinstance(step, numbers.Real):
+        raise TypeError(
+            "Invalid type for argument `step`. Expected a positive number or a "
+            f"`LearningRateSchedule`. Received: step={step!r}."
+        )
+    if not 0 < float(step) < math.inf:
+        raise ValueError(
+            "Invalid value for argument `step`. Expected a positive number. "
+            f"Received: step={step!r}."
+        )
+    return float(step)

@@ -435,10 +435,11 @@ def _warn_cut_short(
     warnings.warn(
         f"{which} was ended after {used} of {asked} reverse steps: the "
         "adjoint of the weights left the finite numbers"
-        f"{grew if np.isfinite(limit) else ''}. The hypergradient of the "
-        "steps taken is used; it is less faithful. Lower the elementary "
-        "learning rate, or use `hypergradient=keras_drmad.ReverseMode()` if "
-        "this is another method. The diagnostics `adjoint_growth` and "
+        f"{grew if np.isfinite(limit) else ''}. The hypergradient is that "
+        "of the steps taken: it leaves out what hyperparameters did earlier in "
+        "the training. Lower the elementary learning rate, or use "
+        "`hypergradient=keras_drmad.ReverseMode()` if this is another method. "
+        "The diagnostics `adjoint_growth` and "
         "`reverse_steps_used` follow it.",
         RuntimeWarning,
         stacklevel=3,

@@ -64,6 +64,7 @@ class DrMADModel(Wrapper):
     """
 
     _compiled_walks: Any
+    _initial_epoch: Any
     _in_progress: Any
 
     def __init__(self, inputs: Any, outputs: Any = None, name=None):
@@ -131,7 +132,7 @@ class DrMADModel(Wrapper):
         self._reset_compiled()
         self.hyperparameters = kinds
         self.method = method
-        self.meta_optimizer = keras.optimizers.get(
+        self.meta_optimizer = checks.checked_meta_optimizer(
             keras.optimizers.Adam(0.05)
             if meta_optimizer is None
             else meta_optimizer
@@ -221,7 +222,8 @@ class DrMADModel(Wrapper):
                 one ends `fit` with a warning and the best state so far.
         """
         checks.check_compiled(self)
-        checks.check_counts(epochs=epochs, initial_epoch=initial_epoch + 1)
+        checks.check_counts(epochs=epochs)
+        checks.check_counts(0, initial_epoch=initial_epoch)
         checks.check_meta_arguments(meta_iterations, initial_weights)
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = inputs.split(
@@ -245,7 +247,9 @@ class DrMADModel(Wrapper):
             epochs,
             validation_data,
             hyper_data,
-            validation_batch_size or batch_size,
+            batch_size
+            if validation_batch_size is None
+            else validation_batch_size,
             validation_steps,
         )
         training = self._elementary_training(plan)
@@ -386,12 +390,15 @@ class DrMADModel(Wrapper):
         )
         given = {k: arguments[k] for k in inputs.TRAINING_ARGUMENTS}
         given["seed"] = checks.checked_seed(arguments["seed"])
+        batch_size = arguments["validation_batch_size"]
+        if batch_size is None:
+            batch_size = arguments["batch_size"]
         plan = inputs.plan(
             inputs.training_source(**given),
             arguments["epochs"],
             arguments["validation_data"],
             None,
-            arguments["validation_batch_size"] or arguments["batch_size"],
+            batch_size,
             arguments["validation_steps"],
         )
         training = self._elementary_training(plan)

@@ -20,17 +20,23 @@ import tensorflow as tf
 RateOf = Callable[[keras.Variable, tf.Tensor], tf.Tensor]
 
 
-def check_optimizer(optimizer: keras.Optimizer) -> None:
+def check_optimizer(
+    optimizer: keras.Optimizer, argument: str = "optimizer"
+) -> None:
     """Checks that an optimizer can be made pure.
+
+    Args:
+        optimizer: a Keras optimizer.
+        argument: str, the name of the argument, for errors.
 
     Raises:
         TypeError: if it is not a Keras optimizer, or wraps another one.
     """
     if not isinstance(optimizer, keras.Optimizer):
         raise TypeError(
-            "Invalid type for argument `optimizer`. Expected a Keras optimizer "
-            "or its name. "
-            f"Received: optimizer={optimizer!r} of type {type(optimizer)}."
+            f"Invalid type for argument `{argument}`. Expected a Keras "
+            "optimizer or its name. "
+            f"Received: {argument}={optimizer!r} of type {type(optimizer)}."
         )
     wrappers = (
         keras.optimizers.LossScaleOptimizer,
@@ -38,9 +44,9 @@ def check_optimizer(optimizer: keras.Optimizer) -> None:
     )
     if isinstance(optimizer, wrappers):
         raise TypeError(
-            "Invalid type for argument `optimizer`. Expected an optimizer that "
-            "does not wrap others. "
-            f"Received: optimizer={type(optimizer).__name__}. Pass the inner "
+            f"Invalid type for argument `{argument}`. Expected an optimizer "
+            "that does not wrap others. "
+            f"Received: {argument}={type(optimizer).__name__}. Pass the inner "
             "optimizer itself; for half precision use the dtype policy "
             "'mixed_bfloat16', which needs no loss scaling."
         )

@@ -28,9 +28,17 @@ class Wrapper(keras.Model):
             name: str.
 
         Raises:
-            TypeError: if `inputs` alone is not a `keras.Model`.
-            ValueError: if that model is not built.
+            TypeError: if `inputs` alone is not a `keras.Model`, or a subclass
+                has a `compute_loss` of its own.
+            ValueError: if that model is not built, or trains by steps of its
+                own.
         """
+        if type(self).compute_loss is not keras.Model.compute_loss:
+            raise TypeError(
+                f"The class {type(self).__name__} overrides `compute_loss`, "
+                "which training would not call: the elementary model's counts. "
+                "Override it in a `keras.Model` and wrap that by `from_model`."
+            )
         if outputs is not None:
             inputs = keras.Model(inputs, outputs, name=name)
         checks.check_elementary_model(inputs)
@@ -98,6 +106,16 @@ class Wrapper(keras.Model):
     def outputs(self):
         """The elementary model's outputs."""
         return self.elementary_model.outputs
+
+    @property
+    def input_shape(self):
+        """The shapes of the elementary model's inputs."""
+        return self.elementary_model.input_shape
+
+    @property
+    def output_shape(self):
+        """The shapes of the elementary model's outputs."""
+        return self.elementary_model.output_shape
 
     def summary(self, *args, **kwargs):
         """Prints the summary of the elementary model."""

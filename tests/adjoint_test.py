@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import keras_drmad as kd
 from checks import assert_derivative, assert_exact_hypergradient, flat
 from closed_forms import (
     QuarticByMomentum,
@@ -12,8 +14,6 @@ from closed_forms import (
     regression,
     tanh_net,
 )
-
-import keras_drmad as kd
 from keras_drmad import nested
 from keras_drmad.adjoint import step_back
 from keras_drmad.elementary_problem import ElementaryProblem

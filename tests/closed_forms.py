@@ -56,6 +56,26 @@ def exact_model(net, hyperparameters, optimizer=None, **arguments):
     return model
 
 
+def bound(kind, net=None, optimizer=None):
+    """Returns a kind bound to a model, and the model.
+
+    Args:
+        kind: a hyperparameter kind.
+        net: inputs and outputs, or a built model; `tanh_net()` by default.
+        optimizer: a Keras optimizer, SGD by default.
+    """
+    net = tanh_net() if net is None else net
+    model = keras.Model(*net) if isinstance(net, tuple) else net
+    kind.bind(model, optimizer or keras.optimizers.SGD())
+    return kind, model
+
+
+def penalty(kind, model) -> float:
+    """Returns the penalty of a bound kind at the weights of its model."""
+    params = {id(v): v.value for v in model.trainable_variables}
+    return float(kind.penalty(kind.raw.value, params))
+
+
 class QuarticByMomentum:
     """A loss of degree four, by momentum in the paper's velocity form.
 

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
+
 from checks import assert_exact_hypergradient, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import set_precision
-from keras import layers
-
 from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.second_derivatives import right_moments
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from checks import assert_derivative, assert_exact_hypergradient, flat
 from closed_forms import exact_model, regression, tanh_net
-
 from keras_drmad.hyperparameters import L1, L2, LearningRate
 
 pytestmark = pytest.mark.usefixtures("float64")

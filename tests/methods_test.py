@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+import keras_drmad as kd
 from checks import assert_exact_hypergradient, cosine, flat, relative_error
 from closed_forms import (
     LinearTerm,
@@ -12,8 +14,6 @@ from closed_forms import (
     regression,
     tanh_net,
 )
-
-import keras_drmad as kd
 from keras_drmad.hyperparameters import L1, L2, LearningRate
 from keras_drmad.trajectories import Shortcut, Stored
 
@@ -157,7 +157,7 @@ def test_reverse_steps_of_another_type(reverse_steps):
 
 
 def test_more_reverse_steps_than_steps():
-    with pytest.raises(ValueError, match="reverse_steps.* 12.* 13"):
+    with pytest.raises(ValueError, match=r"reverse_steps.* 12\..*=13"):
         gradients(kd.DrMAD(13), [L2()])
 
 
@@ -186,11 +186,11 @@ def steep(float64):
 
 def test_an_exploding_walk_ends_early(steep):
     model, training = steep
-    with pytest.warns(RuntimeWarning, match="reverse steps.*100 times"):
+    with pytest.warns(RuntimeWarning, match="of 80 reverse steps"):
         record = model.hypergradient(**training)
     used = record.diagnostics["reverse_steps_used"]
     assert 1 <= used < record.diagnostics["reverse_steps"] == 80
-    assert record.diagnostics["adjoint_growth"] > 100
+    assert record.diagnostics["adjoint_growth"] > Shortcut.growth_limit
     assert np.isfinite(flat(record.gradients)).all()
 
 
@@ -204,7 +204,7 @@ def test_the_step_that_explodes_is_left_out(steep, monkeypatch):
         Shortcut, "iterations", lambda self, T: np.arange(T - used, T)
     )
     shorter = model.hypergradient(**training)
-    assert shorter.diagnostics["adjoint_growth"] <= 100
+    assert shorter.diagnostics["adjoint_growth"] <= Shortcut.growth_limit
     assert relative_error(guarded.gradients, shorter.gradients) < 1e-12
 
 

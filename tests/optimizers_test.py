@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from checks import assert_exact_hypergradient
-from closed_forms import exact_model, regression
 from keras.optimizers.schedules import CosineDecay, ExponentialDecay
 
+from checks import assert_exact_hypergradient
+from closed_forms import exact_model, regression
 from keras_drmad.hyperparameters import L2, LearningRate
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -129,9 +129,7 @@ def test_same_weights_as_keras(model_of, name):
 
 def test_constraints():
     norm = {"kernel_constraint": keras.constraints.MaxNorm(0.75)}
-    model = exact_model(
-        net(**norm), [L2(initial=COEFFICIENT), LearningRate()]
-    )
+    model = exact_model(net(**norm), [L2(initial=COEFFICIENT), LearningRate()])
     assert_exact_hypergradient(model, X, Y, **TRAINING)
     optimizer = SGD(0.1, momentum=0.9)
     assert_trains_as(keras_model(net(COEFFICIENT, **norm), optimizer), model)

@@ -1,5 +1,7 @@
 """Tiny models and data for the tests of whole workflows."""
 
+import re
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -141,3 +143,11 @@ class At(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not self.within and epoch == self.epoch:
             self.function()
+
+
+def assert_helps(error, argument, received):
+    """Asserts that an error says the argument, what came and what to do."""
+    message = str(error.value)
+    assert f"`{argument}`" in message
+    assert received in message
+    assert re.search("Expected|Pass|Use|Give|Convert|which should", message)

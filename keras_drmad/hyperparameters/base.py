@@ -82,20 +82,23 @@ class Hyperparameter(abc.ABC):
         """Sets the values, a number or an array of the shape of `raw`.
 
         Raises:
-            ValueError: if they leave the bounds or the range of the kind.
+            ValueError: if they leave the bounds or the range of the kind, or
+                are of another shape.
         """
+        variable = self._bound()
         array = np.asarray(value, float)
         lowest, highest = self.bounds
-        with_raw = np.vectorize(self.transform.raw, otypes=[float])
-        raw = with_raw(array) if array.size else array
-        inside = (array >= lowest) & (array <= highest) & np.isfinite(raw)
-        if not inside.all():
+        inside = (array >= lowest) & (array <= highest)
+        to_raw = np.vectorize(self.transform.raw, otypes=[float])
+        raw = to_raw(np.where(inside, array, np.nan))
+        fits = array.shape in ((), tuple(variable.shape))
+        if not fits or not np.isfinite(raw).all():
             raise ValueError(
-                "Invalid value for argument `value`. Expected numbers in "
+                "Invalid value for argument `value`. Expected a number, or an "
+                f"array of shape {tuple(variable.shape)}, above 0 and in "
                 f"[{lowest}, {highest}] for the hyperparameter "
                 f"'{self.name}'. Received: value={value}."
             )
-        variable = self._bound()
         variable.assign(np.broadcast_to(raw, variable.shape))
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:

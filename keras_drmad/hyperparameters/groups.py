@@ -103,13 +103,19 @@ def group(
         if isinstance(layer, TRANSPOSED)
         for v in layer.trainable_variables
     }
+    # By identity: layers of a subclassed model may have the same name.
+    layer_of = {
+        id(v): id(layer)
+        for layer in model._flatten_layers()
+        for v in layer._trainable_variables
+    }
     members: list[Member] = []
-    starts: dict[str, int] = {}
+    starts: dict[int, int] = {}
     count = 0
     for variable in chosen(model, layers, only_kernels):
         shape = _entries_shape(variable, per, id(variable) in transposed)
-        owner = {"all": "", "layer": owner_path(variable)}.get(
-            per, variable.path
+        owner = {"all": 0, "layer": layer_of[id(variable)]}.get(
+            per, id(variable)
         )
         if owner not in starts:
             starts[owner] = count
@@ -146,7 +152,7 @@ def chosen(
                 "normalization layers, or check `layer.trainable`."
             )
         return everything
-    if isinstance(layers, (str, keras.Layer)):
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
         layers = [layers]
     keep: set[int] = set()
     for one in layers:
