@@ -59,7 +59,7 @@ class InitialState:
             return self.seeded(self.first, 0)
         if self.policy == "resample":
             with _seeded_random(self.seed_of(meta_iteration)):
-                _draw_initial_weights(self.problem.model)
+                _draw_initial_weights(self.problem)
         return self.seeded(self.problem.initial_state(), meta_iteration)
 
     def seed_of(self, meta_iteration: int) -> int:
@@ -96,12 +96,15 @@ class _seeded_random:
         random.setstate(self.before)
 
 
-def _draw_initial_weights(model: keras.Model) -> None:
-    """Gives a model a new draw of its layers' initial weights.
+def _draw_initial_weights(problem: ElementaryProblem) -> None:
+    """Gives what training changes a new draw from the layers' initializers.
+
+    Frozen weights, of a pretrained layer for instance, stay as they are.
 
     Raises:
         ValueError: if a copy of the model can't be built from its config.
     """
+    model = problem.model
     try:
         copy = keras.models.clone_model(model)
         if not copy.built:
@@ -116,5 +119,7 @@ def _draw_initial_weights(model: keras.Model) -> None:
             f"can't: {error}. Use 'same' or 'continue', or give the model "
             "`get_config` and `build`."
         ) from error
+    changed = {id(v) for v in (*problem.params, *problem.buffers)}
     for variable, fresh in zip(model.variables, copy.variables, strict=True):
-        variable.assign(fresh)
+        if id(variable) in changed:
+            variable.assign(fresh)

@@ -182,23 +182,3 @@ def test_undefined_derivatives_at_zero_count_as_zero(optimizer, jit_compile):
     model, x, y = with_a_dead_input(optimizer(), jit_compile)
     training = {"batch_size": 5, "epochs": 4, "validation_data": regression(6)}
     assert_exact_hypergradient(model, x, y, **training)
-
-
-def test_the_tape_alone_is_undefined_there():
-    # What the convention is for.
-    model, x, y = with_a_dead_input(keras.optimizers.Adam(0.05))
-    batch = (tf.constant(x[:5]), tf.constant(y[:5]), None)
-    problem = ElementaryProblem(
-        model.elementary_model, model.optimizer, model.hyperparameters, batch
-    )
-    state, hparams = problem.initial_state(), problem.hparams()
-    adjoint = random_like(nested.float_leaves(state))
-
-    @tf.function(jit_compile=True)
-    def both(state, hparams, adjoint):
-        arguments = problem, state, hparams, batch, adjoint
-        return vjp_of_one_step(*arguments), step_back(*arguments)
-
-    by_tape, by_step = both(state, hparams, adjoint)
-    assert np.isnan(flat(list(by_tape))).any()
-    assert np.isfinite(flat(list(by_step))).all()

@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-import small_models
 
 import keras_drmad as kd
+import small_models
 
 
 def test_history_holds_the_values_each_training_used():

@@ -53,7 +53,10 @@ def differences(
     values = [np.array(v) for v in variables]
 
     def moved(direction, s):
-        _assign(variables, [x + s * d for x, d in zip(values, direction)])
+        _assign(
+            variables,
+            [x + s * d for x, d in zip(values, direction, strict=True)],
+        )
         return f()
 
     try:

@@ -124,7 +124,7 @@ class QuarticByMomentum:
         return (dw, gamma * dv), (d_penalty, d_alpha, d_gamma)
 
     def random_point(self, seed: int = 3):
-        """Returns a state, hyperparameters, a batch and the adjoint's dw, dv."""
+        """Returns a state, hyperparameters, a batch, and dw, dv."""
         generator = np.random.default_rng(seed)
         n = len(self.A)
         w, v, penalty, batch, dw, dv = generator.normal(size=(6, n))

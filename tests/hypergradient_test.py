@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_drmad as kd
 from checks import assert_derivative, assert_exact_hypergradient, flat
 from closed_forms import exact_model, regression, tanh_net
 from keras_drmad.hyperparameters import L1, L2, LearningRate
@@ -173,13 +174,17 @@ def dropout_model(float64):
 
 
 def test_the_same_seed_gives_the_same_numbers(dropout_model):
-    def run(seed):
-        record = dropout_model.hypergradient(X, Y, seed=seed, **TRAINING)
+    def run(seed, shuffle):
+        record = dropout_model.hypergradient(
+            X, Y, seed=seed, shuffle=shuffle, **TRAINING
+        )
         return np.append(flat(record.gradients), record.validation_loss)
 
-    first, other, again = run(1), run(2), run(1)
+    first, other, again = run(1, True), run(2, True), run(1, True)
     np.testing.assert_array_equal(first, again)
     assert not np.isclose(first, other).any()
+    # The seed draws the masks of dropout, and not only the order.
+    assert not np.isclose(run(1, False), run(2, False)).any()
 
 
 def test_hypergradient_leaves_the_model_as_it_was(dropout_model):
@@ -198,9 +203,12 @@ def test_hypergradient_leaves_the_model_as_it_was(dropout_model):
         np.testing.assert_array_equal(variable, value, variable.path)
 
 
-def test_every_loop_is_traced_once():
+@pytest.mark.parametrize(
+    "method", [kd.ReverseMode(), kd.DrMAD(0.5)], ids=["reverse", "drmad"]
+)
+def test_every_loop_is_traced_once(method):
     kinds = [L2("unit", 0.05), LearningRate(initial=0.1)]
-    model = exact_model(tanh_net(), kinds)
+    model = exact_model(tanh_net(), kinds, hypergradient=method)
     for epochs, rate in ((3, 0.1), (1, 0.05), (40, 0.01)):
         kinds[1].assign(rate)
         model.fit(

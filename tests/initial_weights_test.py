@@ -80,6 +80,39 @@ def test_resample_draws_from_the_initializers(model):
     assert_same(again[2], starts[2])
 
 
+def test_resample_leaves_what_training_leaves():
+    normalization = keras.layers.Normalization()
+    normalization.adapt(3 * X + 1)
+    pretrained = keras.layers.Dense(5)
+    pretrained.trainable = False
+    moving = keras.layers.BatchNormalization()
+    inputs = keras.Input((X.shape[1],))
+    h = moving(pretrained(normalization(inputs)))
+    model = compiled(keras.Model(inputs, keras.layers.Dense(3)(h)))
+
+    def frozen():
+        return [*normalization.get_weights(), *pretrained.get_weights()]
+
+    def means(policy):
+        callback, found = at_each_end(model, lambda m: moving.get_weights()[2])
+        fit(
+            model,
+            callbacks=[callback],
+            initial_weights=policy,
+            restore_best=False,
+        )
+        return found
+
+    before, kernel = frozen(), model.get_weights()[-2]
+    first, second = means("resample")
+    assert_same(frozen(), before)
+    assert np.abs(model.get_weights()[-2] - kernel).max() > 0.1
+    # Moving averages begin anew: as many steps take them as far.
+    assert np.abs(second - first).max() < 0.1 * np.abs(first).max()
+    first, second = means("continue")
+    assert np.abs(second - first).max() > 0.1 * np.abs(first).max()
+
+
 def test_resample_needs_a_model_that_can_be_built_again():
     class NoConfig(keras.Model):
         def __init__(self, units):

@@ -97,18 +97,30 @@ def test_hypergradient(model_of, name):
 
 
 def assert_trains_as(twin, model, rtol=1e-12):
-    """Asserts that `fit` of both ends at the same weights and slots."""
-    training = {"batch_size": 4, "epochs": 3, "shuffle": False, "verbose": 0}
-    twin.fit(X, Y, **training)
-    model.fit(X, Y, meta_iterations=0, **training)
-    for actual, expected in zip(
-        [*model.weights, *model.optimizer.variables],
-        [*twin.weights, *twin.optimizer.variables],
-        strict=True,
-    ):
+    """Asserts that `fit` of both ends at the same weights and slots.
+
+    And that `train_loss_at` announces the loss of the end, for an optimizer
+    with `use_ema` that of the averages.
+    """
+    training = {"batch_size": 4, "epochs": 3, "shuffle": False}
+    validation = TRAINING["validation_data"]
+    announced = model.train_loss_at(
+        X, Y, validation_data=validation, **training
+    )
+    model.fit(X, Y, meta_iterations=0, verbose=0, **training)
+    evaluated = model.evaluate(*validation, verbose=0)
+    np.testing.assert_allclose(announced, evaluated, rtol)
+    twin.fit(X, Y, verbose=0, **training)
+    for actual, expected in zip(changed(model), changed(twin), strict=True):
         np.testing.assert_allclose(
             actual, expected, rtol, atol=1e-14, err_msg=expected.path
         )
+
+
+def changed(model):
+    """Returns the variables that training changes."""
+    slots = model.optimizer.variables
+    return [*model.weights, *(v for v in slots if v.name != "learning_rate")]
 
 
 def keras_model(net, optimizer):
@@ -125,6 +137,20 @@ def test_same_weights_as_keras(model_of, name):
     # Schedules compute in float32, and graphs may round a cosine otherwise.
     rtol = 1e-6 if name == "cosine-decay" else 1e-12
     assert_trains_as(twin, model_of(name), rtol)
+
+
+@pytest.mark.parametrize("name", ["weight-decay", "muon", "exponential-decay"])
+def test_learning_rate_is_that_of_keras(name):
+    # Decay that Keras multiplies by the rate follows it; a schedule is scaled.
+    model = exact_model(net(), [LearningRate()], OPTIMIZERS[name]())
+    twin = keras_model(net(), OPTIMIZERS[name]())
+    if name == "exponential-decay":
+        model.hyperparameters[0].assign(0.5)
+        twin.optimizer.learning_rate = ExponentialDecay(0.025, 4, 0.7)
+    else:
+        model.hyperparameters[0].assign(0.03)
+        twin.optimizer.learning_rate = 0.03
+    assert_trains_as(twin, model, rtol=1e-6)
 
 
 def test_constraints():

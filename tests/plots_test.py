@@ -3,9 +3,9 @@
 import matplotlib
 import numpy as np
 import pytest
-import small_models
 from matplotlib import pyplot as plt
 
+import small_models
 from keras_drmad import plots
 
 matplotlib.use("Agg")

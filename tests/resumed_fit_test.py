@@ -40,18 +40,21 @@ def pair():
 
 
 @pytest.mark.parametrize("policy", ["same", "continue", "resample"])
-@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("crashes", ["after 0", "after 2", "within 3"])
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    pair, policy, after, tmp_path
+    pair, policy, crashes, tmp_path
 ):
+    within, epoch = "within" in crashes, int(crashes[-1])
+    often = {"save_freq": 1} if within else {}
+    done = epoch if within else epoch + 1
     model, resumed = pair
     new = numbers(with_all_kinds_of_state())
     options = dict(meta_iterations=5, initial_weights=policy, seed=3)
 
     put_back(model, new)
-    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    backup = keras.callbacks.BackupAndRestore(tmp_path, **often)
     with pytest.raises(Crash):
-        fit(model, **options, callbacks=[backup, At(after, crash)])
+        fit(model, **options, callbacks=[backup, At(epoch, crash, within)])
     put_back(model, new)
     whole = fit(model, **options)
 
@@ -62,9 +65,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     backup = keras.callbacks.BackupAndRestore(tmp_path)
     rest = fit(resumed, **options, callbacks=[backup])
 
-    assert len(rest["loss"]) == 4 - after
+    assert len(rest["loss"]) == 5 - done
     for name, values in whole.items():
-        assert rest[name] == values[after + 1 :], name
+        assert rest[name] == values[done:], name
     assert_same(numbers(resumed), numbers(model))
     again = fit(resumed, **options)  # resumes nothing
     assert len(again["loss"]) == 5

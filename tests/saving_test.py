@@ -84,7 +84,7 @@ def trained(make):
             kd.hyperparameters.LearningRate(layers="dense.*|first|last"),
         ],
         hypergradient=kd.DrMAD(reverse_steps=4),
-        meta_optimizer=keras.optimizers.Adam(0.2),
+        meta_optimizer=keras.optimizers.RMSprop(0.2, rho=0.8),
     )
     fit(model)
     return model
@@ -132,7 +132,7 @@ def test_saved_and_loaded_weights(tmp_path):
             type(h).from_config(h.get_config()) for h in model.hyperparameters
         ],
         optimizer=keras.optimizers.SGD(0.05, momentum=0.7, nesterov=True),
-        meta_optimizer=keras.optimizers.Adam(0.2),
+        meta_optimizer=keras.optimizers.RMSprop(0.2, rho=0.8),
     )
     other.load_weights(tmp_path / "model.weights.h5")
     assert_same(numbers(other), numbers(model))

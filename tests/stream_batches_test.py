@@ -61,6 +61,14 @@ def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
     assert {tuple(chunk.data[0].shape) for _, chunk in walk} == {(4, 3), (4, 2)}
 
 
+def test_chunks_begin_at_cuts():
+    source = stream_batches(tf.data.Dataset.range(20).batch(2))
+    walk = list(source.there(10, (3, 7), np.array([2, 3, 9])))
+    assert [int(ts[0]) for ts, _ in walk] == [0, 3, 7]
+    walk = list(source.back((3, 7), np.array([2, 3, 9])))
+    assert [ts.tolist() for ts, _ in walk] == [[9], [3], [2]]
+
+
 def test_an_empty_stream_is_an_error():
     source = stream_batches(reshuffled().take(0))
     with pytest.raises(ValueError, match="`x`.*at least one batch.*nothing"):
