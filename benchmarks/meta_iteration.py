@@ -33,6 +33,7 @@ flags.DEFINE_integer(
 )
 
 BATCH = 50
+Seconds = dict[bool, list[float]]  # with XLA or without, a round each
 
 
 def data(net: str):
@@ -132,7 +133,7 @@ def keras_fit(net: str, train, steps_per_execution: int, jit_compile: bool):
     return seconds_a_step
 
 
-def seconds_of_meta_iteration(model, x, y, arguments) -> float:
+def seconds_of_meta_iteration(model, train, arguments) -> float:
     """Returns the seconds of the second of two meta-iterations of `fit`."""
     import keras
 
@@ -141,8 +142,7 @@ def seconds_of_meta_iteration(model, x, y, arguments) -> float:
         on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
     )
     model.fit(
-        x,
-        y,
+        *train,
         **arguments,
         meta_iterations=2,
         restore_best=False,
@@ -167,7 +167,10 @@ def time_net(net: str, T: int) -> None:
         for steps in (1, 50)
         for jit in (False, True)
     }
-    compile_seconds, there, back, whole = {}, {}, {}, {}
+    compile_seconds: dict[bool, float] = {}
+    there: Seconds = {}
+    back: Seconds = {}
+    whole: Seconds = {}
     for jit, model in ours.items():
         seconds = []
         for _ in range(2):
@@ -176,14 +179,14 @@ def time_net(net: str, T: int) -> None:
             seconds.append(time.perf_counter() - begin)
         compile_seconds[jit] = seconds[0] - seconds[1]
         there[jit], back[jit], whole[jit] = [], [], []
-    fit_seconds = {key: [] for key in fits}
+    fit_seconds: dict[tuple, list[float]] = {key: [] for key in fits}
     for function in fits.values():
         function()
     for _ in range(FLAGS.rounds):
         for jit, model in ours.items():
             d = model.hypergradient(*train, **arguments).diagnostics
             whole[jit].append(
-                seconds_of_meta_iteration(model, *train, arguments)
+                seconds_of_meta_iteration(model, train, arguments)
             )
             there[jit].append(d["seconds_there"] / T)
             back[jit].append(d["seconds_back"] / d["reverse_steps_used"])

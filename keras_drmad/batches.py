@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-CHUNK_SIZE = 100  # iterations in one call of a compiled loop, at most
+CHUNK_SIZE = 200  # iterations in one call of a compiled loop, at most
 CHUNK_BYTES = 64 * 2**20  # of a stream's stacked batches, at most
 
 

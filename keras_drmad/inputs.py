@@ -49,6 +49,11 @@ class Plan(NamedTuple):
         return self.epochs * self.training.steps
 
     @property
+    def pauses(self) -> range:
+        """Where a walk pauses to report: eight times, but not too often."""
+        return range(0, self.T, max(50, -(-self.T // 8)))
+
+    @property
     def last_epoch(self) -> tuple[int]:
         """The first step of the last epoch, where the metrics start anew."""
         return (self.T - self.training.steps,)

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -145,7 +145,7 @@ class ElementaryTraining:
         if memory is None:
             revisited = revisited[:0]
         for iterations, chunk in plan.training.batches.there(
-            plan.T, cuts, revisited
+            plan.T, _cuts(plan, cuts), revisited
         ):
             first, n = int(iterations[0]), len(iterations)
             if first in cuts:
@@ -191,9 +191,9 @@ class ElementaryTraining:
         hparams = self.problem.hparams()
         way, first_norm = start_back(adjoint, hparams, len(self.problem.params))
         limit = tf.constant(self.trajectory.growth_limit, first_norm.dtype)
-        for iterations, chunk in plan.training.batches.back(
-            plan.last_epoch, revisited
-        ):
+        # Kept states come in the chunks of the way there.
+        cuts = _cuts(plan, plan.last_epoch) if self.walks.keeps_states else ()
+        for iterations, chunk in plan.training.batches.back(cuts, revisited):
             n = tf.constant(len(iterations))
             known = self.trajectory.known(
                 trained.memory, iterations, CHUNK_SIZE
@@ -236,6 +236,11 @@ class ElementaryTraining:
     def _validation_logs(self, metrics, total) -> dict[str, float]:
         logs = self.problem.logs(metrics)
         return logs | {"loss": float(total[0] / total[1])}
+
+
+def _cuts(plan: Plan, epochs: Sequence[int]) -> list[int]:
+    """Returns where chunks of the way there begin, at the latest."""
+    return sorted({*epochs, *plan.pauses})
 
 
 def _no_loss() -> list[tf.Tensor]:

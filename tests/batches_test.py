@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from keras_drmad.batches import ArrayBatches, divide
+from keras_drmad.batches import CHUNK_SIZE, ArrayBatches, divide
 from small_models import assert_same_batches, visited
 
 NOTHING = np.zeros(0, int)
+LONG = 2 * CHUNK_SIZE + 50
 
 
 def array_batches(size=10, batch_size=3, shuffle=True, seed=0):
@@ -57,7 +58,7 @@ def test_examples_keep_their_targets():
 
 
 def test_a_batch_is_a_function_of_seed_and_iteration():
-    long = visited(array_batches().there(250, (), NOTHING))
+    long = visited(array_batches().there(LONG, (), NOTHING))
     short = visited(array_batches().there(7, (2, 3), NOTHING))
     assert_same_batches({t: long[t] for t in range(7)}, short)
     other = visited(array_batches().with_seed(1).there(7, (), NOTHING))
@@ -69,17 +70,17 @@ def test_a_batch_is_a_function_of_seed_and_iteration():
 @pytest.mark.parametrize("batch_size", [3, 5, 10])
 def test_the_way_back_sees_the_arrays_of_the_way_there(batch_size):
     source = array_batches(batch_size=batch_size)
-    there = visited(source.there(250, (200,), NOTHING))
-    revisited = np.arange(3, 250, 7)
+    there = visited(source.there(LONG, (200,), NOTHING))
+    revisited = np.arange(3, LONG, 7)
     walk = list(source.back((200,), revisited))
     assert [t for chunk, _ in walk[::-1] for t in chunk] == revisited.tolist()
     assert_same_batches(visited(walk), {t: there[t] for t in revisited})
 
 
 def test_chunks_of_arrays_have_one_shape_and_begin_at_cuts():
-    walk = list(array_batches().there(250, (120,), NOTHING))
+    walk = list(array_batches().there(LONG, (CHUNK_SIZE + 20,), NOTHING))
     first = [int(iterations[0]) for iterations, _ in walk]
-    assert first == [0, 100, 120, 220]
+    assert first == [0, *(CHUNK_SIZE + np.array([0, 20, CHUNK_SIZE + 20]))]
     shapes = {(tuple(c.indices.shape), c.is_short.shape[0]) for _, c in walk}
     assert len(shapes) == 1
 

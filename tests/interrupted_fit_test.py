@@ -179,7 +179,7 @@ def test_a_stream_leaves_no_files(model, end, monkeypatch, tmp_path):
     if end == "well":
         fit(model, **options, callbacks=callbacks)
     elif end == "at ctrl-c":
-        # The last steps of 120, so that the first 100 are in a file.
+        # In the second epoch, when batches of the first are in a file.
         options["steps_per_epoch"] = 60
         callbacks.append(At(0, lambda: interrupt() if seen else 0, within=True))
         with pytest.raises(KeyboardInterrupt):
