@@ -180,7 +180,7 @@ def main(_):
     )
     images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
     run = SavedRun(FLAGS.save_dir, "weight_penalties", FLAGS.run_name)
-    run.write_flags(FLAGS.flags_into_string())
+    run.write_flags(FLAGS, "dataset")
     model = build_model(math.prod(images.shape), images.classes)
     model.summary()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from absl import flags
 
 
 class SavedRun:
@@ -48,8 +49,18 @@ class SavedRun:
             ),
         ]
 
-    def write_flags(self, text: str) -> None:
-        """Writes flags.txt."""
+    def write_flags(self, values: flags.FlagValues, one: str) -> None:
+        """Writes flags.txt, which `--flagfile` reads.
+
+        Args:
+            values: absl's flags.
+            one: str, the name of a flag of the program; all that are defined
+                beside it are written.
+        """
+        module = values.find_module_defining_flag(one)
+        own = sorted(values.get_key_flags_for_module(module), key=_name)
+        lines = [flag.serialize() for flag in own if flag.value is not None]
+        text = "\n".join(lines) + "\n"
         (self.folder / "flags.txt").write_text(text, encoding="utf-8")
 
     def write_hyperparameters(self, values: Mapping[str, np.ndarray]) -> None:
@@ -71,3 +82,7 @@ class SavedRun:
         """Writes model.keras and saved_model/."""
         model.save(self.folder / "model.keras")
         model.export(str(self.folder / "saved_model"), verbose=False)
+
+
+def _name(flag: flags.Flag) -> str:
+    return flag.name
