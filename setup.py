@@ -42,6 +42,8 @@ setuptools.setup(
     # after the tests have passed with it.
     install_requires=[
         "absl-py>=2.1",
+        # TFDS 4.9.10 imports it without asking for it.
+        "importlib_resources>=6",
         "keras>=3.15,<3.16",
         "numpy>=2.0,<3",
         "tensorflow>=2.21,<2.22",

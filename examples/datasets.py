@@ -101,10 +101,9 @@ def _read_tfds(name: str, data_dir: str | None):
     except Exception as error:
         raise FileNotFoundError(
             f"TFDS can't give the data set '{name}': {error}\nWith a network, "
-            f"run `python -m tensorflow_datasets.scripts.cli.main build "
-            f"{name} --data_dir=FOLDER` once and pass `--data_dir=FOLDER`. For "
-            "MNIST, a folder with Keras's mnist.npz will do. Without either, "
-            "use `--dataset=digits`."
+            f"run `tfds build {name} --data_dir=FOLDER` once and pass "
+            "`--data_dir=FOLDER`. For MNIST, a folder with Keras's mnist.npz "
+            "will do. Without either, use `--dataset=digits`."
         ) from error
     if images.ndim != 4:
         raise ValueError(

@@ -104,7 +104,8 @@ class DrMADModel(Wrapper):
             meta_optimizer: moves the raw hyperparameters; any Keras optimizer
                 or `SignDescent`. `keras.optimizers.Adam(0.05)` by default.
             jit_compile: bool, whether XLA compiles the loops of training; or
-                `"auto"`, yes where the model is likely to gain by it.
+                `"auto"`, yes where the model is likely to gain by it. Dropout
+                masks of one seed differ between the two.
 
         Raises:
             TypeError: if an argument is of a type that can't serve.

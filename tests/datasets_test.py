@@ -66,6 +66,41 @@ def test_tfds_data_is_asked_for_by_name(monkeypatch):
     assert loaded.train[0].shape == (2, 48)
 
 
+def test_tfds_data_are_read_from_a_prepared_folder(tmp_path):
+    import tensorflow_datasets as tfds
+
+    class TinyImages(tfds.core.GeneratorBasedBuilder):
+        """Twelve images of noise, made here."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(4, 4, 1)),
+                "label": tfds.features.ClassLabel(num_classes=3),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            random = np.random.default_rng(0)
+            for k in range(12):
+                image = random.integers(0, 256, (4, 4, 1)).astype("uint8")
+                yield k, {"image": image, "label": k % 3}
+
+    TinyImages(data_dir=tmp_path).download_and_prepare()
+    images = datasets.load("tiny_images", str(tmp_path), (6, 3, 3), seed=0)
+    assert images.train[0].shape == (6, 16) and images.shape == (4, 4)
+    labels = [images.train[1], images.validation[1], images.test[1]]
+    np.testing.assert_array_equal(np.bincount(np.concatenate(labels)), [4] * 3)
+
+
 def test_missing_data_say_how_to_get_them(monkeypatch):
     import tensorflow_datasets as tfds
 
