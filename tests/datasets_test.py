@@ -108,6 +108,7 @@ def test_missing_data_say_how_to_get_them(monkeypatch):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(tfds, "load", load)
+    monkeypatch.delenv("KERAS_DRMAD_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match="--dataset=digits") as error:
         datasets.load("mnist", None, (2, 2, 1), seed=0)
     assert "no network" in str(error.value)
