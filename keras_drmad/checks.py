@@ -82,6 +82,21 @@ def check_hyperparameters(kinds: Any) -> list[Hyperparameter]:
     return list(kinds)
 
 
+def check_bound(kinds: list[Hyperparameter], model: keras.Model) -> None:
+    """Checks that hyperparameters were last compiled into a model.
+
+    Raises:
+        ValueError: if one was compiled into another model since.
+    """
+    for kind in kinds:
+        if kind.model is not model:
+            raise ValueError(
+                f"The hyperparameter '{kind.name}' was compiled into another "
+                f"model, '{kind.model.name}', after '{model.name}'. Give each "
+                "model hyperparameters of its own, or compile this one again."
+            )
+
+
 def check_method(method: Any) -> None:
     """Checks the argument `hypergradient`.
 

@@ -130,6 +130,7 @@ class DrMADModel(Wrapper):
         super().compile(optimizer=model.optimizer, jit_compile=False)
         for kind in kinds:
             kind.bind(model, model.optimizer)
+            kind.model = model
         self._reset_compiled()
         self.hyperparameters = kinds
         self.method = method
@@ -410,6 +411,7 @@ class DrMADModel(Wrapper):
 
     def _elementary_training(self, plan: inputs.Plan) -> ElementaryTraining:
         """Returns the training, with loops compiled before if they fit."""
+        checks.check_bound(self.hyperparameters, self.elementary_model)
         batch = plan.training.batches.first()
         checks.check_data(self.elementary_model, plan, batch)
         trajectory = self.method.trajectory(plan.T)

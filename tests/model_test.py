@@ -114,3 +114,12 @@ def test_compiled_again_keeps_what_was_learned():
     model.compile("sgd", cross_entropy(), hyperparameters=[l2])
     np.testing.assert_array_equal(l2.raw, learned)
     assert np.ptp(learned) > 0
+
+
+def test_hyperparameters_belong_to_the_model_compiled_last():
+    shared = kd.hyperparameters.L2()
+    first = compiled(hyperparameters=[shared])
+    second = compiled(hyperparameters=[shared])
+    with pytest.raises(ValueError, match="'l2' was compiled into another"):
+        fit(first)
+    fit(second)

@@ -22,6 +22,7 @@ class Hyperparameter(abc.ABC):
         name: str, unique among the hyperparameters of a model.
         raw: `keras.Variable`, unconstrained, what the meta-optimizer moves;
             `None` until a model is compiled with this object.
+        model: the `keras.Model` it was last compiled into, or `None`.
         acts_through_gradient: bool, whether training feels it only through the
             gradient of the loss. An optimizer that follows the gradient's sign
             cannot pass such a derivative on.
@@ -48,6 +49,7 @@ class Hyperparameter(abc.ABC):
         self.name = name
         self.bounds = _checked_bounds(bounds)
         self.raw: Any = None
+        self.model: Any = None
 
     @abc.abstractmethod
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
