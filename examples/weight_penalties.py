@@ -11,7 +11,7 @@ of DrMAD's hypergradient, against the same net at the starting penalties.
 import math
 import time
 
-from absl import app, flags
+from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
 
@@ -172,6 +172,8 @@ def main(_):
     from keras_drmad.saved_run import SavedRun
 
     matplotlib.use("Agg")
+    # TensorFlow tells of each file of a SavedModel otherwise.
+    logging.set_verbosity(logging.WARNING)
     small = FLAGS.dataset == "digits"
     sizes = (
         FLAGS.train_size or (1000 if small else 15000),
