@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import batches as batches_lib
+from keras_drmad import checks
 from keras_drmad.batches import ArrayBatches, StreamBatches
 
 Batches = ArrayBatches | StreamBatches
@@ -383,15 +384,5 @@ def _number_of_batches(data: Any, argument: str) -> int:
 
 
 def _check_steps(argument: str, steps: Any) -> None:
-    if steps is None:
-        return
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
-        raise TypeError(
-            f"Invalid type for argument `{argument}`. Expected a whole number. "
-            f"Received: {argument}={steps!r}."
-        )
-    if steps < 1:
-        raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected at least 1. "
-            f"Received: {argument}={steps}."
-        )
+    if steps is not None:
+        checks.check_counts(**{argument: steps})

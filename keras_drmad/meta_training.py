@@ -415,27 +415,23 @@ class MetaTraining:
         return logs
 
     def _warn_if_cut_short(self, meta_iteration: int, diagnostics) -> None:
-        used = int(diagnostics["reverse_steps_used"])
-        asked = int(diagnostics["reverse_steps"])
-        if used == asked or self._has_warned:
-            return
-        self._has_warned = True
-        _warn_cut_short(
-            f"The walk back of meta-iteration {meta_iteration + 1}",
-            diagnostics,
-            self.training.trajectory,
-        )
+        if not self._has_warned:
+            self._has_warned = _warn_cut_short(
+                f"The walk back of meta-iteration {meta_iteration + 1}",
+                diagnostics,
+                self.training.trajectory,
+            )
 
 
 def _warn_cut_short(
     which: str, diagnostics: dict[str, float], trajectory: Trajectory
-) -> None:
-    """Warns of a walk back that took fewer steps than it was asked for."""
+) -> bool:
+    """Warns if a walk back took fewer steps than asked for; returns whether."""
     used = int(diagnostics["reverse_steps_used"])
     asked = int(diagnostics["reverse_steps"])
     limit = trajectory.growth_limit
     if used == asked:
-        return
+        return False
     grew = f", or grew past {limit:g} times its first norm"
     warnings.warn(
         f"{which} was ended after {used} of {asked} reverse steps: the "
@@ -449,6 +445,7 @@ def _warn_cut_short(
         RuntimeWarning,
         stacklevel=3,
     )
+    return True
 
 
 _LOGGED = ("hypergradient_norm", "adjoint_growth", "reverse_steps_used")
