@@ -2,14 +2,25 @@
 
 from keras_drmad import callbacks, hyperparameters, plots
 from keras_drmad.meta_optimizers import SignDescent
-from keras_drmad.methods import DrMAD, ReverseMode
+from keras_drmad.methods import (
+    Auto,
+    DrMAD,
+    Implicit,
+    OneStep,
+    ReverseMode,
+    Truncated,
+)
 from keras_drmad.model import DrMADModel
 
 __all__ = [
+    "Auto",
     "DrMAD",
     "DrMADModel",
+    "Implicit",
+    "OneStep",
     "ReverseMode",
     "SignDescent",
+    "Truncated",
     "callbacks",
     "hyperparameters",
     "plots",

@@ -18,7 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-CHUNK_SIZE = 200  # iterations in one call of a compiled loop, at most
+from keras_drmad.trajectories import CHUNK_SIZE
+
 CHUNK_BYTES = 64 * 2**20  # of a stream's stacked batches, at most
 
 
@@ -56,6 +57,12 @@ class ArrayChunk(NamedTuple):
             lambda: on(self.indices),
         )
 
+    def backwards(self, n: int) -> "ArrayChunk":
+        """Returns the first n minibatches in the opposite order."""
+        order = _backwards(n)
+        rest = [None if a is None else tf.gather(a, order) for a in self[1:]]
+        return ArrayChunk(self.data, *rest)
+
 
 class StackedChunk(NamedTuple):
     """Consecutive minibatches of a stream, all of one shape.
@@ -70,6 +77,18 @@ class StackedChunk(NamedTuple):
     def visit(self, i: tf.Tensor, function: Callable) -> Any:
         """Returns `function((x, y, sample_weight))` for the i-th batch."""
         return function(map_arrays(lambda a: tf.gather(a, i), self.data))
+
+    def backwards(self, n: int) -> "StackedChunk":
+        """Returns the first n minibatches in the opposite order."""
+        size = int(leaves(self.data)[0].shape[0])
+        order = _backwards(n, size)
+        return StackedChunk(
+            map_arrays(lambda a: tf.gather(a, order), self.data)
+        )
+
+
+def _backwards(n: int, size: int = CHUNK_SIZE) -> np.ndarray:
+    return np.append(np.arange(n)[::-1], np.arange(n, size))
 
 
 class ArrayBatches:
@@ -105,7 +124,11 @@ class ArrayBatches:
         return map_arrays(lambda a: a[: self.batch_size], self.data)
 
     def there(
-        self, T: int, cuts: Sequence[int], revisited: np.ndarray
+        self,
+        T: int,
+        cuts: Sequence[int] = (),
+        revisited: Sequence[int] | np.ndarray = (),
+        cuts_back: Sequence[int] = (),
     ) -> Iterator:
         """Yields `(iterations, chunk)` for the walk through T iterations.
 
@@ -113,8 +136,9 @@ class ArrayBatches:
             T: int, the number of iterations.
             cuts: iterations at which a new chunk has to begin, ascending.
             revisited: the iterations that `back` will ask for, ascending.
+            cuts_back: the cuts of `back`.
         """
-        del revisited  # any batch can be gathered again
+        del revisited, cuts_back  # any batch can be gathered again
         for iterations in divide(np.arange(T), CHUNK_SIZE, cuts):
             yield iterations, self._chunk(iterations)
 
@@ -187,7 +211,11 @@ class StreamBatches:
         return next(iter(self._endless()))
 
     def there(
-        self, T: int, cuts: Sequence[int], revisited: np.ndarray
+        self,
+        T: int,
+        cuts: Sequence[int] = (),
+        revisited: Sequence[int] | np.ndarray = (),
+        cuts_back: Sequence[int] = (),
     ) -> Iterator:
         """Yields `(iterations, chunk)`; see `ArrayBatches.there`."""
         self.close()
@@ -198,13 +226,14 @@ class StreamBatches:
                 self, shutil.rmtree, self._folder, ignore_errors=True
             )
         kept = _Stack(self._write)
-        wanted = set(revisited.tolist())
+        wanted = set(np.asarray(revisited).tolist())
         ready: list = []
         stack = _Stack(lambda *chunk: ready.append(chunk))
         batches = iter(self._endless())
         for t in range(T):
             if t in cuts:
                 stack.flush()
+            if t in cuts_back:
                 kept.flush()
             batch = next(batches)
             stack.push(t, batch)
@@ -222,7 +251,7 @@ class StreamBatches:
             iterations, structure = self._files[number]
             with np.load(self._path(number)) as arrays:
                 flat = [arrays[str(k)] for k in range(len(arrays.files))]
-            yield iterations, _stacked(_unflatten(structure, flat))
+            yield iterations, _padded(_unflatten(structure, flat))
         self.close()
 
     def close(self) -> None:
@@ -260,8 +289,7 @@ class _Stack:
     """Gathers consecutive batches of one shape and emits them stacked.
 
     Emits when `CHUNK_SIZE` of them or `CHUNK_BYTES` are gathered, when a batch
-    has another shape than the one before, and at `flush`. Stacks of one shape
-    have one length, padded, so that one trace serves all.
+    has another shape than the one before, and at `flush`.
     """
 
     def __init__(self, emit: Callable[[np.ndarray, Any], None]):
@@ -274,30 +302,38 @@ class _Stack:
             self.flush()
         self.iterations.append(t)
         self.batches.append(batch)
-        if len(self.batches) == self._capacity():
+        size = sum(a.nbytes for a in leaves(self.batches[0]))
+        if len(self.batches) == _capacity(size):
             self.flush()
 
     def flush(self) -> None:
         if self.batches:
-            padding = self._capacity() - len(self.batches)
-            padded = self.batches + [self.batches[-1]] * padding
-            stacked = _zip_map(lambda *a: np.stack(a), padded)
+            stacked = _zip_map(lambda *a: np.stack(a), self.batches)
             self.emit(np.array(self.iterations), stacked)
         self.iterations, self.batches = [], []
 
-    def _capacity(self) -> int:
-        size = sum(a.nbytes for a in leaves(self.batches[0]))
-        return int(np.clip(CHUNK_BYTES // max(size, 1), 1, CHUNK_SIZE))
+
+def _capacity(size: int) -> int:
+    """Returns how many batches of a number of bytes a chunk holds."""
+    return int(np.clip(CHUNK_BYTES // max(size, 1), 1, CHUNK_SIZE))
 
 
 def _drain(ready: list) -> Iterator:
     while ready:
         iterations, stacked = ready.pop(0)
-        yield iterations, _stacked(stacked)
+        yield iterations, _padded(stacked)
 
 
-def _stacked(data) -> StackedChunk:
-    return StackedChunk(map_arrays(tf.constant, data))
+def _padded(data) -> StackedChunk:
+    """Returns a chunk of its full length, so that one trace serves all."""
+    n = len(leaves(data)[0])
+    length = _capacity(sum(a.nbytes for a in leaves(data)) // n)
+
+    def pad(a):
+        widths = [(0, length - n)] + [(0, 0)] * (a.ndim - 1)
+        return tf.constant(np.pad(a, widths, mode="edge"))
+
+    return StackedChunk(map_arrays(pad, data))
 
 
 def divide(

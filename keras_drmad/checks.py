@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_drmad.batches import ArrayBatches
 from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.methods import Method
+from keras_drmad.methods import Auto, DrMAD, Method
 from keras_drmad.pure_optimizer import check_optimizer
 
 INITIAL_WEIGHTS = ("same", "resample", "continue")
@@ -97,18 +97,23 @@ def check_bound(kinds: list[Hyperparameter], model: keras.Model) -> None:
             )
 
 
-def check_method(method: Any) -> None:
-    """Checks the argument `hypergradient`.
+def checked_method(method: Any) -> Method:
+    """Returns the argument `hypergradient` as a method.
 
     Raises:
-        TypeError: if it is not a method.
+        TypeError: if it is none.
     """
+    if method is None:
+        return DrMAD()
+    if method == "auto":
+        return Auto()
     if not isinstance(method, Method):
         raise TypeError(
             "Invalid type for argument `hypergradient`. Expected a method, "
-            "such as `keras_drmad.DrMAD()` or `keras_drmad.ReverseMode()`. "
-            f"Received: hypergradient={method!r}."
+            "such as `keras_drmad.DrMAD()` or `keras_drmad.ReverseMode()`, or "
+            f"'auto'. Received: hypergradient={method!r}."
         )
+    return method
 
 
 def checked_meta_optimizer(meta_optimizer: Any) -> keras.Optimizer:
@@ -183,6 +188,21 @@ def check_counts(minimum: int = 1, **counts: Any) -> None:
             raise ValueError(
                 f"Invalid value for argument `{name}`. Expected at least "
                 f"{minimum}. Received: {name}={count}."
+            )
+
+
+def check_positive(**numbers: Any) -> None:
+    """Checks that arguments are positive, finite numbers.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for name, number in numbers.items():
+        is_number = isinstance(number, (int, float, np.number))
+        if not is_number or not 0 < number < np.inf:
+            raise ValueError(
+                f"Invalid value for argument `{name}`. Expected a positive "
+                f"number. Received: {name}={number!r}."
             )
 
 

@@ -15,6 +15,7 @@ from keras_drmad.adjoint import State
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.pure_optimizer import check_optimizer, pure_update
 from keras_drmad.second_derivatives import (
+    before_activation,
     check_second_derivatives,
     right_moments,
 )
@@ -135,6 +136,22 @@ class ElementaryProblem:
         )
         return gradients, buffers
 
+    def outputs(self, state, hparams, batch):
+        """Returns outputs z, the buffers after the step, and L as function."""
+        with self._scope(state) as scope, right_moments():
+            y_pred = self._call(batch, training=True)
+        buffers = _current(scope, self.buffers)
+        z, y_pred_of = before_activation(y_pred)
+
+        def loss_of(z):
+            with scope, right_moments():
+                loss = self._objective(
+                    batch, y_pred_of(z), training=True, hparams=hparams
+                )
+                return self.optimizer.scale_loss(loss)
+
+        return z, buffers, loss_of
+
     def update(self, state, gradients, hparams):
         """Returns the parameters and slots after the optimizer's update."""
 
@@ -177,17 +194,30 @@ class ElementaryProblem:
         buffers = _current(scope, self.buffers)
         return gradients, buffers, _current(scope, self.metrics), loss
 
-    def _loss(self, batch, training, hparams=None):
+    def _loss(self, batch, training, hparams=()):
         """Returns the loss of a batch and its size, and updates the metrics.
 
         The order of the calls is that of `keras.Model.train_step`.
         """
         x, y, sample_weight = batch
         model = self.model
-        if model._call_has_training_arg:
-            y_pred = model(x, training=training)
-        else:
-            y_pred = model(x)
+        y_pred = self._call(batch, training)
+        loss = self._objective(batch, y_pred, training, hparams)
+        size = tf.shape(next(a for a in tf.nest.flatten(x) if a is not None))[0]
+        model._loss_tracker.update_state(loss, sample_weight=size)
+        model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return loss, tf.cast(size, loss.dtype)
+
+    def _call(self, batch, training):
+        """Returns the model's outputs for a batch."""
+        if self.model._call_has_training_arg:
+            return self.model(batch[0], training=training)
+        return self.model(batch[0])
+
+    def _objective(self, batch, y_pred, training, hparams):
+        """Returns the loss of outputs; with penalties, if there are hparams."""
+        x, y, sample_weight = batch
+        model = self.model
         loss = model._compute_loss(
             x=x,
             y=y,
@@ -195,14 +225,11 @@ class ElementaryProblem:
             sample_weight=sample_weight,
             training=training,
         )
-        if hparams is not None:
+        if hparams:
             params = {id(v): v.value for v in model.trainable_variables}
             for h, raw in zip(self.hyperparameters, hparams, strict=True):
                 loss += tf.cast(h.penalty(raw, params), loss.dtype)
-        size = tf.shape(next(a for a in tf.nest.flatten(x) if a is not None))[0]
-        model._loss_tracker.update_state(loss, sample_weight=size)
-        model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return loss, tf.cast(size, loss.dtype)
+        return loss
 
     def _find_what_changes(self, batch) -> None:
         """Traces one step; keeps of the state what the step changes.

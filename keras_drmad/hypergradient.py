@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_drmad import nested
-from keras_drmad.adjoint import Problem, step_back
+from keras_drmad.adjoint import Problem, second_products, step, step_back
 from keras_drmad.trajectories.base import Trajectory
 
 
@@ -86,19 +86,21 @@ class Walks:
 
         Args:
             problem: the elementary training.
-            trajectory: the way back; the loops serve all of its class.
+            trajectory: the way back; the loops serve all that are
+                `traced_by` the same.
             jit_compile: bool, whether XLA compiles the loops.
         """
         self.problem = problem
+        self.trajectory = trajectory
         self.jit_compile = jit_compile
-        self.keeps_states = trajectory.keeps_states
-        self.state_on_way_back = trajectory.state
         self.there = Loop(self._there, jit_compile)
+        self.there_keeping = Loop(self._there_keeping, jit_compile)
         self.validate = Loop(self._validate, jit_compile)
         self.differentiate = Loop(self._differentiate, jit_compile)
         self.back = Loop(self._back, jit_compile)
+        self.second_products = Loop(self._second_products, jit_compile)
 
-    def _there(self, state, hparams, metrics, chunk, n, chunk_size):
+    def _there(self, state, hparams, metrics, chunk, n):
         """Walks n steps.
 
         Args:
@@ -107,40 +109,53 @@ class Walks:
             metrics: list of tensors, the metrics' state.
             chunk: the minibatches.
             n: int32 scalar, the number of steps.
-            chunk_size: Python int, the number of states the chunk can hold.
 
         Returns:
             The state after n steps, the metrics' state, the first step in
-            [0, n) whose loss was not finite (n if there was none), and the
-            stacked states before each step (empty unless they are kept).
+            [0, n) whose loss was not finite (n if there was none), and an
+            empty tuple.
+        """
+        _, *walked = _loop(
+            n,
+            lambda i, *walked: (
+                i + 1,
+                *self._step_there(i, *walked, hparams, chunk),
+            ),
+            (state, metrics, n),
+        )
+        return *walked, ()
+
+    def _there_keeping(self, state, hparams, metrics, chunk, n):
+        """Walks n steps, and keeps what the trajectory asks for of each.
+
+        The arguments are those of `_there`.
+
+        Returns:
+            As `_there`; last, what was kept of the states before each step,
+            stacked.
         """
 
         def step(i, state, metrics, lost, kept):
-            if kept:
-                kept = tf.nest.map_structure(
-                    lambda array, x: array.write(i, x), kept, state
-                )
-            state, metrics, loss = chunk.visit(
-                i,
-                lambda batch: self.problem.step(state, hparams, batch, metrics),
-            )
-            lost = tf.where(tf.math.is_finite(loss), lost, tf.minimum(lost, i))
-            return i + 1, state, metrics, lost, kept
+            kept = nested.write(kept, i, self.trajectory.keep(state))
+            walked = self._step_there(i, state, metrics, lost, hparams, chunk)
+            return i + 1, *walked, kept
 
-        kept: Any = []
-        if self.keeps_states:
-            kept = tf.nest.map_structure(
-                lambda x: tf.TensorArray(
-                    x.dtype, chunk_size, element_shape=x.shape
-                ),
-                state,
-            )
-        _, state, metrics, lost, kept = _loop(
-            n, step, (state, metrics, n, kept)
+        kept = nested.arrays(
+            self.trajectory.keep(state), self.trajectory.chunk_size
         )
-        if kept:
-            kept = tf.nest.map_structure(lambda array: array.stack(), kept)
-        return state, metrics, lost, kept
+        _, *walked, kept = _loop(n, step, (state, metrics, n, kept))
+        return *walked, nested.stack(kept)
+
+    def _step_there(self, i, state, metrics, lost, hparams, chunk):
+        """Returns state, metrics and `lost` after the i-th step of a chunk."""
+        state, metrics, loss = chunk.visit(
+            i,
+            lambda batch: self.trajectory.step(
+                self.problem, state, hparams, batch, metrics
+            ),
+        )
+        lost = tf.where(tf.math.is_finite(loss), lost, tf.minimum(lost, i))
+        return state, metrics, lost
 
     def _validate(self, state, metrics, total, chunk, n):
         """Adds n batches to the validation loss.
@@ -228,13 +243,25 @@ class Walks:
             `WayBack` after the chunk.
         """
 
-        def step(k, way):
+        def advance(i, state):
+            return chunk.visit(
+                i, lambda batch: step(self.problem, state, hparams, batch)
+            )
+
+        states = self.trajectory.unfold(known, n, advance)
+
+        def back(k, way):
             i = n - 1 - k
-            state = self.state_on_way_back(known, i)
+            state = self.trajectory.state(states, i)
             adjoint, d_hparams = chunk.visit(
                 i,
                 lambda batch: step_back(
-                    self.problem, state, hparams, batch, way.adjoint
+                    self.problem,
+                    state,
+                    hparams,
+                    batch,
+                    way.adjoint,
+                    self.trajectory.curvature,
                 ),
             )
             growth = nested.norm(adjoint[: len(state.params)]) / first_norm
@@ -255,11 +282,32 @@ class Walks:
 
         _, way = tf.while_loop(
             lambda k, way: (k < n) & way.goes_on,
-            step,
+            back,
             (tf.constant(0), way),
             parallel_iterations=1,
         )
         return way
+
+    def _second_products(self, state, hparams, chunk, n, vector):
+        """Returns means over n batches; see `adjoint.second_products`."""
+
+        def add_batch(i, sums):
+            products = chunk.visit(
+                i,
+                lambda batch: second_products(
+                    self.problem,
+                    state,
+                    hparams,
+                    batch,
+                    vector,
+                    self.trajectory.curvature,
+                ),
+            )
+            return i + 1, nested.add(sums, products)
+
+        sums = nested.zeros_like((state.params, hparams))
+        _, sums = _loop(n, add_batch, (sums,))
+        return nested.scale(1 / n, sums)
 
 
 def _loop(n, body, state):

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -77,7 +77,7 @@ def plan(
     epochs: int,
     validation_data: Any,
     hyper_data: Any,
-    batch_size: int | None,
+    batch_sizes: Sequence[int | None],
     steps: int | None,
 ) -> Plan:
     """Returns the plan of trainings; the arguments are those of `fit`.
@@ -88,13 +88,14 @@ def plan(
         validation_data: what hyperparameters are fitted to, unless there is
             `hyper_data`; or `None`.
         hyper_data: what they are fitted to; or `None`.
-        batch_size: int, of both.
+        batch_sizes: of both, the first that is given counts.
         steps: int, the number of batches of both; all by default.
 
     Raises:
         ValueError: as `training_source`.
         TypeError: as `training_source`.
     """
+    batch_size = next((b for b in batch_sizes if b is not None), None)
     held_out = [
         None if data is None else validation_source(data, batch_size, steps, k)
         for k, data in (

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_drmad import nested
 from keras_drmad.adjoint import State
-from keras_drmad.batches import CHUNK_SIZE
+from keras_drmad.conjugate_gradients import implicit
 from keras_drmad.elementary_problem import ElementaryProblem
 from keras_drmad.hypergradient import Walks, start_back
 from keras_drmad.inputs import Plan, Source
@@ -49,7 +49,8 @@ class Hypergradient(NamedTuple):
             gradients; `adjoint_growth`, the largest norm of the adjoint of the
             weights on the way back over its first one; `reverse_steps`, those
             asked for; `reverse_steps_used`, fewer where the walk was ended
-            because the adjoint grew past its limit; `seconds_there`,
+            because the adjoint grew past its limit; `copies`, the most states
+            of the training in memory at once; `seconds_there`,
             `seconds_validation` and `seconds_back`.
     """
 
@@ -113,13 +114,14 @@ class ElementaryTraining:
         Raises:
             Diverged: if the training loss leaves the finite numbers.
         """
-        memory = self.trajectory.begin(s_0, plan.T)
-        state, logs = s_0, {}
-        for chunk in self._chunks_there(s_0, plan, plan.last_epoch, memory):
+        start = self.trajectory.encode(s_0)
+        memory = self.trajectory.begin(start, plan.T)
+        state, logs = start, {}
+        for chunk in self._chunks_there(start, plan, plan.last_epoch, memory):
             state, logs = chunk.state, chunk.logs
             on_chunk(chunk.first, chunk.last, logs)
         self.trajectory.end(memory, state)
-        return Trained(state, memory, logs)
+        return Trained(self.trajectory.decode(state), memory, logs)
 
     def epochs_there(
         self, s_0: State, plan: Plan, on_chunk: OnChunk
@@ -130,36 +132,54 @@ class ElementaryTraining:
         """
         steps = plan.training.steps
         cuts = range(0, plan.T, steps)
-        for chunk in self._chunks_there(s_0, plan, cuts, None):
+        start = self.trajectory.encode(s_0)
+        for chunk in self._chunks_there(start, plan, cuts, None):
             on_chunk(chunk.first % steps, chunk.last % steps, chunk.logs)
             if (chunk.last + 1) % steps == 0:
-                yield chunk.state, chunk.logs
+                yield self.trajectory.decode(chunk.state), chunk.logs
 
-    def _chunks_there(self, s_0, plan, cuts, memory) -> Iterator["_Walked"]:
+    def _chunks_there(self, start, plan, cuts, memory) -> Iterator["_Walked"]:
         """Walks chunk by chunk; the metrics start anew at each cut."""
         hparams = self.problem.hparams()
         fresh = self.problem.metrics_state()
-        state, metrics = s_0, fresh
-        is_kept = self.walks.keeps_states and memory is not None
-        revisited = self.trajectory.iterations(plan.T)
-        if memory is None:
-            revisited = revisited[:0]
+        state, metrics = start, fresh
+        revisited: Any = ()
+        keeps_from = plan.T
+        if memory is not None:
+            revisited = self.trajectory.iterations(plan.T)
+            keeps_from = self.trajectory.keeps_from(plan.T)
         for iterations, chunk in plan.training.batches.there(
-            plan.T, _cuts(plan, cuts), revisited
+            plan.T, self._cuts(plan, cuts), revisited, self._cuts_back(plan)
         ):
             first, n = int(iterations[0]), len(iterations)
             if first in cuts:
                 metrics = fresh
-            state, metrics, lost, kept = self.walks.there(
-                state, hparams, metrics, chunk, tf.constant(n), CHUNK_SIZE
+            walk = self.walks.there
+            if first >= keeps_from:
+                walk = self.walks.there_keeping
+            after, metrics, lost, kept = walk(
+                state, hparams, metrics, chunk, tf.constant(n)
             )
             if int(lost) < n:
                 raise Diverged(first + int(lost) + 1, "training")
-            if is_kept:
-                self.trajectory.remember(memory, iterations, kept)
+            if memory is not None:
+                self.trajectory.remember(memory, iterations, state, kept)
+            state = after
             yield _Walked(
                 first, first + n - 1, state, self.problem.logs(metrics)
             )
+
+    def _cuts(self, plan: Plan, epochs: Sequence[int]) -> list[int]:
+        """Returns where chunks of the way there begin, at the latest."""
+        cuts = self.trajectory.cuts(plan.T)
+        pauses = plan.pauses if len(cuts) < len(plan.pauses) else ()
+        return sorted({*epochs, *cuts, *pauses})
+
+    def _cuts_back(self, plan: Plan) -> list[int]:
+        """Returns where chunks of the way back begin, at the latest."""
+        if self.trajectory.keeps_chunks:
+            return self._cuts(plan, plan.last_epoch)
+        return []
 
     def validate(self, state: State, source: Source) -> dict[str, float]:
         """Returns loss and metrics of a state on validation data."""
@@ -187,28 +207,73 @@ class ElementaryTraining:
         self, trained: Trained, adjoint: list[tf.Tensor], plan: Plan
     ) -> tuple[dict[str, tf.Tensor], dict[str, float]]:
         """Walks back; returns the gradients by name and diagnostics."""
+        if self.trajectory.conjugate_gradients:
+            d_hparams, diagnostics = self._solve(trained, adjoint, plan)
+        else:
+            d_hparams, diagnostics = self._walk_back(trained, adjoint, plan)
+        diagnostics |= {
+            "hypergradient_norm": float(nested.norm(d_hparams)),
+            "copies": float(self.trajectory.copies(plan.T)),
+            **self.trajectory.report(trained.memory),
+        }
+        names = [h.name for h in self.problem.hyperparameters]
+        return dict(zip(names, d_hparams, strict=True)), diagnostics
+
+    def _walk_back(self, trained, adjoint, plan):
         revisited = self.trajectory.iterations(plan.T)
         hparams = self.problem.hparams()
         way, first_norm = start_back(adjoint, hparams, len(self.problem.params))
         limit = tf.constant(self.trajectory.growth_limit, first_norm.dtype)
-        # Kept states come in the chunks of the way there.
-        cuts = _cuts(plan, plan.last_epoch) if self.walks.keeps_states else ()
-        for iterations, chunk in plan.training.batches.back(cuts, revisited):
+        for iterations, chunk in plan.training.batches.back(
+            self._cuts_back(plan), revisited
+        ):
             n = tf.constant(len(iterations))
             known = self.trajectory.known(
-                trained.memory, iterations, CHUNK_SIZE
+                trained.memory, iterations, self._undo(chunk, len(iterations))
             )
             way = self.walks.back(
                 way, hparams, known, chunk, n, first_norm, limit
             )
             if not bool(way.goes_on):
                 break
-        names = [h.name for h in self.problem.hyperparameters]
-        return dict(zip(names, way.d_hparams, strict=True)), {
-            "hypergradient_norm": float(nested.norm(way.d_hparams)),
+        return way.d_hparams, {
             "adjoint_growth": float(way.growth),
             "reverse_steps": float(len(revisited)),
             "reverse_steps_used": float(way.steps),
+        }
+
+    def _undo(self, chunk, n: int) -> Callable[[State], tuple[State, Any]]:
+        """Returns the walk over a chunk's minibatches, the last one first."""
+
+        def undo(state):
+            state, _, _, kept = self.walks.there_keeping(
+                state,
+                self.problem.hparams(),
+                self.problem.metrics_state(),
+                chunk.backwards(n),
+                tf.constant(n),
+            )
+            return state, kept
+
+        return undo
+
+    def _solve(self, trained, adjoint, plan):
+        revisited = self.trajectory.iterations(plan.T)
+        iterations, chunk = next(plan.training.batches.back((), revisited))
+        d_hparams, solved = implicit(
+            self.walks,
+            trained.s_T,
+            self.problem.hparams(),
+            chunk,
+            tf.constant(len(iterations)),
+            adjoint[: len(self.problem.params)],
+            self.trajectory.conjugate_gradients,
+        )
+        return d_hparams, {
+            "adjoint_growth": 1.0,
+            "reverse_steps": float(self.trajectory.conjugate_gradients),
+            "reverse_steps_used": float(solved.iterations),
+            "residual": solved.residual,
         }
 
     def hypergradient(self, s_0: State, plan: Plan) -> Hypergradient:
@@ -228,19 +293,15 @@ class ElementaryTraining:
 
     def validation_loss(self, s_0: State, plan: Plan) -> float:
         """Trains from s_0 and returns the validation loss."""
-        state = s_0
-        for chunk in self._chunks_there(s_0, plan, plan.last_epoch, None):
+        state = start = self.trajectory.encode(s_0)
+        for chunk in self._chunks_there(start, plan, plan.last_epoch, None):
             state = chunk.state
-        return self.validate(state, plan.hyper)["loss"]
+        s_T = self.trajectory.decode(state)
+        return self.validate(s_T, plan.hyper)["loss"]
 
     def _validation_logs(self, metrics, total) -> dict[str, float]:
         logs = self.problem.logs(metrics)
         return logs | {"loss": float(total[0] / total[1])}
-
-
-def _cuts(plan: Plan, epochs: Sequence[int]) -> list[int]:
-    """Returns where chunks of the way there begin, at the latest."""
-    return sorted({*epochs, *plan.pauses})
 
 
 def _no_loss() -> list[tf.Tensor]:
@@ -248,8 +309,7 @@ def _no_loss() -> list[tf.Tensor]:
 
 
 def _chunks(source: Source) -> Iterator[tuple[Any, tf.Tensor]]:
-    nothing = np.zeros(0, int)
-    for iterations, chunk in source.batches.there(source.steps, (), nothing):
+    for iterations, chunk in source.batches.there(source.steps):
         yield chunk, tf.constant(len(iterations))
 
 
@@ -429,23 +489,38 @@ def _warn_cut_short(
     """Warns if a walk back took fewer steps than asked for; returns whether."""
     used = int(diagnostics["reverse_steps_used"])
     asked = int(diagnostics["reverse_steps"])
-    limit = trajectory.growth_limit
     if used == asked:
         return False
-    grew = f", or grew past {limit:g} times its first norm"
+    if trajectory.conjugate_gradients:
+        reason = (
+            "the Hessian at the last weights has directions of negative "
+            "curvature, so these are no minimum. The hypergradient is that of "
+            "the subspace searched so far. Train for longer, or use "
+            "`curvature='gauss_newton'`"
+        )
+    else:
+        limit = trajectory.growth_limit
+        grew = f", or grew past {limit:g} times its first norm"
+        reason = (
+            "the adjoint of the weights left the finite numbers"
+            f"{grew if np.isfinite(limit) else ''}. The hypergradient is that "
+            "of the steps taken: it leaves out what hyperparameters did "
+            "earlier in the training. Lower the elementary learning rate, or "
+            "use `hypergradient=keras_drmad.ReverseMode()` if this is another "
+            "method"
+        )
     warnings.warn(
-        f"{which} was ended after {used} of {asked} reverse steps: the "
-        "adjoint of the weights left the finite numbers"
-        f"{grew if np.isfinite(limit) else ''}. The hypergradient is that "
-        "of the steps taken: it leaves out what hyperparameters did earlier in "
-        "the training. Lower the elementary learning rate, or use "
-        "`hypergradient=keras_drmad.ReverseMode()` if this is another method. "
-        "The diagnostics `adjoint_growth` and "
-        "`reverse_steps_used` follow it.",
+        f"{which} was ended after {used} of {asked} reverse steps: {reason}. "
+        "The diagnostics `adjoint_growth` and `reverse_steps_used` follow it.",
         RuntimeWarning,
         stacklevel=3,
     )
     return True
 
 
-_LOGGED = ("hypergradient_norm", "adjoint_growth", "reverse_steps_used")
+_LOGGED = (
+    "hypergradient_norm",
+    "adjoint_growth",
+    "reverse_steps_used",
+    "copies",
+)

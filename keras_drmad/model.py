@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import checks, fit_loops, inputs
+from keras_drmad import checks, fit_loops, inputs, nested
 from keras_drmad.adjoint import State
 from keras_drmad.elementary_problem import ElementaryProblem
 from keras_drmad.hypergradient import Walks
+from keras_drmad.hypergradient_check import HypergradientCheck, check
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.initial_weights import InitialState
 from keras_drmad.meta_training import (
@@ -19,11 +20,14 @@ from keras_drmad.meta_training import (
     MetaTraining,
     Resumed,
 )
-from keras_drmad.methods import DrMAD, Method
+from keras_drmad.methods import Method
 from keras_drmad.pure_optimizer import check_optimizer
+from keras_drmad.second_derivatives import check_convex
+from keras_drmad.trajectories import Trajectory
 from keras_drmad.wrapper import Wrapper
 
 NEW = Resumed([], [], [])  # a `fit` that resumes nothing
+NO_WALKS: Any = ((None, None), None, None)
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -57,6 +61,9 @@ class DrMADModel(Wrapper):
         start_weights: list of `tf.Variable`, the trainable weights at the
             start of the last elementary training; empty before the first.
         end_weights: list of `tf.Variable`, those at its end.
+        method_used: the method of the last training, all its options fixed:
+            where the method given to `compile` chooses, what it chose.
+        method_used_because: str, why.
 
     References: Fu, Luo, Feng, Low, Chua, *DrMAD: Distilling Reverse-Mode
     Automatic Differentiation for Optimizing Hyperparameters of Deep Neural
@@ -84,7 +91,7 @@ class DrMADModel(Wrapper):
         weighted_metrics: Any = None,
         *,
         hyperparameters: Sequence[Hyperparameter],
-        hypergradient: Method | None = None,
+        hypergradient: Method | str | None = None,
         meta_optimizer: str | keras.Optimizer | None = None,
         jit_compile: bool | str = "auto",
     ) -> None:
@@ -100,7 +107,8 @@ class DrMADModel(Wrapper):
             metrics: as for `keras.Model.compile`.
             weighted_metrics: as for `keras.Model.compile`.
             hyperparameters: list of hyperparameter kinds with unique names.
-            hypergradient: the method; `DrMAD()` by default.
+            hypergradient: the method, `DrMAD()` by default; `"auto"` for
+                `Auto()`, the most faithful one that memory and time allow.
             meta_optimizer: moves the raw hyperparameters; any Keras optimizer
                 or `SignDescent`. `keras.optimizers.Adam(0.05)` by default.
             jit_compile: bool, whether XLA compiles the loops of training; or
@@ -113,8 +121,7 @@ class DrMADModel(Wrapper):
                 one finds nothing in the model to act on.
         """
         kinds = checks.check_hyperparameters(hyperparameters)
-        method = DrMAD() if hypergradient is None else hypergradient
-        checks.check_method(method)
+        method = checks.checked_method(hypergradient)
         checks.check_jit_compile(jit_compile)
         model = self.elementary_model
         model.compile(
@@ -127,6 +134,7 @@ class DrMADModel(Wrapper):
         )
         checks.check_trainable(model)
         check_optimizer(model.optimizer)
+        method.check(model.optimizer, kinds)
         super().compile(optimizer=model.optimizer, jit_compile=False)
         for kind in kinds:
             kind.bind(model, model.optimizer)
@@ -134,6 +142,7 @@ class DrMADModel(Wrapper):
         self._reset_compiled()
         self.hyperparameters = kinds
         self.method = method
+        self.method_used, self.method_used_because = method, ""
         self.meta_optimizer = checks.checked_meta_optimizer(
             keras.optimizers.Adam(0.05)
             if meta_optimizer is None
@@ -141,6 +150,22 @@ class DrMADModel(Wrapper):
         )
         self.meta_optimizer.build([kind.raw for kind in kinds])
         self._jit_choice = jit_compile
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints the elementary model's summary, and the method.
+
+        Where the method chooses (`Auto`, or one with `memory=`), what it chose
+        for the last training, and why.
+        """
+        super().summary(*args, **kwargs)
+        if self.compiled:
+            (kwargs.get("print_fn") or print)(self._words_on_method())
+
+    def _words_on_method(self) -> str:
+        why = self.method_used_because
+        if why:
+            return f" Hypergradient: {self.method_used!r}: {why}."
+        return f" Hypergradient: {self.method!r}"
 
     # ---- fit
 
@@ -249,12 +274,12 @@ class DrMADModel(Wrapper):
             epochs,
             validation_data,
             hyper_data,
-            batch_size
-            if validation_batch_size is None
-            else validation_batch_size,
+            (validation_batch_size, batch_size),
             validation_steps,
         )
         training = self._elementary_training(plan)
+        if verbose and meta_iterations and self.method_used_because:
+            print(self._words_on_method().strip())
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.callbacks.CallbackList(
                 callbacks,
@@ -383,6 +408,57 @@ class DrMADModel(Wrapper):
             ElementaryTraining.validation_loss, arguments
         )
 
+    def check_hypergradient(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        directions: int = 2,
+        length: float = 0.03,
+        seed: int = 0,
+        **training: Any,
+    ) -> HypergradientCheck:
+        """Compares the hypergradient with what trainings show.
+
+        Moves the raw hyperparameters along the hypergradient, and along random
+        directions, and trains on both sides: (1 + directions) * 2 trainings.
+        Run it once before a long `fit` with an approximate method, and again
+        when its warnings say that a walk back was cut short. Weights,
+        optimizer and hyperparameters are left as they were.
+
+        Args:
+            x: as for `hypergradient`, and so are those in `training`.
+            y: as for `hypergradient`.
+            directions: int, how many random directions.
+            length: float, how far raw values move, root mean square: 0.03 is
+                3 % of a penalty or a rate. Too small, and rounding shows; too
+                large, and the loss is no straight line.
+            seed: int, for the training and for the random directions.
+            **training: the other arguments of `hypergradient`;
+                `validation_data` is needed.
+
+        Returns:
+            `HypergradientCheck`: predicted and actual changes, a verdict and
+            advice; `print` shows them.
+
+        Raises:
+            TypeError: as `fit`.
+            ValueError: as `fit`, or if `length` is not positive.
+            FloatingPointError: if a training diverges.
+        """
+        checks.check_counts(0, directions=directions)
+        checks.check_positive(length=length)
+        arguments = {"seed": seed} | training
+        record = self.hypergradient(x, y, **arguments)
+        return check(
+            [np.array(record.gradients[h.name]) for h in self.hyperparameters],
+            [h.raw for h in self.hyperparameters],
+            lambda: self.train_loss_at(x, y, **arguments),
+            directions,
+            length,
+            seed,
+        )
+
     def _training_once(self, function: Callable, arguments: dict) -> Any:
         """Trains from the weights as they are, and applies a function."""
         checks.check_compiled(self)
@@ -392,15 +468,12 @@ class DrMADModel(Wrapper):
         )
         given = {k: arguments[k] for k in inputs.TRAINING_ARGUMENTS}
         given["seed"] = checks.checked_seed(arguments["seed"])
-        batch_size = arguments["validation_batch_size"]
-        if batch_size is None:
-            batch_size = arguments["batch_size"]
         plan = inputs.plan(
             inputs.training_source(**given),
             arguments["epochs"],
             arguments["validation_data"],
             None,
-            batch_size,
+            (arguments["validation_batch_size"], arguments["batch_size"]),
             arguments["validation_steps"],
         )
         training = self._elementary_training(plan)
@@ -414,22 +487,37 @@ class DrMADModel(Wrapper):
         checks.check_bound(self.hyperparameters, self.elementary_model)
         batch = plan.training.batches.first()
         checks.check_data(self.elementary_model, plan, batch)
-        trajectory = self.method.trajectory(plan.T)
-        key = (type(trajectory), checks.signature(batch))
-        if self._compiled_walks is None or self._compiled_walks[0] != key:
+        signature = checks.signature(batch)
+        (known_by, traced_by), problem, walks = self._compiled_walks or NO_WALKS
+        if known_by != signature:
             problem = ElementaryProblem(
                 self.elementary_model,
                 self.optimizer,
                 self.hyperparameters,
                 batch,
             )
+            traced_by = None
+        trajectory = self._trajectory(problem, plan.T)
+        if traced_by != trajectory.traced_by:
+            if trajectory.curvature == "gauss_newton":
+                check_convex(problem, batch)
             jit_compile = self._jit_choice
             if jit_compile == "auto":
                 jit_compile = problem.suits_xla
             walks = Walks(problem, trajectory, bool(jit_compile))
-            self._compiled_walks = key, problem, walks
-        _, problem, walks = self._compiled_walks
+        key = signature, trajectory.traced_by
+        self._compiled_walks = key, problem, walks
         return ElementaryTraining(problem, walks, trajectory)
+
+    def _trajectory(self, problem: ElementaryProblem, T: int) -> Trajectory:
+        """Returns the way back of a training of T steps."""
+        state = problem.state()
+        method, why = self.method.resolve(T, nested.nbytes(state))
+        self.method_used, self.method_used_because = method, why
+        method.check(self.optimizer, self.hyperparameters)
+        trajectory = method.trajectory(T)
+        trajectory.check(problem, state)
+        return trajectory
 
     @property
     def uses_xla(self) -> bool | None:

@@ -37,6 +37,35 @@ def norm(a) -> tf.Tensor:
     return tf.sqrt(tf.add_n([tf.cast(x, squares[0].dtype) for x in squares]))
 
 
+def at(stacked, i: tf.Tensor):
+    """Returns the i-th entry of the first axis of each leaf."""
+    return tf.nest.map_structure(lambda x: tf.gather(x, i), stacked)
+
+
+def nbytes(a) -> int:
+    """Returns the bytes that the tensors of a structure take."""
+    return sum(
+        x.shape.num_elements() * x.dtype.size for x in tf.nest.flatten(a)
+    )
+
+
+def arrays(a, size: int):
+    """Returns a `tf.TensorArray` of a fixed size for each leaf of `a`."""
+    return tf.nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, size, element_shape=x.shape), a
+    )
+
+
+def write(arrays, i: tf.Tensor, a):
+    """Returns arrays with the leaves of `a` at place i."""
+    return tf.nest.map_structure(lambda array, x: array.write(i, x), arrays, a)
+
+
+def stack(arrays):
+    """Returns arrays as tensors, their places on the first axis."""
+    return tf.nest.map_structure(lambda array: array.stack(), arrays)
+
+
 def where(condition, a, b):
     """Returns `a` where the scalar `condition` holds, else `b`."""
     return tf.nest.map_structure(lambda x, y: tf.where(condition, x, y), a, b)

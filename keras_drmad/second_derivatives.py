@@ -1,7 +1,8 @@
 """Second derivatives where TensorFlow has none, or wrong ones."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -48,6 +49,45 @@ def _moments(
     return mean if keepdims else tf.squeeze(mean, axes), variance
 
 
+def before_activation(y_pred: Any) -> tuple[list, Callable]:
+    """Returns the outputs in which a loss is to be linearized around.
+
+    Cross-entropy on the probabilities of a softmax is as convex in these as in
+    the logits, but its Gauss-Newton matrix there has rank one for each example.
+    Keras takes the logits, where it finds the activation at the model's end;
+    so does this.
+
+    Args:
+        y_pred: the model's outputs, nested tensors of a graph.
+
+    Returns:
+        A list of tensors z, and the function from such a list to outputs in
+        the structure of `y_pred`.
+    """
+
+    def split(output):
+        kind = output.op.type
+        if kind not in _ACTIVATIONS:
+            return output, lambda z: z
+        return output.op.inputs[0], _ACTIVATIONS[kind]
+
+    pairs = [split(output) for output in tf.nest.flatten(y_pred)]
+
+    def y_pred_of(z):
+        flat = [
+            activation(x) for x, (_, activation) in zip(z, pairs, strict=True)
+        ]
+        return tf.nest.pack_sequence_as(y_pred, flat)
+
+    return [z for z, _ in pairs], y_pred_of
+
+
+_ACTIVATIONS: dict[str, Callable] = {
+    "Softmax": tf.nn.softmax,
+    "Sigmoid": tf.nn.sigmoid,
+}
+
+
 def check_second_derivatives(operations: set[str]) -> None:
     """Checks that the gradient of a loss can be differentiated.
 
@@ -64,4 +104,53 @@ def check_second_derivatives(operations: set[str]) -> None:
             "layer of the model uses: the hypergradient would be wrong. Use "
             "another layer, such as `UpSampling2D(interpolation='nearest')` "
             "or `Conv2DTranspose` in place of a bilinear resizing."
+        )
+
+
+def check_convex(problem: Any, batch: Any) -> None:
+    """Looks for negative curvature of a training loss in the model's outputs.
+
+    Args:
+        problem: an `ElementaryProblem`.
+        batch: `(x, y, sample_weight)`, one minibatch.
+
+    Raises:
+        ValueError: if there is some, at the outputs for the batch or near.
+    """
+
+    @tf.function
+    def curvatures():
+        state, hparams = problem.state(), problem.hparams()
+        z, _, loss_of = problem.outputs(state, hparams, batch)
+        found = []
+        for size in (0.0, 0.3, 3.0):
+            for _ in range(8):
+                at = [
+                    x + size * tf.random.normal(x.shape, dtype=x.dtype)
+                    for x in z
+                ]
+                d = [tf.random.normal(x.shape, dtype=x.dtype) for x in z]
+                with tf.GradientTape() as second, tf.GradientTape() as first:
+                    second.watch(at)
+                    first.watch(at)
+                    slopes = first.gradient(
+                        loss_of(at), at, unconnected_gradients="zero"
+                    )
+                products = second.gradient(
+                    slopes, at, output_gradients=d, unconnected_gradients="zero"
+                )
+                pairs = list(zip(d, products, strict=True))
+                curvature = sum(tf.reduce_sum(x * y) for x, y in pairs)
+                scale = sum(tf.reduce_sum(tf.abs(x * y)) for x, y in pairs)
+                found.append(curvature < -1e-3 * scale)
+        return tf.stack(found)
+
+    if tf.reduce_any(curvatures()):
+        name = problem.model.loss
+        raise ValueError(
+            "Invalid value for argument `curvature`. 'gauss_newton' needs a "
+            "loss that is convex in the model's outputs. Received: the loss "
+            f"{name!r}, which has negative curvature there. Use "
+            "curvature='hessian', or a convex loss such as cross-entropy, "
+            "squared error, Huber or hinge."
         )

@@ -63,7 +63,7 @@ def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
 
 def test_chunks_begin_at_cuts():
     source = stream_batches(tf.data.Dataset.range(20).batch(2))
-    walk = list(source.there(10, (3, 7), np.array([2, 3, 9])))
+    walk = list(source.there(10, (3, 7), np.array([2, 3, 9]), (3, 7)))
     assert [int(ts[0]) for ts, _ in walk] == [0, 3, 7]
     walk = list(source.back((3, 7), np.array([2, 3, 9])))
     assert [ts.tolist() for ts, _ in walk] == [[9], [3], [2]]

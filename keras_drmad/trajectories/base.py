@@ -1,12 +1,15 @@
 """The contract of a way back."""
 
 import abc
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.adjoint import State
+from keras_drmad.adjoint import Problem, State
+
+CHUNK_SIZE = 200  # iterations in one call of a compiled loop, at most
 
 
 class Trajectory(abc.ABC):
@@ -15,26 +18,41 @@ class Trajectory(abc.ABC):
     Both walks go through the T iterations in chunks, each chunk one call of a
     compiled loop. For a walk of T iterations the calls come in this order:
 
-        memory = trajectory.begin(s_0, T)
-        for each chunk:      trajectory.remember(memory, iterations, states)
-        trajectory.end(memory, s_T)
+        s = trajectory.encode(s_0)
+        memory = trajectory.begin(s, T)
+        for each chunk:
+            (in the loop)    kept_t = trajectory.keep(s_t)
+            trajectory.remember(memory, iterations, s, kept)
+        trajectory.end(memory, s)
         for each chunk, the last one first:
-            known = trajectory.known(memory, iterations)
-            for each iteration:  s_t = trajectory.state(known, i)
+            known = trajectory.known(memory, iterations, undo)
+            (in the loop)    known = trajectory.unfold(known, n, advance)
+            (in the loop)    s_t = trajectory.state(known, i)
 
-    `state` runs inside the compiled loop and is pure; the others run between
-    its calls.
+    What runs in a compiled loop is pure; the rest runs between its calls.
 
     Attributes:
-        keeps_states: bool, whether the loop of the way there hands every state
-            to `remember`.
         growth_limit: float. The walk back ends early when the norm of the
             adjoint of the parameters exceeds this many times its first value.
             Infinite for exact ways back, whose adjoint may rightly grow.
+        curvature: str, `"hessian"` or `"gauss_newton"`, see `adjoint`.
+        conjugate_gradients: int, the number of conjugate gradient iterations
+            that take the place of the walk; 0 to walk.
+        keeps_chunks: bool, whether the way back goes through the very chunks
+            of the way there.
+        chunk_size: int, the iterations in a chunk, at most.
     """
 
-    keeps_states: bool = False
     growth_limit: float = float("inf")
+    curvature: str = "hessian"
+    conjugate_gradients: int = 0
+    keeps_chunks: bool = False
+    chunk_size: int = CHUNK_SIZE
+
+    @property
+    def traced_by(self) -> Hashable:
+        """What compiled loops depend on; equal for those that share loops."""
+        return type(self), self.curvature
 
     @abc.abstractmethod
     def iterations(self, T: int) -> np.ndarray:
@@ -44,31 +62,112 @@ class Trajectory(abc.ABC):
         """
 
     @abc.abstractmethod
+    def copies(self, T: int) -> float:
+        """Returns the most states in memory at once, in copies of s_t."""
+
+    def cuts(self, T: int) -> Sequence[int]:
+        """Returns iterations at which a chunk has to begin, ascending."""
+        del T
+        return ()
+
+    # ---- on the way there
+
+    def check(self, problem: Problem, s_0: State) -> None:
+        """Checks that the way back can serve a problem.
+
+        Raises:
+            ValueError: if it cannot.
+        """
+
+    def encode(self, state: State) -> State:
+        """Returns the state in the form in which it walks there."""
+        return state
+
+    def decode(self, state: State) -> State:
+        """Returns what `encode` was given."""
+        return state
+
+    def step(
+        self,
+        problem: Problem,
+        state: State,
+        hparams: list[tf.Tensor],
+        batch: Any,
+        metrics: Any,
+    ) -> tuple[State, Any, tf.Tensor]:
+        """Returns the next state (encoded), the metrics' state, the loss."""
+        return problem.step(state, hparams, batch, metrics)
+
+    def keeps_from(self, T: int) -> int:
+        """Returns the first iteration of which the loop keeps something."""
+        return T
+
+    def keep(self, state: State) -> Any:
+        """Returns what the loop keeps of a state, before its step."""
+        del state
+        return ()
+
+    @abc.abstractmethod
     def begin(self, s_0: State, T: int) -> Any:
         """Returns the memory of a walk that starts at s_0."""
 
-    @abc.abstractmethod
     def remember(
-        self, memory: Any, iterations: np.ndarray, states: State
+        self, memory: Any, iterations: np.ndarray, state: State, kept: Any
     ) -> None:
-        """Takes the states of a chunk, stacked; called if `keeps_states`.
+        """Takes what there is to remember of a chunk.
 
         Args:
             memory: what `begin` returned.
             iterations: `(n,)`, those of the chunk.
-            states: `s_t` for each of them, a tensor `(chunk_size, ...)` for
-                each leaf, of which the first n entries count.
+            state: the state at the first of them.
+            kept: what `keep` returned for each, stacked, a tensor
+                `(chunk_size, ...)` for each leaf, of which the first n entries
+                count; an empty tuple if it kept nothing.
         """
 
     @abc.abstractmethod
     def end(self, memory: Any, s_T: State) -> None:
         """Takes the last state of the walk."""
 
+    # ---- on the way back
+
     @abc.abstractmethod
     def known(
-        self, memory: Any, iterations: np.ndarray, chunk_size: int
+        self,
+        memory: Any,
+        iterations: np.ndarray,
+        undo: Callable[[State], tuple[State, Any]],
     ) -> Any:
-        """Returns what `state` needs for a chunk, tensors of fixed shapes."""
+        """Returns what `state` needs for a chunk, tensors of fixed shapes.
+
+        Args:
+            memory: what `begin` returned.
+            iterations: `(n,)`, those of the chunk.
+            undo: function that runs the loop of the way there over the chunk's
+                minibatches, the last one first; it returns the state it came
+                to and what was kept.
+        """
+
+    def unfold(
+        self,
+        known: Any,
+        n: tf.Tensor,
+        advance: Callable[[tf.Tensor, State], State],
+    ) -> Any:
+        """Returns more than is known, at the price of computing it again.
+
+        Args:
+            known: what `known` returned.
+            n: int32 scalar, the number of iterations in the chunk.
+            advance: function that takes the step of the i-th of them.
+        """
+        del n, advance
+        return known
+
+    def report(self, memory: Any) -> dict[str, float]:
+        """Returns what there is to say after the walk back, by name."""
+        del memory
+        return {}
 
     @abc.abstractmethod
     def state(self, known: Any, i: tf.Tensor) -> State:

@@ -1,5 +1,6 @@
 """The straight way back of DrMAD."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from keras_drmad import nested
 from keras_drmad.adjoint import State
-from keras_drmad.trajectories.base import Trajectory
+from keras_drmad.trajectories.base import CHUNK_SIZE, Trajectory
 
 
 class Shortcut(Trajectory):
@@ -43,58 +44,102 @@ class Shortcut(Trajectory):
 
     growth_limit = 3.0
 
-    def __init__(self, reverse_steps: int):
+    def __init__(
+        self,
+        reverse_steps: int,
+        anchors: int = 1,
+        spacing: str = "even",
+        curvature: str = "hessian",
+    ):
         """Initializes the way back.
 
         Args:
             reverse_steps: R, in [1, T].
+            anchors: K, the number of straight lines, in [1, T].
+            spacing: `"even"`, or `"end"` for lines that grow shorter towards
+                the end, like (1 − k / K)².
+            curvature: `"hessian"` or `"gauss_newton"`.
         """
         self.reverse_steps = reverse_steps
+        self.anchors = anchors
+        self.spacing = spacing
+        self.curvature = curvature
 
     def iterations(self, T: int) -> np.ndarray:
         R = self.reverse_steps
         return (np.arange(1, R + 1) * T) // R - 1
 
+    def copies(self, T: int) -> float:
+        return self.anchors + 1.0
+
+    def cuts(self, T: int) -> Sequence[int]:
+        return self._places(T)[1:-1].tolist()
+
+    def _places(self, T: int) -> np.ndarray:
+        """Returns the iterations t_0 = 0, ..., t_K = T of the known states."""
+        K = self.anchors
+        part = np.linspace(0, 1, K + 1)
+        if self.spacing == "end":
+            part = 1 - (1 - part) ** 2
+        # No two at one iteration: the k-th is at least k and at most T-K+k.
+        places = np.round(part * T).astype(np.int64)
+        places = np.maximum.accumulate(places - np.arange(K + 1))
+        return np.clip(places, 0, T - K) + np.arange(K + 1)
+
     def begin(self, s_0: State, T: int) -> dict[str, Any]:
-        return {"s_0": s_0, "T": T}
+        return {"T": T, "states": {}}
 
     def remember(
-        self, memory: dict[str, Any], iterations: np.ndarray, states: State
+        self,
+        memory: dict[str, Any],
+        iterations: np.ndarray,
+        state: State,
+        kept: Any,
     ) -> None:
-        """Nothing: the states between the two ends are not kept."""
+        if iterations[0] in self._places(memory["T"]):
+            memory["states"][int(iterations[0])] = state
 
     def end(self, memory: dict[str, Any], s_T: State) -> None:
-        memory["s_T"] = s_T
+        states = [*memory.pop("states").values(), s_T]
+        memory["states"] = tf.nest.map_structure(
+            lambda *leaves: tf.stack(leaves), *states
+        )
 
     def known(
-        self, memory: dict[str, Any], iterations: np.ndarray, chunk_size: int
-    ) -> "Line":
-        t = np.zeros(chunk_size, np.int64)
-        t[: len(iterations)] = iterations
-        return Line(
-            s_0=memory["s_0"],
-            s_T=memory["s_T"],
-            t=tf.constant(t),
-            T=tf.constant(memory["T"], tf.int64),
+        self, memory: dict[str, Any], iterations: np.ndarray, undo: Any
+    ) -> "Lines":
+        places = self._places(memory["T"])
+        t = np.resize(iterations, CHUNK_SIZE)
+        k = np.searchsorted(places, t, side="right") - 1
+        return Lines(
+            states=memory["states"],
+            k=tf.constant(k, tf.int32),
+            t=tf.constant(t - places[k], tf.int64),
+            length=tf.constant(places[k + 1] - places[k], tf.int64),
         )
 
-    def state(self, known: "Line", i: tf.Tensor) -> State:
+    def state(self, known: "Lines", i: tf.Tensor) -> State:
+        k = known.k[i]
         return nested.interpolate(
-            known.s_0, known.s_T, tf.gather(known.t, i), known.T
+            nested.at(known.states, k),
+            nested.at(known.states, k + 1),
+            known.t[i],
+            known.length[i],
         )
 
 
-class Line(NamedTuple):
-    """A chunk of the straight way back.
+class Lines(NamedTuple):
+    """A chunk of the way back along straight lines.
 
     Attributes:
-        s_0: the first state.
-        s_T: the last state.
-        t: `(chunk_size,)`, the iterations of the chunk.
-        T: scalar, the number of iterations of the whole walk.
+        states: the states at the ends of the K lines, `State` with tensors
+            `(K + 1, ...)`.
+        k: `(CHUNK_SIZE,)` int32, the line of each iteration of the chunk.
+        t: `(CHUNK_SIZE,)` int64, the iteration counted from the line's begin.
+        length: `(CHUNK_SIZE,)` int64, the iterations of that line.
     """
 
-    s_0: State
-    s_T: State
+    states: State
+    k: tf.Tensor
     t: tf.Tensor
-    T: tf.Tensor
+    length: tf.Tensor

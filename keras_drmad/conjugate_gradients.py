@@ -1,0 +1,97 @@
+"""The implicit hypergradient by conjugate gradients: the one that is no walk.
+
+    q:   H q = ∂F/∂w_T         H the mean Hessian of some minibatches, at w_T
+    dλ = − (∂²L/∂w∂λ)ᵀ q
+
+References: Pedregosa, *Hyperparameter Optimization with Approximate Gradient*,
+ICML 2016, https://arxiv.org/abs/1602.02355, Algorithm 1.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from keras_drmad import nested
+from keras_drmad.adjoint import State
+from keras_drmad.hypergradient import Walks
+
+
+class Solved(NamedTuple):
+    """The end of conjugate gradients.
+
+    Attributes:
+        q: list of tensors, the solution so far.
+        iterations: int, those that were taken.
+        residual: float, ‖b − H q‖ / ‖b‖.
+    """
+
+    q: list[tf.Tensor]
+    iterations: int
+    residual: float
+
+
+def solve(product: Callable, b: list[tf.Tensor], iterations: int) -> Solved:
+    """Solves H q = b; ends at a direction of no positive curvature.
+
+    Args:
+        product: function from a list of tensors p to H p.
+        b: list of tensors.
+        iterations: int, at most.
+
+    Returns:
+        `Solved`. Where even b itself has no positive curvature, q is b.
+    """
+    q, r, p = nested.zeros_like(b), b, b
+    first = squared = _dot(b, b)
+    for k in range(iterations):
+        if squared <= 1e-20 * first:  # solved, to rounding
+            return Solved(q, iterations, _ratio(squared, first))
+        Hp = product(p)
+        curvature = _dot(p, Hp)
+        if not curvature > 1e-12 * _dot(p, p):
+            return Solved(q if k else b, k, _ratio(squared, first))
+        alpha = squared / curvature
+        q = nested.add(q, nested.scale(alpha, p))
+        r = nested.add(r, nested.scale(-alpha, Hp))
+        squared, before = _dot(r, r), squared
+        p = nested.add(r, nested.scale(squared / before, p))
+    return Solved(q, iterations, _ratio(squared, first))
+
+
+def implicit(
+    walks: Walks,
+    state: State,
+    hparams: list[tf.Tensor],
+    chunk: Any,
+    n: tf.Tensor,
+    adjoint: list[tf.Tensor],
+    iterations: int,
+) -> tuple[list[tf.Tensor], Solved]:
+    """Returns dλ and how it was found.
+
+    Args:
+        walks: the compiled loops.
+        state: s_T.
+        hparams: list of tensors λ.
+        chunk: minibatches.
+        n: int32 scalar, how many of them count.
+        adjoint: list of tensors ∂F/∂w_T.
+        iterations: int, conjugate gradients at most.
+    """
+
+    def products(vector):
+        return walks.second_products(state, hparams, chunk, n, vector)
+
+    solved = solve(lambda p: products(p)[0], adjoint, iterations)
+    return nested.scale(-1.0, products(solved.q)[1]), solved
+
+
+def _dot(a: list[tf.Tensor], b: list[tf.Tensor]) -> float:
+    return float(
+        tf.add_n([tf.reduce_sum(x * y) for x, y in zip(a, b, strict=True)])
+    )
+
+
+def _ratio(squared: float, first: float) -> float:
+    return (squared / first) ** 0.5 if first else 0.0
