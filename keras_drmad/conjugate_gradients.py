@@ -52,10 +52,10 @@ def solve(product: Callable, b: list[tf.Tensor], iterations: int) -> Solved:
         if not curvature > 1e-12 * _dot(p, p):
             return Solved(q if k else b, k, _ratio(squared, first))
         alpha = squared / curvature
-        q = nested.add(q, nested.scale(alpha, p))
-        r = nested.add(r, nested.scale(-alpha, Hp))
+        q = _plus(q, alpha, p)
+        r = _plus(r, -alpha, Hp)
         squared, before = _dot(r, r), squared
-        p = nested.add(r, nested.scale(squared / before, p))
+        p = _plus(r, squared / before, p)
     return Solved(q, iterations, _ratio(squared, first))
 
 
@@ -91,6 +91,13 @@ def _dot(a: list[tf.Tensor], b: list[tf.Tensor]) -> float:
     return float(
         tf.add_n([tf.reduce_sum(x * y) for x, y in zip(a, b, strict=True)])
     )
+
+
+def _plus(
+    a: list[tf.Tensor], factor: float, b: list[tf.Tensor]
+) -> list[tf.Tensor]:
+    """Returns a + factor · b; a product takes the factor in the dtype of b."""
+    return [x + factor * y for x, y in zip(a, b, strict=True)]
 
 
 def _ratio(squared: float, first: float) -> float:

@@ -1,10 +1,10 @@
 """Fixed-point numbers, and multiplication that forgets nothing.
 
 A real number x is the integer round(x · 2^46) in 64 bits: sums and differences
-are exact, magnitudes reach 2^17 (2^7 for what is multiplied, by n < 1000). A
-product with a ratio n/d < 1 loses log2(d/n) bits; an *information buffer* keeps
-them, one integer for each number, so that the product can be undone bit for bit
-(Maclaurin, Duvenaud, Adams 2015, Algorithm 3).
+are exact, magnitudes reach 2^17. A product with a ratio n/d < 1 loses log2(d/n)
+bits; an *information buffer* keeps them, one integer for each number, so that
+the product can be undone bit for bit (Maclaurin, Duvenaud, Adams 2015,
+Algorithm 3).
 """
 
 import fractions
@@ -24,6 +24,14 @@ def to_fixed(x: tf.Tensor) -> tf.Tensor:
 def to_float(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Returns fixed-point numbers as floats."""
     return tf.cast(x, dtype) * tf.constant(2.0**-FRACTION_BITS, dtype)
+
+
+def fit(numbers: list[tf.Tensor]) -> tf.Tensor:
+    """Returns whether floats, and sums of two, fit; not if one is nan."""
+    each = [
+        tf.reduce_all(tf.abs(x) < 2.0 ** (62 - FRACTION_BITS)) for x in numbers
+    ]
+    return tf.reduce_all(each)
 
 
 def multiply(

@@ -94,7 +94,7 @@ class Walks:
         self.trajectory = trajectory
         self.jit_compile = jit_compile
         self.there = Loop(self._there, jit_compile)
-        self.there_keeping = Loop(self._there_keeping, jit_compile)
+        self.there_noting = Loop(self._there_noting, jit_compile)
         self.validate = Loop(self._validate, jit_compile)
         self.differentiate = Loop(self._differentiate, jit_compile)
         self.back = Loop(self._back, jit_compile)
@@ -125,26 +125,25 @@ class Walks:
         )
         return *walked, ()
 
-    def _there_keeping(self, state, hparams, metrics, chunk, n):
-        """Walks n steps, and keeps what the trajectory asks for of each.
+    def _there_noting(self, state, hparams, metrics, chunk, n, notes):
+        """Walks n steps, and takes the trajectory's notes of each state.
 
-        The arguments are those of `_there`.
+        Args:
+            state: as `_there`, and so are the others.
+            notes: what the trajectory's `notes` returned for the chunk.
 
         Returns:
-            As `_there`; last, what was kept of the states before each step,
-            stacked.
+            As `_there`; last, the notes.
         """
 
-        def step(i, state, metrics, lost, kept):
-            kept = nested.write(kept, i, self.trajectory.keep(state))
+        def step(i, state, metrics, lost, notes):
+            notes = self.trajectory.note(notes, i, state)
             walked = self._step_there(i, state, metrics, lost, hparams, chunk)
-            return i + 1, *walked, kept
+            return i + 1, *walked, notes
 
-        kept = nested.arrays(
-            self.trajectory.keep(state), self.trajectory.chunk_size
-        )
-        _, *walked, kept = _loop(n, step, (state, metrics, n, kept))
-        return *walked, nested.stack(kept)
+        notes = self.trajectory.open(notes, state)
+        _, *walked, notes = _loop(n, step, (state, metrics, n, notes))
+        return *walked, self.trajectory.close(notes)
 
     def _step_there(self, i, state, metrics, lost, hparams, chunk):
         """Returns state, metrics and `lost` after the i-th step of a chunk."""

@@ -49,8 +49,8 @@ class Hypergradient(NamedTuple):
             gradients; `adjoint_growth`, the largest norm of the adjoint of the
             weights on the way back over its first one; `reverse_steps`, those
             asked for; `reverse_steps_used`, fewer where the walk was ended
-            because the adjoint grew past its limit; `copies`, the most states
-            of the training in memory at once; `seconds_there`,
+            because the adjoint grew past its limit; `copies`, what is kept
+            for the way back at most, in copies of the weights; `seconds_there`,
             `seconds_validation` and `seconds_back`.
     """
 
@@ -144,26 +144,27 @@ class ElementaryTraining:
         fresh = self.problem.metrics_state()
         state, metrics = start, fresh
         revisited: Any = ()
-        keeps_from = plan.T
+        notes_from = plan.T
         if memory is not None:
             revisited = self.trajectory.iterations(plan.T)
-            keeps_from = self.trajectory.keeps_from(plan.T)
+            notes_from = self.trajectory.notes_from(plan.T)
         for iterations, chunk in plan.training.batches.there(
             plan.T, self._cuts(plan, cuts), revisited, self._cuts_back(plan)
         ):
             first, n = int(iterations[0]), len(iterations)
             if first in cuts:
                 metrics = fresh
-            walk = self.walks.there
-            if first >= keeps_from:
-                walk = self.walks.there_keeping
-            after, metrics, lost, kept = walk(
-                state, hparams, metrics, chunk, tf.constant(n)
+            walk, notes = self.walks.there, []
+            if first >= notes_from:
+                walk = self.walks.there_noting
+                notes = [self.trajectory.notes(memory, iterations, state)]
+            after, metrics, lost, taken = walk(
+                state, hparams, metrics, chunk, tf.constant(n), *notes
             )
             if int(lost) < n:
                 raise Diverged(first + int(lost) + 1, "training")
             if memory is not None:
-                self.trajectory.remember(memory, iterations, state, kept)
+                self.trajectory.remember(memory, iterations, state, taken)
             state = after
             yield _Walked(
                 first, first + n - 1, state, self.problem.logs(metrics)
@@ -213,11 +214,17 @@ class ElementaryTraining:
             d_hparams, diagnostics = self._walk_back(trained, adjoint, plan)
         diagnostics |= {
             "hypergradient_norm": float(nested.norm(d_hparams)),
-            "copies": float(self.trajectory.copies(plan.T)),
+            "copies": self._copies(plan.T),
             **self.trajectory.report(trained.memory),
         }
         names = [h.name for h in self.problem.hyperparameters]
         return dict(zip(names, d_hparams, strict=True)), diagnostics
+
+    def _copies(self, T: int) -> float:
+        """Returns what the way back keeps, in copies of the parameters."""
+        state = self.problem.state()
+        kept = self.trajectory.nbytes(T, state)
+        return float(kept / nested.nbytes(state.params))
 
     def _walk_back(self, trained, adjoint, plan):
         revisited = self.trajectory.iterations(plan.T)
@@ -229,7 +236,9 @@ class ElementaryTraining:
         ):
             n = tf.constant(len(iterations))
             known = self.trajectory.known(
-                trained.memory, iterations, self._undo(chunk, len(iterations))
+                trained.memory,
+                iterations,
+                self._undo(chunk, iterations, trained.memory),
             )
             way = self.walks.back(
                 way, hparams, known, chunk, n, first_norm, limit
@@ -242,18 +251,19 @@ class ElementaryTraining:
             "reverse_steps_used": float(way.steps),
         }
 
-    def _undo(self, chunk, n: int) -> Callable[[State], tuple[State, Any]]:
+    def _undo(self, chunk, iterations: np.ndarray, memory: Any) -> Callable:
         """Returns the walk over a chunk's minibatches, the last one first."""
 
         def undo(state):
-            state, _, _, kept = self.walks.there_keeping(
+            state, _, _, notes = self.walks.there_noting(
                 state,
                 self.problem.hparams(),
                 self.problem.metrics_state(),
-                chunk.backwards(n),
-                tf.constant(n),
+                chunk.backwards(len(iterations)),
+                tf.constant(len(iterations)),
+                self.trajectory.notes(memory, iterations, state),
             )
-            return state, kept
+            return state, notes
 
         return undo
 

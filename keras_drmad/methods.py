@@ -10,8 +10,10 @@ from typing import Any
 import keras
 
 from keras_drmad import memory as memory_lib
+from keras_drmad.adjoint import State
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.trajectories import (
+    Anchored,
     Checkpointed,
     FinalPoint,
     Reversible,
@@ -24,6 +26,8 @@ CURVATURES = ("hessian", "gauss_newton")
 SPACINGS = ("even", "end")
 STORAGES = ("stored", "bfloat16", "checkpointed", "reversible")
 SOLVERS = ("neumann", "cg")
+BEST_PART = 0.7  # of a training, to walk back along anchors
+MOST_ANCHORS = 127  # more of them hardly help: use `ReverseMode`
 CG_BATCHES = 50  # the minibatches whose mean Hessian conjugate gradients take
 
 
@@ -38,12 +42,12 @@ class Method(abc.ABC):
             ValueError: if an option does not fit T.
         """
 
-    def resolve(self, T: int, state_bytes: int) -> tuple["Method", str]:
+    def resolve(self, T: int, state: State) -> tuple["Method", str]:
         """Returns the method that serves a training, and why it was chosen.
 
         Args:
             T: int, the number of iterations.
-            state_bytes: int, the bytes of one state of the training.
+            state: a state of the training, for the sizes of its leaves.
 
         Returns:
             A method with all options fixed, and a reason in words; itself and
@@ -52,7 +56,7 @@ class Method(abc.ABC):
         Raises:
             ValueError: if nothing fits into the memory allowed.
         """
-        del T, state_bytes
+        del T, state
         return self, ""
 
     def check(
@@ -88,24 +92,27 @@ class Method(abc.ABC):
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class DrMAD(Method):
-    """The hypergradient along the straight line from first to last weights.
+    """The hypergradient along a straight line instead of the training's path.
 
-    Keeps the two ends of a training and walks back along the line between
-    them, R steps for T forward ones. Memory does not grow with T. With
-    `anchors=K` it keeps K + 1 states and walks along K lines.
+    Walks back R steps of the training, at states on the line from its first
+    parameters to the mean of its last ones. Memory does not grow with T. With
+    `anchors=K` the line has K pieces, between parameters that are kept on the
+    way there.
 
-    Approximates; see `trajectories.Shortcut` for what and when it is exact. The
-    sign of the result is usually good enough to tune by (the paper uses only
-    that, `SignDescent`); its norm is smaller than the exact one's where R < T,
-    since each reverse step stands for one forward step, not for T / R.
-    Memory: K + 1 copies of the training's state. Time: R reverse steps, each
-    about one forward step. Differentiates every kind of hyperparameter.
-    Prefer `ReverseMode` where T copies of the state fit in memory.
+    Approximates; see `trajectories.Shortcut` and `trajectories.Anchored` for
+    what, and when it is exact. The walk covers the last part of the training,
+    where most of a penalty's effect arises; what came before is left out, so
+    its norm is smaller than the exact one's. Memory: 2 copies of the
+    parameters, or (K + 1) / 2. Time: R reverse steps, each about one forward
+    step. Differentiates every kind of hyperparameter. Prefer `ReverseMode` or
+    `Auto` where these fit in memory, and see `model.check_hypergradient`.
 
-    Example:
+    Examples:
 
     ```python
-    model.compile(..., hypergradient=kd.DrMAD(reverse_steps=0.1))
+    kd.DrMAD()  # a tenth of the training walked back
+    kd.DrMAD(0.7, anchors=39, spacing="end")  # 20 copies of the parameters
+    kd.DrMAD(0.1, last=1.0, average=False)  # as in the paper's code
     ```
 
     References: Fu, Luo, Feng, Low, Chua, *DrMAD: Distilling Reverse-Mode
@@ -119,6 +126,8 @@ class DrMAD(Method):
         anchors: int = 1,
         spacing: str = "even",
         curvature: str = "hessian",
+        last: float | int | None = None,
+        average: bool = True,
         memory: int | str | None = None,
     ):
         """Initializes the method.
@@ -126,22 +135,29 @@ class DrMAD(Method):
         Args:
             reverse_steps: R, a count (int, in [1, T]) or a fraction of T
                 (float, in (0, 1]; at least one step is taken).
-            anchors: K, the number of straight lines, in [1, T].
+            anchors: K, the number of straight lines, in [1, L].
             spacing: `"even"`, or `"end"` for lines that grow shorter towards
                 the end of the training.
             curvature: `"hessian"`, or `"gauss_newton"`, which takes the
                 Gauss-Newton matrix for the Hessian of the training loss; it
                 has no negative directions, and needs a loss that is convex in
                 the model's outputs.
+            last: L, a count or a fraction of T: the R steps are spread evenly
+                over the last L of the training. R by default.
+            average: bool, whether the one line ends at the mean of the last
+                L parameters (of the last T / 10 if L is more); otherwise at
+                the very last.
             memory: bytes (int) or text such as "64MB": how much may be kept.
-                Takes the place of `anchors`: as many as fit, and all states
-                (`ReverseMode`) where these fit.
+                Takes the place of `anchors`: as many as fit, up to 127, and
+                all states (`ReverseMode`) where these fit.
 
         Raises:
             TypeError: if an argument is of another type.
             ValueError: if one is out of its range.
         """
         check_part("reverse_steps", reverse_steps)
+        if last is not None:
+            check_part("last", last)
         _check_whole("anchors", anchors)
         _check_choice("spacing", spacing, SPACINGS)
         _check_choice("curvature", curvature, CURVATURES)
@@ -151,27 +167,62 @@ class DrMAD(Method):
         self.anchors = anchors
         self.spacing = spacing
         self.curvature = curvature
+        self.last = last
+        self.average = average
         self.memory = memory
 
     def trajectory(self, T: int) -> Trajectory:
         R = count_of("reverse_steps", self.reverse_steps, T)
-        count_of("anchors", self.anchors, T)
-        return Shortcut(R, self.anchors, self.spacing, self.curvature)
+        L = R if self.last is None else count_of("last", self.last, T)
+        if R > L:
+            raise ValueError(
+                "Invalid value for argument `reverse_steps`. Expected at most "
+                f"as many as `last`, {L} of {T} training steps. Received: "
+                f"reverse_steps={self.reverse_steps}, last={self.last}. Give "
+                "a greater `last`, or none."
+            )
+        K = count_of("anchors", self.anchors, L)
+        if K > 1:
+            return Anchored(R, L, K, self.spacing, self.curvature)
+        mean_of = min(L, max(1, T // 10)) if self.average else 0
+        return Shortcut(R, L, mean_of, self.curvature)
 
-    def resolve(self, T: int, state_bytes: int) -> tuple[Method, str]:
+    def resolve(self, T: int, state: State) -> tuple[Method, str]:
         if self.memory is None:
             return self, ""
         allowed = memory_lib.checked_bytes(self.memory)
-        states = allowed // state_bytes
-        words = f"{states} states of {memory_lib.in_words(state_bytes)} fit"
-        where = f"into {memory_lib.in_words(allowed)}"
-        if states >= T:
-            return ReverseMode(), f"{words} {where}, and there are only {T}"
-        if states < 2:
-            raise _too_little(self.memory, 2 * state_bytes)
-        anchors = min(states - 1, T)
-        config = self.get_config() | {"anchors": anchors, "memory": None}
-        return DrMAD(**config), f"{words} {where}"
+        where = f"of {memory_lib.in_words(allowed)}"
+        exact = ReverseMode()
+        needed = exact.trajectory(T).nbytes(T, state)
+        if needed <= allowed:
+            words = memory_lib.in_words(needed)
+            return exact, f"all {T} states take {words} {where}"
+        method = self.with_anchors(T, state, allowed, self.memory)
+        words = memory_lib.in_words(method.trajectory(T).nbytes(T, state))
+        return method, f"{method.anchors + 1} anchors take {words} {where}"
+
+    def with_anchors(
+        self, T: int, state: State, allowed: int, memory: Any
+    ) -> "DrMAD":
+        """Returns the same method with as many anchors as bytes allow.
+
+        Args:
+            T: int, the number of iterations.
+            state: a state of the training.
+            allowed: int, bytes.
+            memory: what the user gave, for the error.
+
+        Raises:
+            ValueError: if not even one line fits.
+        """
+        config = self.get_config() | {"anchors": 1, "memory": None}
+        trajectory = DrMAD(**config).trajectory(T)
+        if trajectory.nbytes(T, state) > allowed:
+            raise _too_little(memory, trajectory.nbytes(T, state))
+        one = Anchored(1, 1, 1).nbytes(T, state) / 2
+        L = T - int(trajectory.iterations(T)[0])
+        anchors = max(1, min(int(allowed // one) - 1, L, MOST_ANCHORS))
+        return DrMAD(**config | {"anchors": anchors})
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -179,6 +230,8 @@ class DrMAD(Method):
             "anchors": self.anchors,
             "spacing": self.spacing,
             "curvature": self.curvature,
+            "last": self.last,
+            "average": self.average,
             "memory": self.memory,
         }
 
@@ -239,14 +292,14 @@ class ReverseMode(Method):
             return Reversible(self._momentum)
         return Stored(in_bfloat16=self.storage == "bfloat16")
 
-    def resolve(self, T: int, state_bytes: int) -> tuple[Method, str]:
+    def resolve(self, T: int, state: State) -> tuple[Method, str]:
         if self.memory is None:
             return self, ""
         allowed = memory_lib.checked_bytes(self.memory)
         where = f"fit into {memory_lib.in_words(allowed)}"
         for storage in ("stored", "checkpointed"):
             method = ReverseMode(storage)
-            needed = method.trajectory(T).copies(T) * state_bytes
+            needed = method.trajectory(T).nbytes(T, state)
             if needed <= allowed:
                 words = memory_lib.in_words(needed)
                 return method, f"{words} of states {where}"
@@ -469,7 +522,7 @@ class Auto(Method):
     def trajectory(self, T: int) -> Trajectory:
         raise NotImplementedError("`resolve` chooses the method that has one.")
 
-    def resolve(self, T: int, state_bytes: int) -> tuple[Method, str]:
+    def resolve(self, T: int, state: State) -> tuple[Method, str]:
         if self.memory is None:
             allowed = memory_lib.available_bytes() // 2
         else:
@@ -477,29 +530,22 @@ class Auto(Method):
         where = f"of {memory_lib.in_words(allowed)}"
         for storage, factor in (("stored", 2.5), ("checkpointed", 3.5)):
             method = ReverseMode(storage)
-            needed = method.trajectory(T).copies(T) * state_bytes
+            needed = method.trajectory(T).nbytes(T, state)
             if needed <= allowed and factor <= self.time_factor:
                 words = memory_lib.in_words(needed)
                 return method, (
                     f"exact, with {words} {where} of memory and about {factor} "
                     "times the time of the training alone"
                 )
-        return self._approximation(T, state_bytes, allowed)
-
-    def _approximation(
-        self, T: int, state_bytes: int, allowed: int
-    ) -> tuple[Method, str]:
-        states = allowed // state_bytes
-        if states < 2:
-            raise _too_little(self.memory, 2 * state_bytes)
-        part = min(1.0, (self.time_factor - 1) / 1.5)
-        R = max(1, round(part * T))
-        anchors = int(min(states - 1, T))
-        size = memory_lib.in_words(state_bytes)
-        return DrMAD(R, anchors), (
-            f"{anchors + 1} states of {size} fit into "
-            f"{memory_lib.in_words(allowed)}, and {R} reverse steps into "
-            f"{self.time_factor:g} times the time of the training"
+        part = min(BEST_PART, (self.time_factor - 1) / 1.5)
+        lines = DrMAD(part, spacing="end").with_anchors(
+            T, state, allowed, self.memory
+        )
+        words = memory_lib.in_words(lines.trajectory(T).nbytes(T, state))
+        return lines, (
+            f"{lines.anchors + 1} anchors take {words} {where} of memory, and "
+            f"the way back fits into {self.time_factor:g} times the time of "
+            "the training alone"
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import checks, fit_loops, inputs, nested
+from keras_drmad import checks, fit_loops, inputs
 from keras_drmad.adjoint import State
 from keras_drmad.elementary_problem import ElementaryProblem
 from keras_drmad.hypergradient import Walks
@@ -512,7 +512,7 @@ class DrMADModel(Wrapper):
     def _trajectory(self, problem: ElementaryProblem, T: int) -> Trajectory:
         """Returns the way back of a training of T steps."""
         state = problem.state()
-        method, why = self.method.resolve(T, nested.nbytes(state))
+        method, why = self.method.resolve(T, state)
         self.method_used, self.method_used_because = method, why
         method.check(self.optimizer, self.hyperparameters)
         trajectory = method.trajectory(T)

@@ -56,6 +56,23 @@ def arrays(a, size: int):
     )
 
 
+def stacked_zeros(a, size: int):
+    """Returns zeros `(size, ...)` for each leaf of `a`."""
+    return tf.nest.map_structure(
+        lambda x: tf.zeros([size, *x.shape], x.dtype), a
+    )
+
+
+def unstack(stacked):
+    """Returns tensors as arrays, their first axis as places."""
+    return tf.nest.map_structure(
+        lambda x: tf.TensorArray(
+            x.dtype, x.shape[0], element_shape=x.shape[1:]
+        ).unstack(x),
+        stacked,
+    )
+
+
 def write(arrays, i: tf.Tensor, a):
     """Returns arrays with the leaves of `a` at place i."""
     return tf.nest.map_structure(lambda array, x: array.write(i, x), arrays, a)
@@ -66,31 +83,73 @@ def stack(arrays):
     return tf.nest.map_structure(lambda array: array.stack(), arrays)
 
 
+def halved(a):
+    """Returns the floats of `a` as the bits of bfloat16, other leaves as is.
+
+    As integers: XLA on a CPU turns arrays of bfloat16 to float32 and back, all
+    of it at each write.
+    """
+    return tf.nest.map_structure(
+        lambda x: (
+            tf.bitcast(tf.cast(x, tf.bfloat16), tf.uint16)
+            if x.dtype.is_floating
+            else x
+        ),
+        a,
+    )
+
+
+def whole(bits, like):
+    """Returns what `halved` was given, rounded, with the dtypes of `like`."""
+    return tf.nest.map_structure(
+        lambda x, y: (
+            tf.cast(tf.bitcast(x, tf.bfloat16), y.dtype)
+            if y.dtype.is_floating
+            else x
+        ),
+        bits,
+        like,
+    )
+
+
 def where(condition, a, b):
     """Returns `a` where the scalar `condition` holds, else `b`."""
     return tf.nest.map_structure(lambda x, y: tf.where(condition, x, y), a, b)
 
 
-def interpolate(a, b, t: tf.Tensor, T: tf.Tensor):
-    """Returns the point `t / T` of the way from `a` to `b`.
-
-    Floating leaves are interpolated linearly. Integer leaves count something
-    (the optimizer's iterations, the draws of a seed generator), and advance by
-    the same amount at each step of a walk of T steps: their value at step t
-    is exact, and computed in integers.
+def interpolate(a, b, beta: tf.Tensor):
+    """Returns the point (1 − β) a + β b of the line through `a` and `b`.
 
     Args:
-        a: nested structure, the point at t = 0.
-        b: same structure, the point at t = T.
+        a: nested structure of floating tensors.
+        b: same structure.
+        beta: scalar.
+    """
+
+    def point(x, y):
+        part = tf.cast(beta, x.dtype)
+        return (1 - part) * x + part * y
+
+    return tf.nest.map_structure(point, a, b)
+
+
+def counted(first, last, t: tf.Tensor, T: tf.Tensor):
+    """Returns `last` with its integer leaves as they were at step t.
+
+    Integer leaves count something (the optimizer's iterations, the draws of a
+    seed generator), and advance by the same amount at each of T steps.
+
+    Args:
+        first: nested structure, at t = 0.
+        last: same structure, at t = T.
         t: integer scalar in [0, T].
         T: integer scalar, at least 1.
     """
 
-    def point(x, y):
-        if not x.dtype.is_floating:
-            steps = tf.cast(t, tf.int64) * tf.cast(y - x, tf.int64)
-            return x + tf.cast(steps // tf.cast(T, tf.int64), x.dtype)
-        beta = tf.cast(t, x.dtype) / tf.cast(T, x.dtype)
-        return (1 - beta) * x + beta * y
+    def leaf(x, y):
+        if y.dtype.is_floating:
+            return y
+        steps = tf.cast(t, tf.int64) * tf.cast(y - x, tf.int64)
+        return x + tf.cast(steps // tf.cast(T, tf.int64), x.dtype)
 
-    return tf.nest.map_structure(point, a, b)
+    return tf.nest.map_structure(leaf, first, last)

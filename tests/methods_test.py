@@ -15,7 +15,7 @@ from closed_forms import (
     tanh_net,
 )
 from keras_drmad.hyperparameters import L1, L2, LearningRate
-from keras_drmad.trajectories import Shortcut, Stored
+from keras_drmad.trajectories import Anchored, Shortcut, Stored
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -78,36 +78,48 @@ def test_one_step_is_exact():
 
 
 @pytest.mark.parametrize(
-    "visited", [range(12), [1, 3, 6, 8, 11], [11]], ids=len
+    "method, visited, mean_of",
+    [
+        (kd.DrMAD(40, average=False), range(40), 0),
+        (kd.DrMAD(5, last=40, average=False), [7, 15, 23, 31, 39], 0),
+        (kd.DrMAD(0.1, average=False), range(36, 40), 0),
+        (kd.DrMAD(1, average=False), [39], 0),
+        (kd.DrMAD(), range(36, 40), 4),
+        (kd.DrMAD(2), [38, 39], 2),
+        (kd.DrMAD(3, last=0.5), [25, 32, 39], 4),
+    ],
+    ids=str,
 )
-def test_drmad_follows_the_lines_of_the_paper(visited):
-    alpha, gamma = 0.5, 0.75
+def test_drmad_follows_the_lines_of_the_paper(method, visited, mean_of):
+    alpha, gamma, T = 0.5, 0.75, 40
     optimizer = keras.optimizers.SGD(alpha * (1 - gamma), momentum=gamma)
     keras.utils.set_random_seed(0)
     model = exact_model(
-        linear_net(),
-        [L2("weight", 0.05)],
-        optimizer,
-        hypergradient=kd.DrMAD(len(visited)),
+        linear_net(), [L2("weight", 0.05)], optimizer, hypergradient=method
     )
     w_0 = model.get_weights()[0]
-    actual = model.hypergradient(X, Y, shuffle=False, **TRAINING)
+    training = TRAINING | {"epochs": T // 4}
+    actual = model.hypergradient(X, Y, shuffle=False, **training)
 
     def batch(t):
         return X[5 * (t % 4) :][:5], Y[5 * (t % 4) :][:5]
 
-    w, v, size = w_0, 0.0, 10  # numbers in a batch of targets
+    w, v, size, path = w_0, 0.0, 10, []  # size: numbers in a batch of targets
     for t in range(T):
+        path.append(w)
         x, y = batch(t)
         v = gamma * v - (1 - gamma) * (2 * x.T @ (x @ w - y) / size + 0.1 * w)
         w = w + alpha * v
-    w_T = w
+    end, t_end = w, T
+    if mean_of:  # the mean of the last states before w_T, and of their t
+        end = np.mean(path[T - mean_of :], axis=0)
+        t_end = np.mean(np.arange(T)[T - mean_of :])
     x, y = VALIDATION
-    dw = 2 * x.T @ (x @ w_T - y) / y.size
+    dw = 2 * x.T @ (x @ w - y) / y.size
     dv, d_penalty = 0.0, 0.0
     for t in reversed(visited):
-        beta, (x, _) = t / T, batch(t)
-        w = (1 - beta) * w_0 + beta * w_T
+        beta, (x, _) = t / t_end, batch(t)
+        w = (1 - beta) * w_0 + beta * end
         dv = dv + alpha * dw
         dw = dw - (1 - gamma) * (2 * x.T @ (x @ dv) / size + 0.1 * dv)
         d_penalty = d_penalty - (1 - gamma) * 0.1 * w * dv
@@ -120,15 +132,17 @@ def test_drmad_follows_the_lines_of_the_paper(visited):
 # ---- the way back
 
 
+@pytest.mark.parametrize("way", [Shortcut, Anchored])
 @pytest.mark.parametrize(
-    "T, R", [(1, 1), (12, 1), (12, 12), (12, 5), (7, 6), (2000, 200)]
+    "T, L, R",
+    [(1, 1, 1), (12, 12, 1), (12, 12, 12), (12, 7, 5), (2000, 1400, 200)],
 )
-def test_shortcut_spreads_its_iterations(T, R):
-    iterations = Shortcut(R).iterations(T)
+def test_lines_spread_their_iterations(way, T, L, R):
+    iterations = way(R, L, 1).iterations(T)
     assert len(set(iterations)) == R
     assert list(iterations) == sorted(iterations)
-    assert iterations[0] >= 0 and iterations[-1] == T - 1
-    gaps = np.diff([-1, *iterations])  # the parts that each stands for
+    assert iterations[0] >= T - L and iterations[-1] == T - 1
+    gaps = np.diff([T - L - 1, *iterations])  # the parts each stands for
     assert gaps.max() - gaps.min() <= 1
 
 
@@ -176,7 +190,7 @@ def steep(float64):
         tanh_net(8),
         [L2("unit", 1e-4)],
         keras.optimizers.SGD(0.5, momentum=0.9),
-        hypergradient=kd.DrMAD(1.0),
+        hypergradient=kd.DrMAD(1.0, average=False),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     x, y = VALIDATION

@@ -67,21 +67,22 @@ def test_where(condition, expected):
 
 
 @pytest.mark.parametrize(
-    "t, expected", [(0, [1.0, 4.0]), (1, [2.0, 3.0]), (4, [5.0, 0.0])]
+    "beta, expected", [(0, [1.0, 4.0]), (0.25, [2.0, 3.0]), (1, [5.0, 0.0])]
 )
-def test_interpolate_goes_in_a_straight_line(t, expected):
+def test_interpolate_goes_in_a_straight_line(beta, expected):
     a, b = [tf.constant([1.0, 4.0])], [tf.constant([5.0, 0.0])]
-    (point,) = nested.interpolate(a, b, tf.constant(t), tf.constant(4))
+    (point,) = nested.interpolate(a, b, tf.constant(beta, tf.float64))
     np.testing.assert_allclose(point, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [tf.int32, tf.int64, tf.uint32])
-def test_interpolate_counts_exactly(dtype):
+def test_counted_is_exact(dtype):
     # 2,000 steps of three draws each, from a count that float32 cannot hold.
     start, T = 2**30 + 1, 2000
-    a = tf.constant(start, dtype)
-    b = tf.constant(start + 3 * T, dtype)
+    first = [tf.constant(start, dtype), tf.constant(0.0)]
+    last = [tf.constant(start + 3 * T, dtype), tf.constant(7.0)]
     for t in (0, 1, 1999, 2000):
-        point = nested.interpolate(a, b, tf.constant(t), tf.constant(T))
-        assert point.dtype == dtype
-        assert int(point) == start + 3 * t
+        counts = nested.counted(first, last, tf.constant(t), tf.constant(T))
+        assert counts[0].dtype == dtype
+        assert int(counts[0]) == start + 3 * t
+        assert float(counts[1]) == 7.0  # others as at the end

@@ -1,5 +1,6 @@
 """Ways back: how the states of a training are known on the way back."""
 
+from keras_drmad.trajectories.anchored import Anchored
 from keras_drmad.trajectories.base import CHUNK_SIZE, Trajectory
 from keras_drmad.trajectories.checkpointed import Checkpointed
 from keras_drmad.trajectories.final_point import FinalPoint
@@ -9,6 +10,7 @@ from keras_drmad.trajectories.stored import Stored
 
 __all__ = [
     "CHUNK_SIZE",
+    "Anchored",
     "Checkpointed",
     "FinalPoint",
     "Reversible",

@@ -21,8 +21,9 @@ class Trajectory(abc.ABC):
         s = trajectory.encode(s_0)
         memory = trajectory.begin(s, T)
         for each chunk:
-            (in the loop)    kept_t = trajectory.keep(s_t)
-            trajectory.remember(memory, iterations, s, kept)
+            notes = trajectory.notes(memory, iterations, s)
+            (in the loop)    notes = trajectory.note(notes, i, s_t)
+            trajectory.remember(memory, iterations, s, notes)
         trajectory.end(memory, s)
         for each chunk, the last one first:
             known = trajectory.known(memory, iterations, undo)
@@ -62,8 +63,13 @@ class Trajectory(abc.ABC):
         """
 
     @abc.abstractmethod
-    def copies(self, T: int) -> float:
-        """Returns the most states in memory at once, in copies of s_t."""
+    def nbytes(self, T: int, state: State) -> float:
+        """Returns the bytes that are kept at most, beside the training's own.
+
+        Args:
+            T: int, the number of iterations.
+            state: a state of the training, for the sizes of its leaves.
+        """
 
     def cuts(self, T: int) -> Sequence[int]:
         """Returns iterations at which a chunk has to begin, ascending."""
@@ -98,21 +104,35 @@ class Trajectory(abc.ABC):
         """Returns the next state (encoded), the metrics' state, the loss."""
         return problem.step(state, hparams, batch, metrics)
 
-    def keeps_from(self, T: int) -> int:
-        """Returns the first iteration of which the loop keeps something."""
+    def notes_from(self, T: int) -> int:
+        """Returns the first iteration of which the loop takes notes."""
         return T
 
-    def keep(self, state: State) -> Any:
-        """Returns what the loop keeps of a state, before its step."""
-        del state
+    def notes(self, memory: Any, iterations: np.ndarray, state: State) -> Any:
+        """Returns what `note` adds to in a chunk, tensors of fixed shapes."""
+        del memory, iterations, state
         return ()
+
+    def open(self, notes: Any, state: State) -> Any:
+        """Returns notes as `note` takes them; called in the loop's function."""
+        del state
+        return notes
+
+    def note(self, notes: Any, i: tf.Tensor, state: State) -> Any:
+        """Returns the notes after the i-th state of the chunk."""
+        del i, state
+        return notes
+
+    def close(self, notes: Any) -> Any:
+        """Returns notes as tensors again."""
+        return notes
 
     @abc.abstractmethod
     def begin(self, s_0: State, T: int) -> Any:
         """Returns the memory of a walk that starts at s_0."""
 
     def remember(
-        self, memory: Any, iterations: np.ndarray, state: State, kept: Any
+        self, memory: Any, iterations: np.ndarray, state: State, notes: Any
     ) -> None:
         """Takes what there is to remember of a chunk.
 
@@ -120,9 +140,7 @@ class Trajectory(abc.ABC):
             memory: what `begin` returned.
             iterations: `(n,)`, those of the chunk.
             state: the state at the first of them.
-            kept: what `keep` returned for each, stacked, a tensor
-                `(chunk_size, ...)` for each leaf, of which the first n entries
-                count; an empty tuple if it kept nothing.
+            notes: what the loop returned; an empty tuple if it took none.
         """
 
     @abc.abstractmethod
@@ -145,7 +163,7 @@ class Trajectory(abc.ABC):
             iterations: `(n,)`, those of the chunk.
             undo: function that runs the loop of the way there over the chunk's
                 minibatches, the last one first; it returns the state it came
-                to and what was kept.
+                to and its notes.
         """
 
     def unfold(

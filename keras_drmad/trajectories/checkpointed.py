@@ -49,8 +49,8 @@ class Checkpointed(Trajectory):
     def iterations(self, T: int) -> np.ndarray:
         return np.arange(T)
 
-    def copies(self, T: int) -> float:
-        return len(self.cuts(T)) + min(self.length, T)
+    def nbytes(self, T: int, state: State) -> float:
+        return nested.nbytes(state) * (len(self.cuts(T)) + min(self.length, T))
 
     def cuts(self, T: int) -> Sequence[int]:
         return range(0, T, self.length)
@@ -63,7 +63,7 @@ class Checkpointed(Trajectory):
         memory: dict[int, State],
         iterations: np.ndarray,
         state: State,
-        kept: Any,
+        notes: Any,
     ) -> None:
         memory[int(iterations[0])] = state
 

@@ -50,8 +50,8 @@ class FinalPoint(Trajectory):
     def iterations(self, T: int) -> np.ndarray:
         return np.arange(T - self.terms, T)
 
-    def copies(self, T: int) -> float:
-        return 1.0
+    def nbytes(self, T: int, state: State) -> float:
+        return 0.0  # s_T is the training's own
 
     def begin(self, s_0: State, T: int) -> list[State]:
         return []

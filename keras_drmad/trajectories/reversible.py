@@ -28,13 +28,13 @@ class Reversible(Trajectory):
     same gradients to the last bit, one compiled loop serves both directions.
 
     Exact for this training, which differs from the one in floating point by
-    rounding. Memory: 3 copies of the state in all (two integers and an open
-    buffer word of 64 bits for each weight), 32 while the states of one chunk
-    are in use, and log2(d/n) bits for each weight and step: 0.15 for a
-    momentum of 0.9, 3.3 for 0.1. Time: T adjoint steps and T steps undone.
-    Differentiates every kind of hyperparameter. Serves SGD with a fixed
-    momentum, and models without state of their own. Prefer `Checkpointed`,
-    unless T is so large that √T states do not fit.
+    rounding, and ends as diverged where a number passes 2^16. Memory: 24 bytes
+    for each weight (two integers and an open word of the buffer), 32 states
+    while those of one chunk are in use, and log2(d/n) bits for each weight and
+    step: 0.15 for a momentum of 0.9, 3.3 for 0.1. Time: T adjoint steps and T
+    steps undone. Differentiates every kind of hyperparameter. Serves SGD with a
+    fixed momentum, and models without state of their own. Prefer
+    `Checkpointed`, unless T is so large that √T states do not fit.
 
     References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
     Optimization through Reversible Learning*, ICML 2015,
@@ -60,9 +60,11 @@ class Reversible(Trajectory):
     def iterations(self, T: int) -> np.ndarray:
         return np.arange(T)
 
-    def copies(self, T: int) -> float:
-        words = self._words.bits_per_step * T / 64
-        return 3.0 + words + min(T, self.chunk_size)
+    def nbytes(self, T: int, state: State) -> float:
+        numbers = sum(w.shape.num_elements() for w in state.params)
+        words = self._words.bits_per_step * T / 8
+        in_use = nested.nbytes(state) * min(T, self.chunk_size)
+        return numbers * (3 * 8 + words) + in_use
 
     def cuts(self, T: int) -> Sequence[int]:
         return range(0, T, self.chunk_size)
@@ -99,10 +101,7 @@ class Reversible(Trajectory):
             is_undone=tf.constant(False),
             state=State(
                 nested.zeros_like(state.params),
-                [
-                    tf.zeros_like(x) if x.dtype.is_floating else x
-                    for x in state.slots
-                ],
+                _without_velocity(state.slots),
                 [],
             ),
         )
@@ -136,10 +135,14 @@ class Reversible(Trajectory):
         back = tf.cast(state.is_undone, tf.int64)
         t = state.t - back
         w = [w - back * v for w, v in zip(state.w, state.v, strict=True)]
-        at_rest = self.decode(state._replace(w=w, t=t))
-        at_rest = at_rest._replace(slots=_without_velocity(at_rest.slots))
+        here = self.decode(state._replace(w=w, t=t))
+        at_rest = here._replace(slots=_without_velocity(here.slots))
         stepped, metrics, loss = problem.step(at_rest, hparams, batch, metrics)
-        c = [exact.to_fixed(x) for x in nested.float_leaves(stepped.slots)]
+        steps = nested.float_leaves(stepped.slots)
+        c = [exact.to_fixed(x) for x in steps]
+        # Integers would wrap around, and the training go on in silence.
+        fits = exact.fit([*nested.float_leaves(here), *steps])
+        loss = tf.where(fits, loss, tf.constant(float("nan"), loss.dtype))
 
         before, after = self._words.count(t), self._words.count(t + 1)
         has_word = after > before
@@ -179,11 +182,17 @@ class Reversible(Trajectory):
 
         return tf.cond(state.is_undone, undone, there), metrics, loss
 
-    def keeps_from(self, T: int) -> int:
+    def notes_from(self, T: int) -> int:
         return 0
 
-    def keep(self, state: "Exact") -> State:  # type: ignore[override]
-        return self.decode(state)
+    def open(self, notes: Any, state: "Exact") -> State:  # type: ignore[override]
+        return nested.arrays(self.decode(state), self.chunk_size)
+
+    def note(self, notes: State, i: tf.Tensor, state: "Exact") -> State:  # type: ignore[override]
+        return nested.write(notes, i, self.decode(state))
+
+    def close(self, notes: State) -> State:
+        return nested.stack(notes)
 
     def begin(self, s_0: "Exact", T: int) -> dict[str, Any]:  # type: ignore[override]
         return {"s_0": s_0, "words": {}, "first": 0, "T": T}
@@ -193,7 +202,7 @@ class Reversible(Trajectory):
         memory: dict[str, Any],
         iterations: np.ndarray,
         state: "Exact",
-        kept: Any,
+        notes: Any,
     ) -> None:
         self._save_words(memory, state)
 

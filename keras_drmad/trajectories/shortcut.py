@@ -8,34 +8,39 @@ import tensorflow as tf
 
 from keras_drmad import nested
 from keras_drmad.adjoint import State
-from keras_drmad.trajectories.base import CHUNK_SIZE, Trajectory
+from keras_drmad.trajectories.base import Trajectory
 
 
 class Shortcut(Trajectory):
-    """The line between the first and the last state.
+    """The line from the first parameters to the last ones, or to their mean.
 
-    The state at iteration t is taken to be
+    The parameters at iteration t are taken to be
 
-        s(β) = (1 − β) s_0 + β s_T,    β = t / T,
+        w(β) = (1 − β) w_0 + β w̄,    β = t / t̄,
 
-    for the parameters, the optimizer's slots and the buffers alike; counters
-    are exact (`nested.interpolate`). Of the T iterations R are walked back,
-    spread evenly over [0, T) and ending with the last one; each is one
-    elementary step with its own minibatch, learning rate and β.
+    where w̄ is the mean of the last W parameters before w_T and t̄ the mean of
+    their iterations; with W = 0 it is w_T, as in the paper, and t̄ = T. The
+    optimizer's slots and the buffers are those of s_T, but for their counters,
+    which are exact. R of the last L iterations are walked back, spread evenly
+    and ending with the last one; each is one elementary step with its own
+    minibatch, learning rate and β.
 
-    Approximates: the states, and with R < T the number of steps. Exact when
-    R = T and neither the Hessian nor the mixed derivative of the training loss
-    depends on the parameters.
-    Memory: two states, whatever T.
-    Time: R adjoint steps.
+    Approximates: the states, with R < L the number of steps, and with L < T it
+    leaves out what hyperparameters did before. Exact when R = T and neither the
+    Hessian nor the mixed derivative of the training loss depends on the
+    parameters. Memory: two copies of the parameters, whatever T. Time: R
+    adjoint steps. `docs/ways_back.md` compares what was tried: w_T itself is a
+    noisy end (its minibatch gradients and its curvature are not those of the
+    path), the mean is nearer to the states that count; slots that are
+    interpolated, or computed again along the line, serve no better than those
+    at the end.
 
     The line may leave the region where steps are stable; the adjoint then grows
     without bound, and the walk ends early at `growth_limit` (see
-    `hypergradient.Walks.back`). The limit was chosen on MNIST (784-50-50-50-10,
-    T = 1,000, R = T): of 3, 10, 30 and 100 times the first norm, 3 gave the
-    highest cosine to the exact hypergradient for SGD with momentum, Adam and
-    RMSprop alike. Interpolated slots serve SGD and Adam; RMSprop's are far
-    from the line, and its hypergradients are poor.
+    `hypergradient.Walks.back`). Of 3, 10, 30 and 100 times the first norm, 3
+    served SGD with momentum, Adam and RMSprop best. Where the exact adjoint
+    grows itself, as when training leaves a plateau, the hypergradient of every
+    straight line is poor, and mostly small.
 
     References: Fu, Luo, Feng, Low, Chua, *DrMAD: Distilling Reverse-Mode
     Automatic Differentiation for Optimizing Hyperparameters of Deep Neural
@@ -47,99 +52,105 @@ class Shortcut(Trajectory):
     def __init__(
         self,
         reverse_steps: int,
-        anchors: int = 1,
-        spacing: str = "even",
+        last: int,
+        mean_of: int,
         curvature: str = "hessian",
     ):
         """Initializes the way back.
 
         Args:
-            reverse_steps: R, in [1, T].
-            anchors: K, the number of straight lines, in [1, T].
-            spacing: `"even"`, or `"end"` for lines that grow shorter towards
-                the end, like (1 − k / K)².
+            reverse_steps: R, in [1, L].
+            last: L, in [1, T].
+            mean_of: W, in [0, T].
             curvature: `"hessian"` or `"gauss_newton"`.
         """
         self.reverse_steps = reverse_steps
-        self.anchors = anchors
-        self.spacing = spacing
+        self.last = last
+        self.mean_of = mean_of
         self.curvature = curvature
 
     def iterations(self, T: int) -> np.ndarray:
-        R = self.reverse_steps
-        return (np.arange(1, R + 1) * T) // R - 1
+        R, L = self.reverse_steps, self.last
+        return T - L + (np.arange(1, R + 1) * L) // R - 1
 
-    def copies(self, T: int) -> float:
-        return self.anchors + 1.0
+    def nbytes(self, T: int, state: State) -> float:
+        return 2 * nested.nbytes(state.params)
 
     def cuts(self, T: int) -> Sequence[int]:
-        return self._places(T)[1:-1].tolist()
+        return (self.notes_from(T),) if self.mean_of else ()
 
-    def _places(self, T: int) -> np.ndarray:
-        """Returns the iterations t_0 = 0, ..., t_K = T of the known states."""
-        K = self.anchors
-        part = np.linspace(0, 1, K + 1)
-        if self.spacing == "end":
-            part = 1 - (1 - part) ** 2
-        # No two at one iteration: the k-th is at least k and at most T-K+k.
-        places = np.round(part * T).astype(np.int64)
-        places = np.maximum.accumulate(places - np.arange(K + 1))
-        return np.clip(places, 0, T - K) + np.arange(K + 1)
+    # ---- on the way there
+
+    def notes_from(self, T: int) -> int:
+        return T - self.mean_of
 
     def begin(self, s_0: State, T: int) -> dict[str, Any]:
-        return {"T": T, "states": {}}
+        return {"s_0": s_0, "T": T, "sum": nested.zeros_like(s_0.params)}
+
+    def notes(
+        self, memory: dict[str, Any], iterations: np.ndarray, state: State
+    ) -> list[tf.Tensor]:
+        return memory["sum"]
+
+    def note(
+        self, notes: list[tf.Tensor], i: tf.Tensor, state: State
+    ) -> list[tf.Tensor]:
+        return nested.add(notes, state.params)
 
     def remember(
         self,
         memory: dict[str, Any],
         iterations: np.ndarray,
         state: State,
-        kept: Any,
+        notes: Any,
     ) -> None:
-        if iterations[0] in self._places(memory["T"]):
-            memory["states"][int(iterations[0])] = state
+        if notes:
+            memory["sum"] = notes
 
     def end(self, memory: dict[str, Any], s_T: State) -> None:
-        states = [*memory.pop("states").values(), s_T]
-        memory["states"] = tf.nest.map_structure(
-            lambda *leaves: tf.stack(leaves), *states
-        )
+        W, T = self.mean_of, memory["T"]
+        memory["s_T"] = s_T
+        memory["end"], memory["t_end"] = s_T.params, T
+        if W:
+            memory["end"] = nested.scale(1 / W, memory.pop("sum"))
+            memory["t_end"] = T - (W + 1) / 2
+
+    # ---- on the way back
 
     def known(
         self, memory: dict[str, Any], iterations: np.ndarray, undo: Any
-    ) -> "Lines":
-        places = self._places(memory["T"])
-        t = np.resize(iterations, CHUNK_SIZE)
-        k = np.searchsorted(places, t, side="right") - 1
-        return Lines(
-            states=memory["states"],
-            k=tf.constant(k, tf.int32),
-            t=tf.constant(t - places[k], tf.int64),
-            length=tf.constant(places[k + 1] - places[k], tf.int64),
+    ) -> "Line":
+        t = np.resize(iterations, self.chunk_size)
+        return Line(
+            s_0=memory["s_0"],
+            end=memory["end"],
+            s_T=memory["s_T"],
+            beta=tf.constant(t / max(memory["t_end"], 1), tf.float64),
+            t=tf.constant(t, tf.int64),
+            T=tf.constant(memory["T"], tf.int64),
         )
 
-    def state(self, known: "Lines", i: tf.Tensor) -> State:
-        k = known.k[i]
-        return nested.interpolate(
-            nested.at(known.states, k),
-            nested.at(known.states, k + 1),
-            known.t[i],
-            known.length[i],
-        )
+    def state(self, known: "Line", i: tf.Tensor) -> State:
+        w = nested.interpolate(known.s_0.params, known.end, known.beta[i])
+        rest = nested.counted(known.s_0, known.s_T, known.t[i], known.T)
+        return rest._replace(params=w)
 
 
-class Lines(NamedTuple):
-    """A chunk of the way back along straight lines.
+class Line(NamedTuple):
+    """A chunk of the straight way back.
 
     Attributes:
-        states: the states at the ends of the K lines, `State` with tensors
-            `(K + 1, ...)`.
-        k: `(CHUNK_SIZE,)` int32, the line of each iteration of the chunk.
-        t: `(CHUNK_SIZE,)` int64, the iteration counted from the line's begin.
-        length: `(CHUNK_SIZE,)` int64, the iterations of that line.
+        s_0: the first state.
+        end: list of tensors, the parameters at the line's end.
+        s_T: the last state.
+        beta: `(chunk_size,)` float64, the place of each iteration on the line.
+        t: `(chunk_size,)` int64, the iterations of the chunk.
+        T: int64 scalar, the number of iterations of the whole walk.
     """
 
-    states: State
-    k: tf.Tensor
+    s_0: State
+    end: list[tf.Tensor]
+    s_T: State
+    beta: tf.Tensor
     t: tf.Tensor
-    length: tf.Tensor
+    T: tf.Tensor

@@ -46,21 +46,29 @@ class Stored(Trajectory):
         return *super().traced_by, self.in_bfloat16  # type: ignore[misc]
 
     def iterations(self, T: int) -> np.ndarray:
-        return np.arange(self.keeps_from(T), T)
+        return np.arange(self.notes_from(T), T)
 
-    def copies(self, T: int) -> float:
-        return (T - self.keeps_from(T)) / (2 if self.in_bfloat16 else 1)
+    def nbytes(self, T: int, state: State) -> float:
+        states = nested.nbytes(state) * (T - self.notes_from(T))
+        return states / (2 if self.in_bfloat16 else 1)
 
     def cuts(self, T: int) -> Sequence[int]:
-        return (self.keeps_from(T),)
+        return (self.notes_from(T),)
 
-    def keeps_from(self, T: int) -> int:
+    def notes_from(self, T: int) -> int:
         return 0 if self.last is None else max(0, T - self.last)
 
-    def keep(self, state: State) -> State:
-        if not self.in_bfloat16:
-            return state
-        return tf.nest.map_structure(_halved, state)
+    def open(self, notes: Any, state: State) -> State:
+        return nested.arrays(self._kept(state), self.chunk_size)
+
+    def note(self, notes: State, i: tf.Tensor, state: State) -> State:
+        return nested.write(notes, i, self._kept(state))
+
+    def close(self, notes: State) -> State:
+        return nested.stack(notes)
+
+    def _kept(self, state: State) -> State:
+        return nested.halved(state) if self.in_bfloat16 else state
 
     def begin(self, s_0: State, T: int) -> dict[int, "Kept"]:
         return {}
@@ -70,10 +78,10 @@ class Stored(Trajectory):
         memory: dict[int, "Kept"],
         iterations: np.ndarray,
         state: State,
-        kept: Any,
+        notes: Any,
     ) -> None:
-        if kept:
-            memory[int(iterations[0])] = Kept(kept, state)
+        if notes:
+            memory[int(iterations[0])] = Kept(notes, state)
 
     def end(self, memory: dict[int, "Kept"], s_T: State) -> None:
         """Nothing: no step starts at s_T."""
@@ -85,34 +93,14 @@ class Stored(Trajectory):
 
     def state(self, known: "Kept", i: tf.Tensor) -> State:
         kept = nested.at(known.states, i)
-        if not self.in_bfloat16:
-            return kept
-        return tf.nest.map_structure(_whole, kept, known.first)
-
-
-def _halved(x: tf.Tensor) -> tf.Tensor:
-    """Returns floats as the bits of bfloat16.
-
-    As integers: XLA on a CPU turns arrays of bfloat16 to float32 and back, all
-    of it at each write.
-    """
-    if not x.dtype.is_floating:
-        return x
-    return tf.bitcast(tf.cast(x, tf.bfloat16), tf.uint16)
-
-
-def _whole(bits: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Returns what `_halved` was given, rounded."""
-    if not like.dtype.is_floating:
-        return bits
-    return tf.cast(tf.bitcast(bits, tf.bfloat16), like.dtype)
+        return nested.whole(kept, known.first) if self.in_bfloat16 else kept
 
 
 class Kept(NamedTuple):
     """The states of a chunk.
 
     Attributes:
-        states: `State` with tensors `(CHUNK_SIZE, ...)`.
+        states: `State` with tensors `(chunk_size, ...)`.
         first: the first of them, in full precision.
     """
 
