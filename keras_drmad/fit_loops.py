@@ -5,13 +5,10 @@ import warnings
 import keras
 
 from keras_drmad.adjoint import State
+from keras_drmad.elementary_training import Diverged, ElementaryTraining
 from keras_drmad.initial_weights import InitialState
 from keras_drmad.inputs import Plan
-from keras_drmad.meta_training import (
-    Diverged,
-    ElementaryTraining,
-    MetaTraining,
-)
+from keras_drmad.meta_training import MetaTraining
 
 
 class _Stopped(Exception):

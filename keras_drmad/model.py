@@ -10,16 +10,12 @@ import tensorflow as tf
 from keras_drmad import checks, fit_loops, inputs
 from keras_drmad.adjoint import State
 from keras_drmad.elementary_problem import ElementaryProblem
+from keras_drmad.elementary_training import ElementaryTraining, Hypergradient
 from keras_drmad.hypergradient import Walks
 from keras_drmad.hypergradient_check import HypergradientCheck, check
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.initial_weights import InitialState
-from keras_drmad.meta_training import (
-    ElementaryTraining,
-    Hypergradient,
-    MetaTraining,
-    Resumed,
-)
+from keras_drmad.meta_training import MetaTraining, Resumed
 from keras_drmad.methods import Method
 from keras_drmad.pure_optimizer import check_optimizer
 from keras_drmad.second_derivatives import check_convex

@@ -145,6 +145,8 @@ def check_convex(problem: Any, batch: Any) -> None:
                 found.append(curvature < -1e-3 * scale)
         return tf.stack(found)
 
+    # TensorFlow counts the traces of all models together.
+    curvatures._omit_frequent_tracing_warning = True
     if tf.reduce_any(curvatures()):
         name = problem.model.loss
         raise ValueError(

@@ -1,0 +1,159 @@
+"""The contract of a method, and the checks that methods share."""
+
+import abc
+import inspect
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_drmad import memory as memory_lib
+from keras_drmad.adjoint import State
+from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.trajectories import Trajectory
+
+CURVATURES = ("hessian", "gauss_newton")
+
+
+class Method(abc.ABC):
+    """A method to compute hypergradients."""
+
+    @abc.abstractmethod
+    def trajectory(self, T: int) -> Trajectory:
+        """Returns the way back of a training of T iterations.
+
+        Raises:
+            ValueError: if an option does not fit T.
+        """
+
+    def resolve(self, T: int, state: State) -> tuple["Method", str]:
+        """Returns the method that serves a training, and why it was chosen.
+
+        Args:
+            T: int, the number of iterations.
+            state: a state of the training, for the sizes of its leaves.
+
+        Returns:
+            A method with all options fixed, and a reason in words; itself and
+            nothing where there is no choice to make.
+
+        Raises:
+            ValueError: if nothing fits into the memory allowed.
+        """
+        del T, state
+        return self, ""
+
+    def check(
+        self,
+        optimizer: keras.Optimizer,
+        hyperparameters: Sequence[Hyperparameter],
+    ) -> None:
+        """Checks that the method can differentiate a training.
+
+        Raises:
+            ValueError: if it cannot see one of the hyperparameters, or cannot
+                walk back through the optimizer.
+        """
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Method":
+        """Returns the method with these constructor arguments."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        arguments = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.get_config().items()
+            if value != defaults[name].default
+        )
+        return f"{type(self).__name__}({arguments})"
+
+
+def check_part(name: str, part: Any) -> None:
+    """Checks an argument that is a count or a fraction of T.
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is not positive, or a fraction above 1.
+    """
+    is_number = isinstance(part, numbers.Real)
+    if not is_number or isinstance(part, bool):
+        raise TypeError(
+            f"Invalid type for argument `{name}`. Expected a count (int) or a "
+            "fraction of the training's steps (float). "
+            f"Received: {name}={part!r}."
+        )
+    is_count = isinstance(part, numbers.Integral)
+    if not (part > 0 and (is_count or part <= 1)):
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected a count of at "
+            f"least 1, or a fraction in (0, 1]. Received: {name}={part!r}. "
+            "Use 0.1 for one reverse step for ten forward ones."
+        )
+
+
+def count_of(name: str, part: float | int, T: int) -> int:
+    """Returns a count, given as one or as a fraction of T.
+
+    Raises:
+        ValueError: if it is more than T.
+    """
+    if isinstance(part, numbers.Integral):
+        count = int(part)
+    else:
+        count = max(1, round(part * T))
+    if count > T:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected at most the number "
+            f"of training steps, {T}. Received: {name}={part}. Train for more "
+            "steps, or give less."
+        )
+    return count
+
+
+def check_whole(name: str, count: Any) -> None:
+    """Checks an argument that is a count.
+
+    Raises:
+        TypeError: if it is not a whole number.
+        ValueError: if it is below 1.
+    """
+    if not isinstance(count, numbers.Integral) or isinstance(count, bool):
+        raise TypeError(
+            f"Invalid type for argument `{name}`. Expected a whole number. "
+            f"Received: {name}={count!r}."
+        )
+    if count < 1:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected at least 1. "
+            f"Received: {name}={count}."
+        )
+
+
+def check_choice(name: str, choice: Any, choices: Sequence[str]) -> None:
+    """Checks an argument that is one of several words.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if choice not in choices:
+        raise ValueError(
+            f"Invalid value for argument `{name}`. Expected one of "
+            f"{', '.join(map(repr, choices))}. Received: {name}={choice!r}."
+        )
+
+
+def too_little(memory: Any, needed: float) -> ValueError:
+    """Returns the error for a budget that holds nothing."""
+    return ValueError(
+        "Invalid value for argument `memory`. Expected at least "
+        f"{memory_lib.in_words(needed)} for this model and length of training. "
+        f"Received: memory={memory!r}. Allow more, train for fewer steps, or "
+        "use `keras_drmad.DrMAD()`, which keeps two states."
+    )

@@ -1,0 +1,127 @@
+"""Methods that look at the end of a training only."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.methods import base
+from keras_drmad.trajectories import FinalPoint, Trajectory
+
+SOLVERS = ("neumann", "cg")
+CG_BATCHES = 50  # the minibatches whose mean Hessian conjugate gradients take
+
+
+class _AtTheEnd(base.Method):
+    """What the methods have in common that look at the end of a training."""
+
+    def check(
+        self,
+        optimizer: keras.Optimizer,
+        hyperparameters: Sequence[Hyperparameter],
+    ) -> None:
+        blind = [h.name for h in hyperparameters if not h.acts_through_gradient]
+        if blind:
+            raise ValueError(
+                "Invalid value for argument `hypergradient`. The method "
+                f"{self!r} sees only what moves the minimum of the training "
+                "loss. Received: the hyperparameters "
+                f"{blind}, which say how training gets there. Use "
+                "`keras_drmad.ReverseMode()`, `DrMAD()` or `Truncated()`."
+            )
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class Implicit(_AtTheEnd):
+    """The hypergradient of a minimum of the training loss, by its Hessian.
+
+    At a minimum w* of the training loss L the implicit function theorem gives
+
+        dF/dλ = − ∂F/∂w (∂²L/∂w²)^-1 ∂²L/∂w∂λ,
+
+    here at the last weights. `"neumann"` sums K terms of the Neumann series of
+    the inverse, as a walk back of K steps that stays at the end
+    (`trajectories.FinalPoint`); `"cg"` solves by K conjugate gradients with
+    the mean Hessian of the last minibatches (`conjugate_gradients`).
+
+    Approximates: training stops short of a minimum, and K is finite. Memory:
+    one copy of the training's state (`"cg"`: five vectors more). Time: K
+    reverse steps (`"cg"`: K + 1 Hessian products with up to 50 minibatches).
+    Sees only what the training loss depends on: no learning rate, no
+    schedule, no initial weights. Prefer it where trainings are long and
+    converge.
+
+    Example:
+
+    ```python
+    model.compile(..., hypergradient=kd.Implicit("cg", terms=20))
+    ```
+
+    References: Pedregosa, *Hyperparameter Optimization with Approximate
+    Gradient*, ICML 2016, https://arxiv.org/abs/1602.02355. Lorraine, Vicol,
+    Duvenaud, *Optimizing Millions of Hyperparameters by Implicit
+    Differentiation*, AISTATS 2020, https://arxiv.org/abs/1911.02590.
+    """
+
+    def __init__(
+        self,
+        solver: str = "neumann",
+        terms: int = 20,
+        curvature: str = "hessian",
+    ):
+        """Initializes the method.
+
+        Args:
+            solver: `"neumann"` or `"cg"`.
+            terms: K, at least 1, and at most T for `"neumann"`.
+            curvature: `"hessian"` or `"gauss_newton"`, see `DrMAD`.
+
+        Raises:
+            TypeError: if `terms` is not a whole number.
+            ValueError: if an argument is out of its range.
+        """
+        base.check_choice("solver", solver, SOLVERS)
+        base.check_whole("terms", terms)
+        base.check_choice("curvature", curvature, base.CURVATURES)
+        self.solver = solver
+        self.terms = terms
+        self.curvature = curvature
+
+    def trajectory(self, T: int) -> Trajectory:
+        if self.solver == "cg":
+            batches = min(T, CG_BATCHES)
+            return FinalPoint(batches, self.curvature, self.terms)
+        terms = base.count_of("terms", self.terms, T)
+        return FinalPoint(terms, self.curvature)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "solver": self.solver,
+            "terms": self.terms,
+            "curvature": self.curvature,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class OneStep(_AtTheEnd):
+    """The hypergradient of the last training step (T1-T2).
+
+    Takes the inverse Hessian for the identity: its direction says how the last
+    step would have changed, not the whole training. Memory: one copy of the
+    training's state. Time: one reverse step. Sees only what the training loss
+    depends on. Prefer it where nothing else is affordable.
+
+    Example:
+
+    ```python
+    model.compile(..., hypergradient=kd.OneStep())
+    ```
+
+    References: Luketina, Berglund, Greff, Raiko, *Scalable Gradient-Based
+    Tuning of Continuous Regularization Hyperparameters*, ICML 2016,
+    https://arxiv.org/abs/1511.06727.
+    """
+
+    def trajectory(self, T: int) -> Trajectory:
+        return FinalPoint(1, "hessian")

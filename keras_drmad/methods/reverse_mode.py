@@ -1,0 +1,127 @@
+"""Exact reverse mode, by several ways to know the states."""
+
+import fractions
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_drmad import memory as memory_lib
+from keras_drmad.adjoint import State
+from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.methods import base
+from keras_drmad.trajectories import (
+    Checkpointed,
+    Reversible,
+    Stored,
+    Trajectory,
+)
+
+STORAGES = ("stored", "bfloat16", "checkpointed", "reversible")
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class ReverseMode(base.Method):
+    """The exact hypergradient, from all states of the training.
+
+    Exact; up to rounding with `"checkpointed"`, nearly so with `"bfloat16"`,
+    and for a training in fixed-point arithmetic with `"reversible"`.
+    Differentiates every kind of hyperparameter. Prefer it wherever it is
+    affordable, and to check others.
+
+    | `storage` | memory in copies of the state | time beside the training |
+    | --- | --- | --- |
+    | `"stored"` | T | T reverse steps |
+    | `"bfloat16"` | T / 2 | the same |
+    | `"checkpointed"` | less than 3 √T | the same, and the training again |
+    | `"reversible"` | see `trajectories.Reversible` | the same |
+
+    Example:
+
+    ```python
+    model.compile(..., hypergradient=kd.ReverseMode())
+    ```
+
+    References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
+    Optimization through Reversible Learning*, ICML 2015,
+    https://arxiv.org/abs/1502.03492, Algorithm 2.
+    """
+
+    def __init__(
+        self, storage: str = "stored", memory: int | str | None = None
+    ):
+        """Initializes the method.
+
+        Args:
+            storage: `"stored"`, `"bfloat16"`, `"checkpointed"` or
+                `"reversible"` (SGD with momentum only).
+            memory: bytes (int) or text such as "64MB": how much may be kept.
+                Takes the place of `storage`: all states where these fit,
+                checkpoints otherwise.
+
+        Raises:
+            ValueError: if an argument is out of its range.
+        """
+        base.check_choice("storage", storage, STORAGES)
+        if memory is not None:
+            memory_lib.checked_bytes(memory)
+        self.storage = storage
+        self.memory = memory
+        self._momentum = fractions.Fraction(0)
+
+    def trajectory(self, T: int) -> Trajectory:
+        if self.storage == "checkpointed":
+            return Checkpointed(T)
+        if self.storage == "reversible":
+            return Reversible(self._momentum)
+        return Stored(in_bfloat16=self.storage == "bfloat16")
+
+    def resolve(self, T: int, state: State) -> tuple[base.Method, str]:
+        if self.memory is None:
+            return self, ""
+        allowed = memory_lib.checked_bytes(self.memory)
+        where = f"fit into {memory_lib.in_words(allowed)}"
+        for storage in ("stored", "checkpointed"):
+            method = ReverseMode(storage)
+            needed = method.trajectory(T).nbytes(T, state)
+            if needed <= allowed:
+                words = memory_lib.in_words(needed)
+                return method, f"{words} of states {where}"
+        raise base.too_little(self.memory, needed)
+
+    def check(
+        self,
+        optimizer: keras.Optimizer,
+        hyperparameters: Sequence[Hyperparameter],
+    ) -> None:
+        if self.storage == "reversible":
+            self._momentum = _reversible_momentum(optimizer)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"storage": self.storage, "memory": self.memory}
+
+
+def _reversible_momentum(optimizer: keras.Optimizer) -> fractions.Fraction:
+    """Returns the momentum of an optimizer whose steps can be reversed.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    momentum: Any = getattr(optimizer, "momentum", None)
+    plain = (
+        type(optimizer) is keras.optimizers.SGD
+        and 0 < momentum < 1
+        and not optimizer.nesterov
+        and not optimizer.use_ema
+        and optimizer.weight_decay is None
+        and optimizer.gradient_accumulation_steps is None
+    )
+    if not plain:
+        raise ValueError(
+            "Invalid value for argument `hypergradient`. Reversible learning "
+            "needs the optimizer SGD with a momentum in (0, 1), without "
+            "Nesterov's form, weight decay, averages and accumulation. "
+            f"Received: {type(optimizer).__name__} with {momentum=}. Use "
+            "`keras_drmad.ReverseMode('checkpointed')` instead."
+        )
+    return fractions.Fraction(momentum).limit_denominator(1000)

@@ -1,0 +1,49 @@
+"""Reverse mode through the last steps only."""
+
+from typing import Any
+
+import keras
+
+from keras_drmad.methods import base
+from keras_drmad.trajectories import Stored, Trajectory
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class Truncated(base.Method):
+    """Reverse mode through the last K steps of the training.
+
+    Exact for what hyperparameters do in these steps; leaves out what they did
+    before, so its norm is smaller. Memory: K copies of the training's state.
+    Time: K reverse steps. Differentiates every kind of hyperparameter, but
+    sees nothing of those that act only at the start. Prefer `ReverseMode`
+    where T copies fit in memory.
+
+    Example:
+
+    ```python
+    model.compile(..., hypergradient=kd.Truncated(last=0.25))
+    ```
+
+    References: Shaban, Cheng, Hatch, Boots, *Truncated Back-propagation for
+    Bilevel Optimization*, AISTATS 2019, https://arxiv.org/abs/1810.10667.
+    """
+
+    def __init__(self, last: float | int = 0.1):
+        """Initializes the method.
+
+        Args:
+            last: K, a count (int, in [1, T]) or a fraction of T (float, in
+                (0, 1]; at least one step is taken).
+
+        Raises:
+            TypeError: if it is not a number.
+            ValueError: if it is not positive, or a fraction above 1.
+        """
+        base.check_part("last", last)
+        self.last = last
+
+    def trajectory(self, T: int) -> Trajectory:
+        return Stored(last=base.count_of("last", self.last, T))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"last": self.last}

@@ -1,0 +1,46 @@
+"""The comparison of all ways back, in its short form."""
+
+import csv
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+DRMAD, EXACT = 3, 20  # rows of the table
+
+
+@pytest.mark.slow
+def test_short_form(tmp_path):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.fidelity",
+            "--problems=momentum_2,omniglot",
+            "--seeds=2",
+            "--divide_steps=20",
+            f"--rows={DRMAD},{EXACT}",
+            f"--output={tmp_path}",
+            "--data_dir=",
+        ],
+        cwd=ROOT,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "No omniglot28.npz" in done.stderr
+    with open(tmp_path / "fidelity.csv") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 4  # two seeds of two methods, one problem
+    cosines = {row["method"]: float(row["cosine"]) for row in found}
+    assert cosines["ReverseMode()"] == pytest.approx(1, abs=1e-4)
+    assert cosines["DrMAD()"] < 0.9999
+    gains = [float(r["gain"]) for r in found if r["method"] == "ReverseMode()"]
+    assert gains == pytest.approx([1, 1], abs=0.02)
+    table = (tmp_path / "table.md").read_text()
+    assert all(f"`{method}`" in table for method in cosines)
+    assert (tmp_path / "cost_against_cosine.png").stat().st_size > 10_000
