@@ -18,6 +18,8 @@ import csv
 import math
 import os
 import pathlib
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,6 +80,7 @@ class Row(NamedTuple):
     """What was measured of one method, problem and seed."""
 
     problem: str
+    title: str
     method: str
     seed: int
     cosine: float
@@ -499,6 +502,7 @@ class Bench:
             found.append(
                 Row(
                     self.problem,
+                    self.task.title,
                     name,
                     seed,
                     cosine=cosine(g, exact),
@@ -537,13 +541,13 @@ def without(g, direct):
 # ---- results
 
 
-def markdown(title: str, rows: list[Row]) -> str:
-    """Returns a table: mean and standard deviation over seeds."""
+def markdown(rows: list[Row]) -> str:
+    """Returns the table of a problem: means and deviations over seeds."""
     import numpy as np
 
     names = ("cosine", "indirect", "signs", "norm", "gain", "time", "copies")
     lines = [
-        f"**{title}**",
+        f"**{rows[0].title}**",
         "",
         f"| method | {' | '.join(names)} |",
         f"| --- |{' --- |' * len(names)}",
@@ -553,18 +557,19 @@ def markdown(title: str, rows: list[Row]) -> str:
         for name in names:
             values = [getattr(r, name) for r in rows if r.method == method]
             mean, spread = np.mean(values), np.std(values)
-            cells.append(
-                f"{mean:.3g}"
-                if name in ("time", "copies")
-                else f"{mean:.2f} ± {spread:.2f}"
-                if abs(mean) < 100
-                else f"{mean:.1e}"
-            )
+            if name == "copies":
+                cells.append(f"{mean:,.0f}")
+            elif name == "time":
+                cells.append(f"{mean:.2f}")
+            elif abs(mean) < 100:
+                cells.append(f"{mean:.2f} ± {spread:.2f}")
+            else:
+                cells.append(f"{mean:.1e}")
         lines.append(f"| `{method}` | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
-def draw(rows: list[Row], titles: dict[str, str], path: pathlib.Path) -> None:
+def draw(rows: list[Row], path: pathlib.Path) -> None:
     """Draws cost against cosine, a panel for each problem."""
     import matplotlib as mpl
 
@@ -572,7 +577,8 @@ def draw(rows: list[Row], titles: dict[str, str], path: pathlib.Path) -> None:
     import numpy as np
     from matplotlib import pyplot as plt
 
-    problems = list(dict.fromkeys(row.problem for row in rows))
+    titles = {row.problem: row.title for row in rows}
+    problems = list(titles)
     columns = min(3, len(problems))
     height = -(-len(problems) // columns)
     figure, panels = plt.subplots(
@@ -613,42 +619,83 @@ def draw(rows: list[Row], titles: dict[str, str], path: pathlib.Path) -> None:
     plt.close(figure)
 
 
+def measure(problem: str) -> list[Row]:
+    """Returns the rows of one problem."""
+    bench = Bench(problem)
+    found: list[Row] = []
+    for name, method in methods().items():
+        try:
+            found += bench.rows(name, method)
+        except ValueError as error:
+            logging.info("%s, %s: %s", problem, name, error)
+    return found
+
+
+def measure_apart(problem: str, folder: pathlib.Path) -> list[Row]:
+    """Returns the rows of one problem, measured in a process of its own.
+
+    XLA's compiled programs of all methods and problems are too many for one.
+    """
+    flagfile = folder / "flags.txt"
+    flagfile.write_text(FLAGS.flags_into_string())
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.fidelity",
+            f"--flagfile={flagfile}",
+            f"--problems={problem}",
+            f"--output={folder / problem}",
+        ],
+        check=True,
+    )
+    return read(folder / problem / "fidelity.csv")
+
+
+def read(path: pathlib.Path) -> list[Row]:
+    """Returns the rows that `write` wrote."""
+    kinds = Row.__annotations__.values()
+    with open(path, newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return [
+        Row(*(kind(x) for kind, x in zip(kinds, row, strict=True)))
+        for row in rows
+    ]
+
+
+def write(folder: pathlib.Path, rows: list[Row]) -> None:
+    """Writes table.md, fidelity.csv and the picture."""
+    problems = dict.fromkeys(row.problem for row in rows)
+    tables = [markdown([r for r in rows if r.problem == p]) for p in problems]
+    (folder / "table.md").write_text("\n".join(tables))
+    with open(folder / "fidelity.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        writer.writerows(rows)
+    draw(rows, folder / "cost_against_cosine.png")
+
+
 def main(_):
     import warnings
 
     warnings.simplefilter("ignore", RuntimeWarning)  # walks cut short
     folder = pathlib.Path(FLAGS.output)
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    titles: dict[str, str] = {}
-    tables = []
-    for problem in FLAGS.problems:
-        path = pathlib.Path(FLAGS.data_dir or "", "omniglot28.npz")
-        if problem == "omniglot" and not (FLAGS.data_dir and path.exists()):
-            logging.warning("No omniglot28.npz in --data_dir: left out.")
-            continue
-        bench = Bench(problem)
-        titles[problem] = bench.task.title
-        found: list[Row] = []
-        for name, method in methods().items():
-            try:
-                found += bench.rows(name, method)
-            except ValueError as error:
-                logging.info("%s, %s: %s", problem, name, error)
-        rows += found
-        tables.append(markdown(bench.task.title, found))
-        print(tables[-1], flush=True)
-        write(folder, tables, rows)
-        draw(rows, titles, folder / "cost_against_cosine.png")
-
-
-def write(folder: pathlib.Path, tables: list[str], rows: list[Row]) -> None:
-    """Writes table.md and fidelity.csv."""
-    (folder / "table.md").write_text("\n".join(tables))
-    with open(folder / "fidelity.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
+    problems = list(FLAGS.problems)
+    path = pathlib.Path(FLAGS.data_dir or "", "omniglot28.npz")
+    if "omniglot" in problems and not (FLAGS.data_dir and path.exists()):
+        logging.warning("No omniglot28.npz in --data_dir: left out.")
+        problems.remove("omniglot")
+    if len(problems) == 1:
+        rows = measure(problems[0])
+        print(markdown(rows), flush=True)
+        write(folder, rows)
+        return
+    rows = []
+    for problem in problems:
+        rows += measure_apart(problem, folder)
+        write(folder, rows)
+    print(f"Kept in {folder}")
 
 
 if __name__ == "__main__":

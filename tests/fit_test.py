@@ -57,6 +57,7 @@ def test_logs(model):
         "hypergradient_norm",
         "adjoint_growth",
         "reverse_steps_used",
+        "copies",
         "l2/mean",
         "l2/std",
     }
