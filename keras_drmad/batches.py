@@ -227,13 +227,14 @@ class StreamBatches:
             )
         kept = _Stack(self._write)
         wanted = set(np.asarray(revisited).tolist())
+        begin, begin_back = set(cuts), set(cuts_back)
         ready: list = []
         stack = _Stack(lambda *chunk: ready.append(chunk))
         batches = iter(self._endless())
         for t in range(T):
-            if t in cuts:
+            if t in begin:
                 stack.flush()
-            if t in cuts_back:
+            if t in begin_back:
                 kept.flush()
             batch = next(batches)
             stack.push(t, batch)

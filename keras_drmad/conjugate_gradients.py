@@ -24,11 +24,13 @@ class Solved(NamedTuple):
         q: list of tensors, the solution so far.
         iterations: int, those that were taken.
         residual: float, ‖b − H q‖ / ‖b‖.
+        is_solved: bool, whether the residual vanished, to rounding.
     """
 
     q: list[tf.Tensor]
     iterations: int
     residual: float
+    is_solved: bool = False
 
 
 def solve(product: Callable, b: list[tf.Tensor], iterations: int) -> Solved:
@@ -46,7 +48,7 @@ def solve(product: Callable, b: list[tf.Tensor], iterations: int) -> Solved:
     first = squared = _dot(b, b)
     for k in range(iterations):
         if squared <= 1e-20 * first:  # solved, to rounding
-            return Solved(q, iterations, _ratio(squared, first))
+            return Solved(q, k, _ratio(squared, first), is_solved=True)
         Hp = product(p)
         curvature = _dot(p, Hp)
         if not curvature > 1e-12 * _dot(p, p):
@@ -63,8 +65,7 @@ def implicit(
     walks: Walks,
     state: State,
     hparams: list[tf.Tensor],
-    chunk: Any,
-    n: tf.Tensor,
+    chunks: list[tuple[Any, tf.Tensor]],
     adjoint: list[tf.Tensor],
     iterations: int,
 ) -> tuple[list[tf.Tensor], Solved]:
@@ -74,14 +75,18 @@ def implicit(
         walks: the compiled loops.
         state: s_T.
         hparams: list of tensors λ.
-        chunk: minibatches.
-        n: int32 scalar, how many of them count.
+        chunks: pairs of minibatches and how many of them count.
         adjoint: list of tensors ∂F/∂w_T.
         iterations: int, conjugate gradients at most.
     """
+    count = sum(int(n) for _, n in chunks)
 
     def products(vector):
-        return walks.second_products(state, hparams, chunk, n, vector)
+        sums = nested.zeros_like((state.params, hparams))
+        for chunk, n in chunks:
+            means = walks.second_products(state, hparams, chunk, n, vector)
+            sums = nested.add(sums, nested.scale(n / count, means))
+        return sums
 
     solved = solve(lambda p: products(p)[0], adjoint, iterations)
     return nested.scale(-1.0, products(solved.q)[1]), solved

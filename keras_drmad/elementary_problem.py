@@ -15,8 +15,8 @@ from keras_drmad.adjoint import State
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.pure_optimizer import check_optimizer, pure_update
 from keras_drmad.second_derivatives import (
-    before_activation,
     check_second_derivatives,
+    places_of,
     right_moments,
 )
 from keras_drmad.xla import suits_xla
@@ -39,9 +39,13 @@ class ElementaryProblem:
         metrics: list of `keras.Variable`, the metrics'.
         update_is_smooth: bool, whether the optimizer's update has a finite
             derivative everywhere.
+        linearizes_before_activation: bool, whether `outputs` are those before
+            a last softmax or sigmoid, which most losses take for granted.
         suits_xla: bool, whether XLA can run the steps, and likely faster, on
             the device at hand.
     """
+
+    linearizes_before_activation = True
 
     def __init__(
         self,
@@ -141,7 +145,7 @@ class ElementaryProblem:
         with self._scope(state) as scope, right_moments():
             y_pred = self._call(batch, training=True)
         buffers = _current(scope, self.buffers)
-        z, y_pred_of = before_activation(y_pred)
+        z, y_pred_of = places_of(y_pred, self.linearizes_before_activation)
 
         def loss_of(z):
             with scope, right_moments():

@@ -50,8 +50,11 @@ class Hypergradient(NamedTuple):
             weights on the way back over its first one; `reverse_steps`, those
             asked for; `reverse_steps_used`, fewer where the walk was ended
             because the adjoint grew past its limit; `copies`, what is kept
-            for the way back at most, in copies of the weights; `seconds_there`,
-            `seconds_validation` and `seconds_back`.
+            for the way back, in copies of the weights; `seconds_there`,
+            `seconds_validation` and `seconds_back`. Reversible learning adds
+            `buffer_bits` (for each weight and step) and `is_reversed` (1.0 if
+            the walk returned to every bit of the start), conjugate gradients
+            `residual`.
     """
 
     validation_loss: float
@@ -173,7 +176,8 @@ class ElementaryTraining:
     def _cuts(self, plan: Plan, epochs: Sequence[int]) -> list[int]:
         """Returns where chunks of the way there begin, at the latest."""
         cuts = self.trajectory.cuts(plan.T)
-        pauses = plan.pauses if len(cuts) < len(plan.pauses) else ()
+        # What keeps whole chunks would keep more of them for each pause.
+        pauses = () if self.trajectory.keeps_chunks else plan.pauses
         return sorted({*epochs, *cuts, *pauses})
 
     def _cuts_back(self, plan: Plan) -> list[int]:
@@ -269,19 +273,27 @@ class ElementaryTraining:
 
     def _solve(self, trained, adjoint, plan):
         revisited = self.trajectory.iterations(plan.T)
-        iterations, chunk = next(plan.training.batches.back((), revisited))
+        chunks = [
+            (chunk, tf.constant(len(iterations)))
+            for iterations, chunk in plan.training.batches.back((), revisited)
+        ]
         d_hparams, solved = implicit(
             self.walks,
             trained.s_T,
             self.problem.hparams(),
-            chunk,
-            tf.constant(len(iterations)),
+            chunks,
             adjoint[: len(self.problem.params)],
             self.trajectory.conjugate_gradients,
         )
+        if not np.isfinite(nested.norm(d_hparams)):
+            d_hparams = nested.zeros_like(d_hparams)
+            solved = solved._replace(iterations=0, residual=1.0)
+        asked = self.trajectory.conjugate_gradients
         return d_hparams, {
             "adjoint_growth": 1.0,
-            "reverse_steps": float(self.trajectory.conjugate_gradients),
+            "reverse_steps": float(
+                solved.iterations if solved.is_solved else asked
+            ),
             "reverse_steps_used": float(solved.iterations),
             "residual": solved.residual,
         }
@@ -292,6 +304,7 @@ class ElementaryTraining:
         trained = self.there(s_0, plan, lambda *_: None)
         there = time.perf_counter()
         logs, adjoint = self.differentiate(trained.s_T, plan.hyper)
+        check_finite(logs["loss"], plan)
         validated = time.perf_counter()
         gradients, diagnostics = self.back(trained, adjoint, plan)
         warn_cut_short("The walk back", diagnostics, self.trajectory)
@@ -307,7 +320,9 @@ class ElementaryTraining:
         for chunk in self._chunks_there(start, plan, plan.last_epoch, None):
             state = chunk.state
         s_T = self.trajectory.decode(state)
-        return self.validate(s_T, plan.hyper)["loss"]
+        loss = self.validate(s_T, plan.hyper)["loss"]
+        check_finite(loss, plan)
+        return loss
 
     def _validation_logs(self, metrics, total) -> dict[str, float]:
         logs = self.problem.logs(metrics)
@@ -321,6 +336,16 @@ def _no_loss() -> list[tf.Tensor]:
 def _chunks(source: Source) -> Iterator[tuple[Any, tf.Tensor]]:
     for iterations, chunk in source.batches.there(source.steps):
         yield chunk, tf.constant(len(iterations))
+
+
+def check_finite(validation_loss: float, plan: Plan) -> None:
+    """Checks a validation loss.
+
+    Raises:
+        Diverged: if it is inf or nan.
+    """
+    if not np.isfinite(validation_loss):
+        raise Diverged(plan.T, "validation")
 
 
 def warn_cut_short(

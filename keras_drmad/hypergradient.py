@@ -322,7 +322,9 @@ def _loop(n, body, state):
 def start_back(
     adjoint: list[tf.Tensor], hparams: list[tf.Tensor], params: int
 ) -> tuple[WayBack, tf.Tensor]:
-    """Returns the walk back at s_T, and the norm of ∂F/∂w_T, 1 in place of 0.
+    """Returns the walk back at s_T, and the norm that growth is measured by.
+
+    That of ∂F/∂w_T; where it is 0, of ∂F/∂s_T; 1 where that is 0 too.
 
     Args:
         adjoint: list of tensors ∂F/∂s_T.
@@ -330,6 +332,12 @@ def start_back(
         params: int, how many of the adjoint's tensors belong to parameters.
     """
     first_norm = nested.norm(adjoint[:params])
+    # Averaged weights (`use_ema`) are slots; F does not depend on others then.
+    first_norm = tf.where(
+        first_norm > 0,
+        first_norm,
+        tf.cast(nested.norm(adjoint), first_norm.dtype),
+    )
     way = WayBack(
         adjoint=adjoint,
         d_hparams=nested.zeros_like(hparams),

@@ -15,11 +15,13 @@ class Direction(NamedTuple):
         name: str, `"hypergradient"` or `"random"`.
         predicted: float, the change of the validation loss by the gradient.
         actual: float, the change that trainings on both sides show.
+        distance: float, between the two sides, of all raw values together.
     """
 
     name: str
     predicted: float
     actual: float
+    distance: float
 
 
 class HypergradientCheck(NamedTuple):
@@ -30,8 +32,8 @@ class HypergradientCheck(NamedTuple):
         cosine: float, an estimate of the cosine of its angle to the exact
             hypergradient; rough for few random directions, nan for none.
         verdict: str, `"exact"`, `"right direction and size"`, `"right
-            direction"`, `"weak"` (cosine below about 0.4) or `"noise"` (below
-            0.1).
+            direction"`, `"weak"` (cosine below about 0.4), `"noise"` (below
+            0.1) or `"too small to measure"`.
         advice: str, a sentence on what to do.
     """
 
@@ -57,6 +59,7 @@ def check(
     directions: int,
     length: float,
     seed: int,
+    size: float,
 ) -> HypergradientCheck:
     """Compares predicted with actual changes of the validation loss.
 
@@ -69,8 +72,10 @@ def check(
         loss: trains with the values of the variables, returns the loss.
         directions: int, how many random ones beside the hypergradient.
         length: float, the root mean square distance of the raw values from
-            where they are, in each of the two trainings.
+            where they are, in each of the two trainings; less where one value
+            alone would move ten times as far.
         seed: int, from which random directions are drawn.
+        size: float, the loss there, for the size of rounding errors.
     """
     generator = np.random.default_rng(seed)
     before = [np.array(v) for v in variables]
@@ -82,7 +87,6 @@ def check(
     for _ in range(directions):
         drawn = [generator.normal(size=v.shape) for v in before]
         named.append(("random", [d / _norm(drawn) for d in drawn]))
-    step = length * count**0.5
 
     def loss_at(direction, distance):
         for v, x, d in zip(variables, before, direction, strict=True):
@@ -92,17 +96,20 @@ def check(
     rows = []
     try:
         for name, direction in named:
+            largest = max(float(np.abs(d).max()) for d in direction)
+            step = min(length * count**0.5, 10 * length / largest)
             slope = sum(
                 float(np.sum(g * d))
                 for g, d in zip(gradients, direction, strict=True)
             )
             actual = loss_at(direction, step) - loss_at(direction, -step)
-            rows.append(Direction(name, 2 * step * slope, actual))
+            rows.append(Direction(name, 2 * step * slope, actual, 2 * step))
     finally:
         for v, x in zip(variables, before, strict=True):
             v.assign(x)
     cosine = _cosine(rows, count)
-    return HypergradientCheck(rows, cosine, *_verdict(rows, cosine))
+    noise = 20 * np.finfo(keras.config.floatx()).eps * abs(size)
+    return HypergradientCheck(rows, cosine, *_verdict(rows, cosine, noise))
 
 
 def _cosine(rows: list[Direction], count: int) -> float:
@@ -110,27 +117,42 @@ def _cosine(rows: list[Direction], count: int) -> float:
 
     A random unit vector d has E (gᵀd)² = ‖g‖² / n in n dimensions.
     """
-    squares = [row.actual**2 for row in rows if row.name == "random"]
-    if not squares or rows[0].name == "random":
+    first, *others = rows
+    if first.name == "random" or not others:
         return math.nan
+    squares = [(row.actual / row.distance) ** 2 for row in others]
     steepest = math.sqrt(count * sum(squares) / len(squares))
-    return float(np.clip(rows[0].actual / max(steepest, 1e-30), -1, 1))
+    slope = first.actual / first.distance
+    return float(np.clip(slope / max(steepest, 1e-300), -1, 1))
 
 
-def _verdict(rows: list[Direction], cosine: float) -> tuple[str, str]:
+def _is_as_predicted(rows: list[Direction]) -> bool:
+    """Returns whether changes are as predicted, to 3 % of their size."""
+    errors = [row.actual - row.predicted for row in rows]
+    actual = [row.actual for row in rows]
+    return bool(np.linalg.norm(errors) <= 0.03 * np.linalg.norm(actual))
+
+
+def _verdict(
+    rows: list[Direction], cosine: float, noise: float
+) -> tuple[str, str]:
     """Returns the verdict and the advice."""
-    if not rows or rows[0].name == "random":
+    if rows[0].name == "random":
         return "noise", "The hypergradient is 0: nothing can be learned by it."
-    _, predicted, actual = rows[0]
-    largest = max(abs(row.actual) for row in rows)
-    errors = [abs(row.actual - row.predicted) for row in rows]
-    if max(errors) <= 0.03 * largest:
-        return "exact", "All changes are as predicted, to 3 % of the largest."
+    (_, predicted, actual, _), *others = rows
+    if max(abs(row.actual) for row in rows) < noise:
+        return "too small to measure", (
+            "The validation loss hardly depends on these hyperparameters where "
+            "they are. Try a greater `length`."
+        )
+    # Random directions on their own: they are what could prove it wrong.
+    if _is_as_predicted(rows[:1]) and _is_as_predicted(others):
+        return "exact", "All changes are as predicted, to 3 % of their size."
     if actual <= 0 or cosine < 0.1:
         return "noise", (
             "Following it lowers the loss hardly more than a random step. "
             "Lower the learning rate, or use "
-            "`hypergradient=keras_drmad.ReverseMode()`."
+            "`hypergradient=keras_drmad.ReverseMode()` if this is another."
         )
     if cosine < 0.4:
         return "weak", (

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from keras_drmad.adjoint import State
 from keras_drmad.elementary_training import (
-    Diverged,
     ElementaryTraining,
     OnChunk,
+    check_finite,
     warn_cut_short,
 )
 from keras_drmad.inputs import Plan
@@ -145,13 +145,13 @@ class MetaTraining:
         """
         trained = self.training.there(s_0, plan, on_chunk)
         reported, adjoint = self.training.differentiate(trained.s_T, plan.hyper)
+        check_finite(reported["loss"], plan)
         logs = dict(trained.logs)
         if plan.validation is not None:
             logs["hyper_loss"] = reported["loss"]
             reported = self.training.validate(trained.s_T, plan.validation)
         logs |= {f"val_{name}": value for name, value in reported.items()}
-        if not np.isfinite(logs["val_loss"]):
-            raise Diverged(plan.T, "validation")
+        check_finite(logs["val_loss"], plan)
         self.pending, diagnostics = self.training.back(trained, adjoint, plan)
         self._warn_if_cut_short(meta_iteration, diagnostics)
         logs |= {k: diagnostics[k] for k in _LOGGED}

@@ -16,7 +16,7 @@ from keras_drmad.hypergradient_check import HypergradientCheck, check
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.initial_weights import InitialState
 from keras_drmad.meta_training import MetaTraining, Resumed
-from keras_drmad.methods import Method
+from keras_drmad.methods import Method, OneStep
 from keras_drmad.pure_optimizer import check_optimizer
 from keras_drmad.second_derivatives import check_convex
 from keras_drmad.trajectories import Trajectory
@@ -197,8 +197,9 @@ class DrMADModel(Wrapper):
         an epoch, and a chunk of steps a batch. Logs: `loss` and the metrics
         (means over the last of the `epochs`, penalties included), `val_loss`
         and the metrics as `evaluate` has them, `hypergradient_norm`,
-        `adjoint_growth`, `reverse_steps_used`, and mean and standard deviation
-        of each hyperparameter's values, those that this training used.
+        `adjoint_growth`, `reverse_steps_used`, `copies` (of the weights, kept
+        for the way back), and mean and standard deviation of each
+        hyperparameter's values, those that this training used.
 
         An interrupt leaves the model at the best completed meta-iteration.
 
@@ -273,7 +274,8 @@ class DrMADModel(Wrapper):
             (validation_batch_size, batch_size),
             validation_steps,
         )
-        training = self._elementary_training(plan)
+        method = self.method if meta_iterations else OneStep()
+        training = self._elementary_training(plan, method)
         if verbose and meta_iterations and self.method_used_because:
             print(self._words_on_method().strip())
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -419,16 +421,19 @@ class DrMADModel(Wrapper):
         Moves the raw hyperparameters along the hypergradient, and along random
         directions, and trains on both sides: (1 + directions) * 2 trainings.
         Run it once before a long `fit` with an approximate method, and again
-        when its warnings say that a walk back was cut short. Weights,
-        optimizer and hyperparameters are left as they were.
+        when its warnings say that a walk back was cut short. A data set must
+        yield the same batches each time: no `shuffle` without a fixed order.
+        Weights, optimizer and hyperparameters are left as they were.
 
         Args:
             x: as for `hypergradient`, and so are those in `training`.
             y: as for `hypergradient`.
-            directions: int, how many random directions.
+            directions: int, how many random directions, at least 1. With two
+                the estimated cosine is right within a factor of about 2.
             length: float, how far raw values move, root mean square: 0.03 is
-                3 % of a penalty or a rate. Too small, and rounding shows; too
-                large, and the loss is no straight line.
+                3 % of a penalty or a rate. No value moves ten times as far.
+                Too small, and rounding shows; too large, and the loss is no
+                straight line.
             seed: int, for the training and for the random directions.
             **training: the other arguments of `hypergradient`;
                 `validation_data` is needed.
@@ -442,8 +447,9 @@ class DrMADModel(Wrapper):
             ValueError: as `fit`, or if `length` is not positive.
             FloatingPointError: if a training diverges.
         """
-        checks.check_counts(0, directions=directions)
+        checks.check_counts(1, directions=directions)
         checks.check_positive(length=length)
+        seed = checks.checked_seed(seed)
         arguments = {"seed": seed} | training
         record = self.hypergradient(x, y, **arguments)
         return check(
@@ -453,6 +459,7 @@ class DrMADModel(Wrapper):
             directions,
             length,
             seed,
+            record.validation_loss,
         )
 
     def _training_once(self, function: Callable, arguments: dict) -> Any:
@@ -472,13 +479,15 @@ class DrMADModel(Wrapper):
             (arguments["validation_batch_size"], arguments["batch_size"]),
             arguments["validation_steps"],
         )
-        training = self._elementary_training(plan)
+        training = self._elementary_training(plan, self.method)
         starts = InitialState(training.problem, "same", given["seed"])
         return function(training, starts.of(0), plan)
 
     # ---- from data to walks
 
-    def _elementary_training(self, plan: inputs.Plan) -> ElementaryTraining:
+    def _elementary_training(
+        self, plan: inputs.Plan, method: Method
+    ) -> ElementaryTraining:
         """Returns the training, with loops compiled before if they fit."""
         checks.check_bound(self.hyperparameters, self.elementary_model)
         batch = plan.training.batches.first()
@@ -493,7 +502,7 @@ class DrMADModel(Wrapper):
                 batch,
             )
             traced_by = None
-        trajectory = self._trajectory(problem, plan.T)
+        trajectory = self._trajectory(method, problem, plan.T)
         if traced_by != trajectory.traced_by:
             if trajectory.curvature == "gauss_newton":
                 check_convex(problem, batch)
@@ -505,10 +514,12 @@ class DrMADModel(Wrapper):
         self._compiled_walks = key, problem, walks
         return ElementaryTraining(problem, walks, trajectory)
 
-    def _trajectory(self, problem: ElementaryProblem, T: int) -> Trajectory:
+    def _trajectory(
+        self, method: Method, problem: ElementaryProblem, T: int
+    ) -> Trajectory:
         """Returns the way back of a training of T steps."""
         state = problem.state()
-        method, why = self.method.resolve(T, state)
+        method, why = method.resolve(T, state)
         self.method_used, self.method_used_because = method, why
         method.check(self.optimizer, self.hyperparameters)
         trajectory = method.trajectory(T)

@@ -112,6 +112,39 @@ def whole(bits, like):
     )
 
 
+def first_of(stacked, n: int):
+    """Returns the first n entries of each leaf, itself if these are all."""
+    return tf.nest.map_structure(
+        lambda x: x if x.shape[0] == n else tf.identity(x[:n]), stacked
+    )
+
+
+def padded(stacked, size: int):
+    """Returns each leaf with zeros after its entries, `size` in all."""
+    return tf.nest.map_structure(
+        lambda x: (
+            x
+            if x.shape[0] == size
+            else tf.concat(
+                [x, tf.zeros([size - x.shape[0], *x.shape[1:]], x.dtype)], 0
+            )
+        ),
+        stacked,
+    )
+
+
+def scalars_like(a):
+    """Returns zeros of the dtypes of `a`, without its shapes."""
+    return tf.nest.map_structure(lambda x: tf.zeros([], x.dtype), a)
+
+
+def counters(a):
+    """Returns integer leaves as they are, and scalars for the others."""
+    return tf.nest.map_structure(
+        lambda x: tf.zeros([], x.dtype) if x.dtype.is_floating else x, a
+    )
+
+
 def where(condition, a, b):
     """Returns `a` where the scalar `condition` holds, else `b`."""
     return tf.nest.map_structure(lambda x, y: tf.where(condition, x, y), a, b)

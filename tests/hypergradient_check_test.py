@@ -35,7 +35,9 @@ class Quadratic:
 
     def check(self, claimed, directions=200):
         claimed = [np.asarray(claimed, float)]
-        return check(claimed, [self.variable], self, directions, 0.1, seed=0)
+        return check(
+            claimed, [self.variable], self, directions, 0.1, seed=0, size=1.0
+        )
 
 
 def at_angle(degrees, gradient, size=1.0):
@@ -92,10 +94,26 @@ def test_changes_are_those_of_both_sides():
     )
 
 
-def test_no_random_direction_gives_no_cosine():
-    report = Quadratic(GRADIENT).check(GRADIENT, directions=0)
-    assert np.isnan(report.cosine)
-    assert report.verdict == "exact"
+def test_a_part_of_the_truth_is_not_exact():
+    # Along itself a projection of the gradient predicts all that happens.
+    half = np.where(np.arange(50) % 2, GRADIENT, 0)
+    report = Quadratic(GRADIENT).check(half, directions=3)
+    along = report.directions[0]
+    assert along.actual == pytest.approx(along.predicted)
+    assert report.verdict == "right direction and size"
+
+
+def test_no_value_moves_far_alone():
+    # All of the gradient is in one value: 0.1 √50 would move it by 0.7.
+    spike = np.eye(1, 200)[0]
+    report = Quadratic(spike).check(spike, directions=1)
+    assert report.directions[0].distance == pytest.approx(2 * 10 * 0.1)
+    assert report.directions[1].distance == pytest.approx(2 * 0.1 * 200**0.5)
+
+
+def test_changes_below_rounding_are_called_so():
+    report = Quadratic(1e-17 * GRADIENT).check(1e-17 * GRADIENT)
+    assert report.verdict == "too small to measure"
 
 
 def tuned(method, kinds=None):
@@ -139,7 +157,7 @@ def test_of_a_method_that_is_wrong(monkeypatch):
 
 @pytest.mark.parametrize(
     "arguments, received",
-    [({"length": 0.0}, "length=0.0"), ({"directions": -1}, "directions=-1")],
+    [({"length": 0.0}, "length=0.0"), ({"directions": 0}, "directions=0")],
     ids=["length", "directions"],
 )
 def test_bad_arguments(arguments, received):

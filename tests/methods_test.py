@@ -250,19 +250,3 @@ def test_reverse_mode_warns_when_it_meets_a_nan():
     model = exact_model(tanh_net(), [Between(layers="a", biases=True)])
     with pytest.warns(RuntimeWarning, match="left the finite numbers"):
         model.hypergradient(X, Y, **TRAINING)
-
-
-# ---- as configurations
-
-
-@pytest.mark.parametrize(
-    "method",
-    [kd.DrMAD(), kd.DrMAD(0.5), kd.DrMAD(7), kd.ReverseMode()],
-    ids=lambda m: f"{type(m).__name__}{m.get_config()}",
-)
-def test_config_round_trip(method):
-    config = keras.saving.serialize_keras_object(method)
-    copy = keras.saving.deserialize_keras_object(config)
-    assert type(copy) is type(method)
-    assert copy.get_config() == method.get_config()
-    assert type(copy.trajectory(20)) is type(method.trajectory(20))

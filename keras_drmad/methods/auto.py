@@ -12,7 +12,10 @@ from keras_drmad.methods.drmad import DrMAD
 from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.trajectories import Trajectory
 
-BEST_PART = 0.7  # of a training, to walk back along anchors
+# Ways to exact hypergradients, and the time of training and way back, over the
+# training alone (`benchmarks.fidelity`).
+TIMES = (("stored", 2.5), ("checkpointed", 3.5), ("bfloat16", 2.5))
+BEST_PART = 0.5  # of a training, to walk back along anchors
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -21,8 +24,9 @@ class Auto(base.Method):
 
     From the number of steps T and the bytes of one state it chooses, in this
     order, the first that fits: `ReverseMode()`, all states kept, exact;
-    `ReverseMode("checkpointed")`, exact; `DrMAD` with as many anchors as fit
-    and as many reverse steps as the time allows. It is
+    `ReverseMode("checkpointed")`, exact; `ReverseMode("bfloat16")`, nearly so;
+    `DrMAD` with as many anchors as fit and as many reverse steps as the time
+    allows. It is
     `compile(hypergradient="auto")`. After a training the model's
     `method_used`, its `summary()` and the logs (`copies`) say what was chosen.
 
@@ -71,14 +75,14 @@ class Auto(base.Method):
         else:
             allowed = memory_lib.checked_bytes(self.memory)
         where = f"of {memory_lib.in_words(allowed)}"
-        for storage, factor in (("stored", 2.5), ("checkpointed", 3.5)):
+        for storage, factor in TIMES:
             method = ReverseMode(storage)
             needed = method.trajectory(T).nbytes(T, state)
             if needed <= allowed and factor <= self.time_factor:
                 words = memory_lib.in_words(needed)
                 return method, (
-                    f"exact, with {words} {where} of memory and about {factor} "
-                    "times the time of the training alone"
+                    f"all of the training, with {words} {where} of memory and "
+                    f"about {factor} times the time of the training alone"
                 )
         part = min(BEST_PART, (self.time_factor - 1) / 1.5)
         lines = DrMAD(part, spacing="end").with_anchors(

@@ -75,8 +75,8 @@ class Method(abc.ABC):
         return f"{type(self).__name__}({arguments})"
 
 
-def check_part(name: str, part: Any) -> None:
-    """Checks an argument that is a count or a fraction of T.
+def checked_part(name: str, part: Any) -> int | float:
+    """Returns an argument that is a count or a fraction of T, as a number.
 
     Raises:
         TypeError: if it is not a number.
@@ -96,6 +96,7 @@ def check_part(name: str, part: Any) -> None:
             f"least 1, or a fraction in (0, 1]. Received: {name}={part!r}. "
             "Use 0.1 for one reverse step for ten forward ones."
         )
+    return int(part) if is_count else float(part)
 
 
 def count_of(name: str, part: float | int, T: int) -> int:
@@ -149,11 +150,25 @@ def check_choice(name: str, choice: Any, choices: Sequence[str]) -> None:
         )
 
 
+def check_bool(name: str, value: Any) -> None:
+    """Checks an argument that is True or False.
+
+    Raises:
+        TypeError: if it is not.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"Invalid type for argument `{name}`. Expected True or False. "
+            f"Received: {name}={value!r}."
+        )
+
+
 def too_little(memory: Any, needed: float) -> ValueError:
     """Returns the error for a budget that holds nothing."""
     return ValueError(
         "Invalid value for argument `memory`. Expected at least "
         f"{memory_lib.in_words(needed)} for this model and length of training. "
-        f"Received: memory={memory!r}. Allow more, train for fewer steps, or "
-        "use `keras_drmad.DrMAD()`, which keeps two states."
+        f"Received: memory={memory!r}. Allow more, or train for fewer steps; "
+        "`keras_drmad.DrMAD()` keeps two copies of the weights, "
+        "`keras_drmad.OneStep()` none."
     )

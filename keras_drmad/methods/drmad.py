@@ -11,7 +11,8 @@ from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.trajectories import Anchored, Shortcut, Trajectory
 
 SPACINGS = ("even", "end")
-MOST_ANCHORS = 127  # more of them hardly help: use `ReverseMode`
+# What a budget is spent on; more hardly help: use `ReverseMode`.
+ANCHORS = (3, 7, 15, 23, 39, 63, 127)
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -59,7 +60,7 @@ class DrMAD(base.Method):
         Args:
             reverse_steps: R, a count (int, in [1, T]) or a fraction of T
                 (float, in (0, 1]; at least one step is taken).
-            anchors: K, the number of straight lines, in [1, L].
+            anchors: K, the number of straight lines; L are as many as can be.
             spacing: `"even"`, or `"end"` for lines that grow shorter towards
                 the end of the training.
             curvature: `"hessian"`, or `"gauss_newton"`, which takes the
@@ -79,9 +80,10 @@ class DrMAD(base.Method):
             TypeError: if an argument is of another type.
             ValueError: if one is out of its range.
         """
-        base.check_part("reverse_steps", reverse_steps)
+        reverse_steps = base.checked_part("reverse_steps", reverse_steps)
         if last is not None:
-            base.check_part("last", last)
+            last = base.checked_part("last", last)
+        base.check_bool("average", average)
         base.check_whole("anchors", anchors)
         base.check_choice("spacing", spacing, SPACINGS)
         base.check_choice("curvature", curvature, base.CURVATURES)
@@ -105,7 +107,7 @@ class DrMAD(base.Method):
                 f"reverse_steps={self.reverse_steps}, last={self.last}. Give "
                 "a greater `last`, or none."
             )
-        K = base.count_of("anchors", self.anchors, L)
+        K = min(self.anchors, L)
         if K > 1:
             return Anchored(R, L, K, self.spacing, self.curvature)
         mean_of = min(L, max(1, T // 10)) if self.average else 0
@@ -116,9 +118,10 @@ class DrMAD(base.Method):
             return self, ""
         allowed = memory_lib.checked_bytes(self.memory)
         where = f"of {memory_lib.in_words(allowed)}"
+        self.trajectory(T)  # refuses what does not fit T
         exact = ReverseMode()
         needed = exact.trajectory(T).nbytes(T, state)
-        if needed <= allowed:
+        if needed <= allowed and self.curvature == "hessian":
             words = memory_lib.in_words(needed)
             return exact, f"all {T} states take {words} {where}"
         method = self.with_anchors(T, state, allowed, self.memory)
@@ -145,7 +148,9 @@ class DrMAD(base.Method):
             raise base.too_little(memory, trajectory.nbytes(T, state))
         one = Anchored(1, 1, 1).nbytes(T, state) / 2
         L = T - int(trajectory.iterations(T)[0])
-        anchors = max(1, min(int(allowed // one) - 1, L, MOST_ANCHORS))
+        most = min(int(allowed // one) - 1, L)
+        # Few numbers of anchors, as each compiles its own loops.
+        anchors = max([1, *(k for k in ANCHORS if k <= most)])
         return DrMAD(**config | {"anchors": anchors})
 
     def get_config(self) -> dict[str, Any]:

@@ -31,10 +31,10 @@ class ReverseMode(base.Method):
 
     | `storage` | memory in copies of the state | time beside the training |
     | --- | --- | --- |
-    | `"stored"` | T | T reverse steps |
+    | `"stored"` | T | T reverse steps, each 1.2 to 2.4 elementary ones |
     | `"bfloat16"` | T / 2 | the same |
     | `"checkpointed"` | less than 3 √T | the same, and the training again |
-    | `"reversible"` | see `trajectories.Reversible` | the same |
+    | `"reversible"` | see `trajectories.Reversible` | more than twice that |
 
     Example:
 
@@ -57,7 +57,7 @@ class ReverseMode(base.Method):
                 `"reversible"` (SGD with momentum only).
             memory: bytes (int) or text such as "64MB": how much may be kept.
                 Takes the place of `storage`: all states where these fit,
-                checkpoints otherwise.
+                checkpoints otherwise (or bfloat16, for very few steps).
 
         Raises:
             ValueError: if an argument is out of its range.
@@ -67,12 +67,17 @@ class ReverseMode(base.Method):
             memory_lib.checked_bytes(memory)
         self.storage = storage
         self.memory = memory
-        self._momentum = fractions.Fraction(0)
+        self._momentum: fractions.Fraction | None = None
 
     def trajectory(self, T: int) -> Trajectory:
         if self.storage == "checkpointed":
             return Checkpointed(T)
         if self.storage == "reversible":
+            if self._momentum is None:
+                raise ValueError(
+                    f"{self!r} takes the momentum of an optimizer, and has "
+                    "seen none. Compile a model with it first."
+                )
             return Reversible(self._momentum)
         return Stored(in_bfloat16=self.storage == "bfloat16")
 
@@ -81,7 +86,7 @@ class ReverseMode(base.Method):
             return self, ""
         allowed = memory_lib.checked_bytes(self.memory)
         where = f"fit into {memory_lib.in_words(allowed)}"
-        for storage in ("stored", "checkpointed"):
+        for storage in ("stored", "checkpointed", "bfloat16"):
             method = ReverseMode(storage)
             needed = method.trajectory(T).nbytes(T, state)
             if needed <= allowed:
@@ -124,4 +129,20 @@ def _reversible_momentum(optimizer: keras.Optimizer) -> fractions.Fraction:
             f"Received: {type(optimizer).__name__} with {momentum=}. Use "
             "`keras_drmad.ReverseMode('checkpointed')` instead."
         )
-    return fractions.Fraction(momentum).limit_denominator(1000)
+    variables = optimizer._trainable_variables if optimizer.built else []
+    constrained = [v.path for v in variables if v.constraint is not None]
+    if constrained:
+        raise ValueError(
+            "Invalid value for argument `hypergradient`. Reversible learning "
+            "cannot undo a constraint. Received: weights with constraints, "
+            f"{constrained}. Use `keras_drmad.ReverseMode('checkpointed')`."
+        )
+    ratio = fractions.Fraction(momentum).limit_denominator(1000)
+    if abs(float(ratio) - momentum) > 1e-9 or not 0 < ratio < 1:
+        raise ValueError(
+            "Invalid value for argument `hypergradient`. Reversible learning "
+            "needs a momentum that is a fraction with a denominator of at most "
+            f"1000. Received: momentum={momentum}. Use {round(momentum, 3)}, "
+            "or `keras_drmad.ReverseMode('checkpointed')`."
+        )
+    return ratio

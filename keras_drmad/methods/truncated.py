@@ -39,8 +39,7 @@ class Truncated(base.Method):
             TypeError: if it is not a number.
             ValueError: if it is not positive, or a fraction above 1.
         """
-        base.check_part("last", last)
-        self.last = last
+        self.last = base.checked_part("last", last)
 
     def trajectory(self, T: int) -> Trajectory:
         return Stored(last=base.count_of("last", self.last, T))

@@ -27,11 +27,13 @@ class Anchored(Trajectory):
     Approximates: the parameters, which tend to the path's (to bfloat16's 3
     digits) as K tends to L; the slots; with R < L the number of steps; and with
     L < T it leaves out what hyperparameters did before. Memory: (K + 1) / 2
-    copies of the parameters. Time: R adjoint steps, and a write for each step
-    there. Denser anchors towards the end serve better: the adjoint is largest
-    there, and the walk ends at `growth_limit` where lines leave the region in
-    which steps are stable. An exact adjoint was seen to grow 60 times; the
-    limit leaves room for that.
+    copies of the parameters, three times that while a loop there runs. Time: R
+    adjoint steps, and a write for each step there.
+
+    Denser anchors towards the end serve better: the adjoint is largest there.
+    The walk ends at `growth_limit` where lines leave the region in which steps
+    are stable. An exact adjoint was seen to grow 60 times; the limit leaves
+    room for that.
 
     References: Fu et al., *DrMAD*, IJCAI 2016,
     https://arxiv.org/abs/1601.00917, for one line; `docs/ways_back.md` for
@@ -92,7 +94,7 @@ class Anchored(Trajectory):
 
     def begin(self, s_0: State, T: int) -> dict[str, Any]:
         bits = nested.stacked_zeros(nested.halved(s_0.params), self.anchors + 1)
-        return {"s_0": s_0, "T": T, "bits": bits}
+        return {"s_0": nested.counters(s_0), "T": T, "bits": bits}
 
     def notes(
         self, memory: dict[str, Any], iterations: np.ndarray, state: State
@@ -179,7 +181,7 @@ class Lines(NamedTuple):
     """A chunk of the way back along straight lines.
 
     Attributes:
-        s_0: the first state.
+        s_0: the counters of the first state.
         bits: list of uint16 tensors `(K + 1, ...)`, the anchors.
         s_T: the last state.
         k: `(chunk_size,)` int32, the line of each iteration of the chunk.

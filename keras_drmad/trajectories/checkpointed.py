@@ -22,6 +22,8 @@ class Checkpointed(Trajectory):
     the way back takes the L steps again and keeps their states meanwhile.
     Memory: T / L + L states, about 2.1 to 2.8 √T (up to T = 200,000).
     Time: T adjoint steps and T elementary steps without their metrics.
+    A stream whose batches differ in shape, or are large, comes in more chunks,
+    and each of them keeps a state.
     Differentiates every kind of hyperparameter. Prefer it to `Stored` where T
     states do not fit in memory.
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import nested
 from keras_drmad.adjoint import State
 from keras_drmad.trajectories.base import Trajectory
 
@@ -51,7 +52,8 @@ class FinalPoint(Trajectory):
         return np.arange(T - self.terms, T)
 
     def nbytes(self, T: int, state: State) -> float:
-        return 0.0  # s_T is the training's own
+        vectors = 5 if self.conjugate_gradients else 0
+        return vectors * nested.nbytes(state.params)  # s_T is the training's
 
     def begin(self, s_0: State, T: int) -> list[State]:
         return []

@@ -2,6 +2,7 @@
 
 import fractions
 import math
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -63,8 +64,10 @@ class Reversible(Trajectory):
     def nbytes(self, T: int, state: State) -> float:
         numbers = sum(w.shape.num_elements() for w in state.params)
         words = self._words.bits_per_step * T / 8
+        ring = 4 * self._words.most(self.chunk_size)
         in_use = nested.nbytes(state) * min(T, self.chunk_size)
-        return numbers * (3 * 8 + words) + in_use
+        # The walk's own numbers, and those of the start, to compare.
+        return numbers * (2 * (3 * 8 + ring) + words) + in_use
 
     def cuts(self, T: int) -> Sequence[int]:
         return range(0, T, self.chunk_size)
@@ -266,6 +269,15 @@ class Reversible(Trajectory):
             [*s.w, *s.v, *s.buffer], [*s_0.w, *s_0.v, *s_0.buffer], strict=True
         )
         same = all(bool(tf.reduce_all(a == b)) for a, b in pairs)
+        if int(s.t) == 0 and not same:
+            warnings.warn(
+                "Reversible learning did not come back to its start: the same "
+                "gradient had other bits on the way back. The hypergradient is "
+                "not exact. Use `keras_drmad.ReverseMode('checkpointed')` on "
+                "this device.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return {
             "buffer_bits": memory["bits"] / memory["T"],
             "is_reversed": float(same),

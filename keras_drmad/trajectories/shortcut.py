@@ -12,7 +12,7 @@ from keras_drmad.trajectories.base import Trajectory
 
 
 class Shortcut(Trajectory):
-    """The line from the first parameters to the last ones, or to their mean.
+    """The line through the first parameters and the last, or their mean.
 
     The parameters at iteration t are taken to be
 
@@ -85,7 +85,11 @@ class Shortcut(Trajectory):
         return T - self.mean_of
 
     def begin(self, s_0: State, T: int) -> dict[str, Any]:
-        return {"s_0": s_0, "T": T, "sum": nested.zeros_like(s_0.params)}
+        return {
+            "s_0": nested.counters(s_0)._replace(params=s_0.params),
+            "T": T,
+            "sum": nested.zeros_like(s_0.params),
+        }
 
     def notes(
         self, memory: dict[str, Any], iterations: np.ndarray, state: State
@@ -140,7 +144,7 @@ class Line(NamedTuple):
     """A chunk of the straight way back.
 
     Attributes:
-        s_0: the first state.
+        s_0: the first parameters; of slots and buffers only the counters.
         end: list of tensors, the parameters at the line's end.
         s_T: the last state.
         beta: `(chunk_size,)` float64, the place of each iteration on the line.

@@ -53,7 +53,7 @@ class Stored(Trajectory):
         return states / (2 if self.in_bfloat16 else 1)
 
     def cuts(self, T: int) -> Sequence[int]:
-        return (self.notes_from(T),)
+        return range(self.notes_from(T), T, self.chunk_size)
 
     def notes_from(self, T: int) -> int:
         return 0 if self.last is None else max(0, T - self.last)
@@ -81,7 +81,9 @@ class Stored(Trajectory):
         notes: Any,
     ) -> None:
         if notes:
-            memory[int(iterations[0])] = Kept(notes, state)
+            # The last chunk, or one before a short batch, is not full.
+            kept = nested.first_of(notes, len(iterations))
+            memory[int(iterations[0])] = Kept(kept, nested.scalars_like(state))
 
     def end(self, memory: dict[int, "Kept"], s_T: State) -> None:
         """Nothing: no step starts at s_T."""
@@ -89,11 +91,12 @@ class Stored(Trajectory):
     def known(
         self, memory: dict[int, "Kept"], iterations: np.ndarray, undo: Any
     ) -> "Kept":
-        return memory.pop(int(iterations[0]))
+        kept = memory.pop(int(iterations[0]))
+        return kept._replace(states=nested.padded(kept.states, self.chunk_size))
 
     def state(self, known: "Kept", i: tf.Tensor) -> State:
         kept = nested.at(known.states, i)
-        return nested.whole(kept, known.first) if self.in_bfloat16 else kept
+        return nested.whole(kept, known.like) if self.in_bfloat16 else kept
 
 
 class Kept(NamedTuple):
@@ -101,8 +104,8 @@ class Kept(NamedTuple):
 
     Attributes:
         states: `State` with tensors `(chunk_size, ...)`.
-        first: the first of them, in full precision.
+        like: `State` with scalars of the dtypes.
     """
 
     states: State
-    first: State
+    like: State

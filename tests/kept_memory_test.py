@@ -1,0 +1,108 @@
+"""What a way back keeps is what it says it keeps, and guards that hold."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_drmad as kd
+from checks import relative_error
+from closed_forms import exact_model, regression, tanh_net
+from keras_drmad import inputs
+from keras_drmad.elementary_training import Diverged
+from keras_drmad.hyperparameters import L2, LearningRate
+from keras_drmad.initial_weights import InitialState
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+X, Y = regression(24)
+VALIDATION = regression(7, seed=1)
+METHODS = [
+    kd.DrMAD(),
+    kd.DrMAD(0.5, anchors=7, spacing="end"),
+    kd.ReverseMode(),
+    kd.ReverseMode("bfloat16"),
+    kd.ReverseMode("checkpointed"),
+    kd.Truncated(10),
+    kd.OneStep(),
+]
+
+
+def kept_bytes(memory) -> int:
+    """Returns the bytes of all tensors that a memory holds."""
+    if isinstance(memory, tf.Tensor):
+        return memory.shape.num_elements() * memory.dtype.size
+    if isinstance(memory, dict):
+        return sum(map(kept_bytes, memory.values()))
+    if isinstance(memory, (list, tuple)):
+        return sum(map(kept_bytes, memory))
+    return 0
+
+
+@pytest.mark.parametrize("T", [10, 50, 200, 410])
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+@pytest.mark.parametrize("batch_size", [8, 10], ids=["even", "short"])
+def test_kept(method, T, batch_size):
+    model = exact_model(tanh_net(), [L2("unit")], hypergradient=method)
+    source = inputs.training_source(X, Y, None, None, batch_size, T, True, 0)
+    plan = inputs.plan(source, 1, VALIDATION, None, (None,), None)
+    training = model._elementary_training(plan, method)
+    s_0 = InitialState(training.problem, "same", 0).of(0)
+    trained = training.there(s_0, plan, lambda *_: None)
+    kept = kept_bytes(trained.memory)
+    state = kept_bytes(training.problem.state())
+    # s_T is the training's own; a scalar for each leaf says its dtype.
+    assert kept <= training.trajectory.nbytes(T, s_0) + state + 50 * 8 * 5
+    if repr(method) in (repr(kd.ReverseMode()), repr(METHODS[3])):
+        assert kept > 0.9 * training.trajectory.nbytes(T, s_0)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_averaged_weights_do_not_fool_the_guard(size):
+    # F depends on averages alone; its size is of no account to growth.
+    def scaled(y, y_pred):
+        return size * tf.reduce_mean(tf.square(y - y_pred), -1)
+
+    def hypergradient(method):
+        keras.utils.set_random_seed(0)
+        optimizer = keras.optimizers.SGD(
+            0.1 / size, use_ema=True, ema_momentum=0.9
+        )
+        return exact_model(
+            tanh_net(),
+            [L2("unit", 0.05 * size)],
+            optimizer,
+            loss=scaled,
+            hypergradient=method,
+        ).hypergradient(
+            X, Y, batch_size=8, epochs=7, validation_data=VALIDATION
+        )
+
+    found = hypergradient(kd.DrMAD(1.0))
+    assert found.diagnostics["reverse_steps_used"] == 21
+    exact = hypergradient(kd.ReverseMode())
+    assert relative_error(found.gradients, exact.gradients) < 1
+
+
+def test_training_without_tuning_does_not_ask_the_method():
+    model = exact_model(
+        tanh_net(), [L2("unit")], hypergradient=kd.DrMAD(reverse_steps=500)
+    )
+    model.fit(X, Y, batch_size=8, verbose=0, meta_iterations=0)
+    with pytest.raises(ValueError, match="reverse_steps"):
+        model.fit(X, Y, batch_size=8, verbose=0, validation_data=VALIDATION)
+
+
+@pytest.mark.parametrize("name", ["hypergradient", "train_loss_at"])
+def test_a_validation_loss_that_is_inf_is_an_error(name):
+    model = exact_model(
+        tanh_net(), [LearningRate()], keras.optimizers.SGD(1e300)
+    )
+    with pytest.raises(Diverged, match="loss became nan or inf"):
+        getattr(model, name)(
+            X,
+            Y,
+            batch_size=8,
+            steps_per_epoch=1,
+            validation_data=(VALIDATION[0], 1e100 * np.ones((7, 2))),
+        )
