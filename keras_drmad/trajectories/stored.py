@@ -49,8 +49,7 @@ class Stored(Trajectory):
         return np.arange(self.notes_from(T), T)
 
     def nbytes(self, T: int, state: State) -> float:
-        states = nested.nbytes(state) * (T - self.notes_from(T))
-        return states / (2 if self.in_bfloat16 else 1)
+        return nested.nbytes(self._kept(state)) * (T - self.notes_from(T))
 
     def cuts(self, T: int) -> Sequence[int]:
         return range(self.notes_from(T), T, self.chunk_size)
