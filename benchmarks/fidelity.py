@@ -101,8 +101,10 @@ def methods() -> dict[str, Any]:
         "Implicit('neumann', 20)": kd.Implicit("neumann", 20),
         "Implicit('cg', 20)": kd.Implicit("cg", 20),
         "DrMAD()": kd.DrMAD(),
-        "DrMAD(), gauss_newton": kd.DrMAD(curvature="gauss_newton"),
-        "DrMAD(average=False)": kd.DrMAD(average=False),
+        "DrMAD(last=0.1), gauss_newton": kd.DrMAD(
+            last=0.1, curvature="gauss_newton"
+        ),
+        "DrMAD(last=0.1, average=False)": kd.DrMAD(last=0.1, average=False),
         "DrMAD(last=1.0, average=False)": kd.DrMAD(
             0.1, last=1.0, average=False
         ),
@@ -110,9 +112,9 @@ def methods() -> dict[str, Any]:
         "same, gauss_newton": kd.DrMAD(
             1.0, average=False, curvature="gauss_newton"
         ),
-        "DrMAD(0.3, 39, end)": kd.DrMAD(0.3, 39, "end"),
-        "DrMAD(0.5, 39, end)": kd.DrMAD(0.5, 39, "end"),
-        "DrMAD(0.7, 39, end)": kd.DrMAD(0.7, 39, "end"),
+        "DrMAD(0.3, 39, end)": kd.DrMAD(0.3, 39, "end", last=0.3),
+        "DrMAD(0.5, 39, end)": kd.DrMAD(0.5, 39, "end", last=0.5),
+        "DrMAD(0.7, 39, end)": kd.DrMAD(0.7, 39, "end", last=0.7),
         "DrMAD(1.0, 39, end)": kd.DrMAD(1.0, 39, "end"),
         "DrMAD(1.0, 39, even)": kd.DrMAD(1.0, 39),
         "DrMAD(1.0, 127, end)": kd.DrMAD(1.0, 127, "end"),
@@ -122,6 +124,7 @@ def methods() -> dict[str, Any]:
         "ReverseMode('bfloat16')": kd.ReverseMode("bfloat16"),
         "ReverseMode('checkpointed')": kd.ReverseMode("checkpointed"),
         "ReverseMode()": kd.ReverseMode(),
+        "DrMAD(last=0.1)": kd.DrMAD(last=0.1),
     }
     names = list(every)
     wanted = (

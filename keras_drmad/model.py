@@ -519,7 +519,7 @@ class DrMADModel(Wrapper):
     ) -> Trajectory:
         """Returns the way back of a training of T steps."""
         state = problem.state()
-        method, why = method.resolve(T, state)
+        method, why = method.resolve(T, state, self.hyperparameters)
         self.method_used, self.method_used_because = method, why
         method.check(self.optimizer, self.hyperparameters)
         trajectory = method.trajectory(T)

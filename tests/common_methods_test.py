@@ -319,7 +319,6 @@ def test_bad_arguments(kind, make, argument, received):
     [
         (kd.DrMAD(13), "reverse_steps"),
         (kd.DrMAD(last=13), "last"),
-        (kd.DrMAD(1.0, anchors=13), "anchors"),
         (kd.Truncated(13), "last"),
         (kd.Implicit(terms=13), "terms"),
     ],

@@ -432,7 +432,10 @@ def concave(y, y_pred):
     return keras.ops.log(1 + keras.ops.square(y - y_pred))
 
 
-@pytest.mark.parametrize("loss", ["cosine_similarity", concave])
+@pytest.mark.parametrize(
+    "loss",
+    ["cosine_similarity", pytest.param(concave, marks=pytest.mark.slow)],
+)
 def test_a_model_says_so_when_it_trains(loss):
     model = exact_model(
         tanh_net(),

@@ -129,6 +129,21 @@ def test_drmad_follows_the_lines_of_the_paper(method, visited, mean_of):
     )
 
 
+def test_a_walk_for_learning_rates_covers_the_training():
+    def used(method, *kinds):
+        keras.utils.set_random_seed(0)
+        model = exact_model(linear_net(), [*kinds], hypergradient=method)
+        model.hypergradient(X, Y, **TRAINING)
+        return model.method_used, model.method_used_because
+
+    whole = repr(kd.DrMAD(last=1.0, average=False))
+    method, why = used(kd.DrMAD(), LearningRate(), L2())
+    assert (repr(method), why[:14]) == (whole, "learning rates")
+    assert repr(used(kd.DrMAD(), L2())[0]) == repr(kd.DrMAD())
+    given = kd.DrMAD(0.2, last=0.5)
+    assert used(given, LearningRate()) == (given, "")
+
+
 # ---- the way back
 
 

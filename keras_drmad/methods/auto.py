@@ -1,12 +1,14 @@
 """The method that chooses a method."""
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_drmad import memory as memory_lib
 from keras_drmad.adjoint import State
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import base
 from keras_drmad.methods.drmad import DrMAD
 from keras_drmad.methods.reverse_mode import ReverseMode
@@ -69,7 +71,12 @@ class Auto(base.Method):
     def trajectory(self, T: int) -> Trajectory:
         raise NotImplementedError("`resolve` chooses the method that has one.")
 
-    def resolve(self, T: int, state: State) -> tuple[base.Method, str]:
+    def resolve(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Hyperparameter] = (),
+    ) -> tuple[base.Method, str]:
         if self.memory is None:
             allowed = memory_lib.available_bytes() // 2
         else:
@@ -85,9 +92,8 @@ class Auto(base.Method):
                     f"about {factor} times the time of the training alone"
                 )
         part = min(BEST_PART, (self.time_factor - 1) / 1.5)
-        lines = DrMAD(part, spacing="end").with_anchors(
-            T, state, allowed, self.memory
-        )
+        lines = DrMAD(part, spacing="end").over_all_that_acts(hyperparameters)
+        lines = lines.with_anchors(T, state, allowed, self.memory)
         words = memory_lib.in_words(lines.trajectory(T).nbytes(T, state))
         return lines, (
             f"{lines.anchors + 1} anchors take {words} {where} of memory, and "

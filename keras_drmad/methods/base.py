@@ -27,12 +27,18 @@ class Method(abc.ABC):
             ValueError: if an option does not fit T.
         """
 
-    def resolve(self, T: int, state: State) -> tuple["Method", str]:
+    def resolve(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Hyperparameter] = (),
+    ) -> tuple["Method", str]:
         """Returns the method that serves a training, and why it was chosen.
 
         Args:
             T: int, the number of iterations.
             state: a state of the training, for the sizes of its leaves.
+            hyperparameters: those that are to be tuned.
 
         Returns:
             A method with all options fixed, and a reason in words; itself and
@@ -41,7 +47,7 @@ class Method(abc.ABC):
         Raises:
             ValueError: if nothing fits into the memory allowed.
         """
-        del T, state
+        del T, state, hyperparameters
         return self, ""
 
     def check(

@@ -1,11 +1,13 @@
 """DrMAD: back along straight lines."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_drmad import memory as memory_lib
 from keras_drmad.adjoint import State
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import base
 from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.trajectories import Anchored, Shortcut, Trajectory
@@ -68,7 +70,8 @@ class DrMAD(base.Method):
                 has no negative directions, and needs a loss that is convex in
                 the model's outputs.
             last: L, a count or a fraction of T: the R steps are spread evenly
-                over the last L of the training. R by default.
+                over the last L of the training. R by default; but all of it,
+                without `average`, if a learning rate is to be tuned.
             average: bool, whether the one line ends at the mean of the last
                 L parameters (of the last T / 10 if L is more); otherwise at
                 the very last.
@@ -113,20 +116,46 @@ class DrMAD(base.Method):
         mean_of = min(L, max(1, T // 10)) if self.average else 0
         return Shortcut(R, L, mean_of, self.curvature)
 
-    def resolve(self, T: int, state: State) -> tuple[base.Method, str]:
+    def resolve(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Hyperparameter] = (),
+    ) -> tuple[base.Method, str]:
+        method = self.over_all_that_acts(hyperparameters)
+        why = ""
+        if method is not self:
+            why = "learning rates act all along the training"
         if self.memory is None:
-            return self, ""
+            return method, why
         allowed = memory_lib.checked_bytes(self.memory)
         where = f"of {memory_lib.in_words(allowed)}"
-        self.trajectory(T)  # refuses what does not fit T
+        method.trajectory(T)  # refuses what does not fit T
         exact = ReverseMode()
         needed = exact.trajectory(T).nbytes(T, state)
         if needed <= allowed and self.curvature == "hessian":
             words = memory_lib.in_words(needed)
             return exact, f"all {T} states take {words} {where}"
-        method = self.with_anchors(T, state, allowed, self.memory)
+        method = method.with_anchors(T, state, allowed, self.memory)
         words = memory_lib.in_words(method.trajectory(T).nbytes(T, state))
-        return method, f"{method.anchors + 1} anchors take {words} {where}"
+        reasons = [why, f"{method.anchors + 1} anchors take {words} {where}"]
+        return method, "; ".join(filter(None, reasons))
+
+    def over_all_that_acts(
+        self, hyperparameters: Sequence[Hyperparameter]
+    ) -> "DrMAD":
+        """Returns the method that walks where hyperparameters act.
+
+        A penalty's effect arises mostly at the end of a training. That of a
+        learning rate adds up all along it, and the gradients at the mean of the
+        last weights are not those that moved them: walked back from there alone
+        it may even have the wrong sign (`docs/ways_back.md`).
+        """
+        if self.last is not None or all(
+            h.acts_through_gradient for h in hyperparameters
+        ):
+            return self
+        return DrMAD(**self.get_config() | {"last": 1.0, "average": False})
 
     def with_anchors(
         self, T: int, state: State, allowed: int, memory: Any

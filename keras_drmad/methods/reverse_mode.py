@@ -81,7 +81,12 @@ class ReverseMode(base.Method):
             return Reversible(self._momentum)
         return Stored(in_bfloat16=self.storage == "bfloat16")
 
-    def resolve(self, T: int, state: State) -> tuple[base.Method, str]:
+    def resolve(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Hyperparameter] = (),
+    ) -> tuple[base.Method, str]:
         if self.memory is None:
             return self, ""
         allowed = memory_lib.checked_bytes(self.memory)
