@@ -20,6 +20,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -589,9 +590,9 @@ def draw(rows: list[Row], path: pathlib.Path) -> None:
         columns,
         figsize=(4.6 * columns, 3.4 * height + 1),
         squeeze=False,
-        sharey=True,
         layout="constrained",
     )
+    labelled: set[str] = set()
     for panel in panels.flat[len(problems) :]:
         panel.remove()
     for problem, panel in zip(problems, panels.flat, strict=False):
@@ -609,11 +610,17 @@ def draw(rows: list[Row], path: pathlib.Path) -> None:
                 marker="os^Dv<>P"[k // 10 + k % 3],
                 color=f"C{k % 10}",
                 linestyle="none",
-                label=method if problem == problems[0] else None,
+                label=None if method in labelled else method,
             )
-        panel.set_title(titles[problem], fontsize=9)
+            labelled.add(method)
+        panel.set_title(textwrap.fill(titles[problem], 50), fontsize=9)
         panel.set_xlabel("training and way back / training alone")
-        panel.set_ylim(-0.3, 1.05)
+        lowest = min(r.cosine for r in rows if r.problem == problem)
+        panel.set_ylim(min(-0.05, lowest - 0.05), 1.05)
+        panel.set_xscale("log")
+        panel.set_xticks([1, 1.5, 2, 3, 4, 6, 8])
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter("")
         panel.grid(alpha=0.3)
     for row in panels:
         row[0].set_ylabel("cosine to the exact hypergradient")
