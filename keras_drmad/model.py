@@ -16,13 +16,14 @@ from keras_drmad.hypergradient_check import HypergradientCheck, check
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.initial_weights import InitialState
 from keras_drmad.meta_training import MetaTraining, Resumed
-from keras_drmad.methods import Method, OneStep
+from keras_drmad.methods import Method
 from keras_drmad.pure_optimizer import check_optimizer
 from keras_drmad.second_derivatives import check_convex
-from keras_drmad.trajectories import Trajectory
+from keras_drmad.trajectories import FinalPoint, Trajectory
 from keras_drmad.wrapper import Wrapper
 
 NEW = Resumed([], [], [])  # a `fit` that resumes nothing
+NO_WAY_BACK: Trajectory = FinalPoint(1, "hessian")  # keeps nothing
 NO_WALKS: Any = ((None, None), None, None)
 
 
@@ -274,8 +275,7 @@ class DrMADModel(Wrapper):
             (validation_batch_size, batch_size),
             validation_steps,
         )
-        method = self.method if meta_iterations else OneStep()
-        training = self._elementary_training(plan, method)
+        training = self._elementary_training(plan, meta_iterations > 0)
         if verbose and meta_iterations and self.method_used_because:
             print(self._words_on_method().strip())
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -479,14 +479,14 @@ class DrMADModel(Wrapper):
             (arguments["validation_batch_size"], arguments["batch_size"]),
             arguments["validation_steps"],
         )
-        training = self._elementary_training(plan, self.method)
+        training = self._elementary_training(plan, True)
         starts = InitialState(training.problem, "same", given["seed"])
         return function(training, starts.of(0), plan)
 
     # ---- from data to walks
 
     def _elementary_training(
-        self, plan: inputs.Plan, method: Method
+        self, plan: inputs.Plan, goes_back: bool
     ) -> ElementaryTraining:
         """Returns the training, with loops compiled before if they fit."""
         checks.check_bound(self.hyperparameters, self.elementary_model)
@@ -502,7 +502,9 @@ class DrMADModel(Wrapper):
                 batch,
             )
             traced_by = None
-        trajectory = self._trajectory(method, problem, plan.T)
+        trajectory = NO_WAY_BACK
+        if goes_back:
+            trajectory = self._trajectory(problem, plan.T)
         if traced_by != trajectory.traced_by:
             if trajectory.curvature == "gauss_newton":
                 check_convex(problem, batch)
@@ -514,12 +516,10 @@ class DrMADModel(Wrapper):
         self._compiled_walks = key, problem, walks
         return ElementaryTraining(problem, walks, trajectory)
 
-    def _trajectory(
-        self, method: Method, problem: ElementaryProblem, T: int
-    ) -> Trajectory:
+    def _trajectory(self, problem: ElementaryProblem, T: int) -> Trajectory:
         """Returns the way back of a training of T steps."""
         state = problem.state()
-        method, why = method.resolve(T, state, self.hyperparameters)
+        method, why = self.method.resolve(T, state, self.hyperparameters)
         self.method_used, self.method_used_because = method, why
         method.check(self.optimizer, self.hyperparameters)
         trajectory = method.trajectory(T)

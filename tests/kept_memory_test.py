@@ -46,7 +46,7 @@ def test_kept(method, T, batch_size):
     model = exact_model(tanh_net(), [L2("unit")], hypergradient=method)
     source = inputs.training_source(X, Y, None, None, batch_size, T, True, 0)
     plan = inputs.plan(source, 1, VALIDATION, None, (None,), None)
-    training = model._elementary_training(plan, method)
+    training = model._elementary_training(plan, goes_back=True)
     s_0 = InitialState(training.problem, "same", 0).of(0)
     trained = training.there(s_0, plan, lambda *_: None)
     kept = kept_bytes(trained.memory)
@@ -85,10 +85,11 @@ def test_averaged_weights_do_not_fool_the_guard(size):
 
 
 def test_training_without_tuning_does_not_ask_the_method():
-    model = exact_model(
-        tanh_net(), [L2("unit")], hypergradient=kd.DrMAD(reverse_steps=500)
-    )
+    method = kd.DrMAD(reverse_steps=500)
+    kinds = [L2("unit"), LearningRate()]
+    model = exact_model(tanh_net(), kinds, hypergradient=method)
     model.fit(X, Y, batch_size=8, verbose=0, meta_iterations=0)
+    assert model.method_used is method
     with pytest.raises(ValueError, match="reverse_steps"):
         model.fit(X, Y, batch_size=8, verbose=0, validation_data=VALIDATION)
 
