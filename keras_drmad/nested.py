@@ -19,8 +19,15 @@ def add(a, b):
 
 
 def scale(factor, a):
-    """Returns `factor * a`; `factor` is a scalar."""
-    return tf.nest.map_structure(lambda x: tf.cast(factor, x.dtype) * x, a)
+    """Returns `factor * a`; `factor` is a number or a scalar tensor."""
+
+    def scaled(x):
+        # A Python float would become a float32 on the way through `tf.cast`.
+        if isinstance(factor, float):
+            return tf.constant(factor, x.dtype) * x
+        return tf.cast(factor, x.dtype) * x
+
+    return tf.nest.map_structure(scaled, a)
 
 
 def zeros_like(a):

@@ -86,3 +86,8 @@ def test_counted_is_exact(dtype):
         assert counts[0].dtype == dtype
         assert int(counts[0]) == start + 3 * t
         assert float(counts[1]) == 7.0  # others as at the end
+
+
+def test_scale_by_a_python_number_keeps_its_digits():
+    (tenth,) = nested.scale(0.1, [tf.constant(1.0, tf.float64)])
+    assert float(tenth) == 0.1
