@@ -131,15 +131,15 @@ class ElementaryTraining:
     ) -> Iterator[tuple[State, dict[str, float]]]:
         """Walks from s_0; yields the state and the metrics of each epoch.
 
-        The arguments and errors are those of `there`.
+        For a trajectory that walks in plain states. The arguments and errors
+        are those of `there`.
         """
         steps = plan.training.steps
         cuts = range(0, plan.T, steps)
-        start = self.trajectory.encode(s_0)
-        for chunk in self._chunks_there(start, plan, cuts, None):
+        for chunk in self._chunks_there(s_0, plan, cuts, None):
             on_chunk(chunk.first % steps, chunk.last % steps, chunk.logs)
             if (chunk.last + 1) % steps == 0:
-                yield self.trajectory.decode(chunk.state), chunk.logs
+                yield chunk.state, chunk.logs
 
     def _chunks_there(self, start, plan, cuts, memory) -> Iterator["_Walked"]:
         """Walks chunk by chunk; the metrics start anew at each cut."""

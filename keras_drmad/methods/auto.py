@@ -28,8 +28,7 @@ class Auto(base.Method):
     order, the first that fits: `ReverseMode()`, all states kept, exact;
     `ReverseMode("checkpointed")`, exact; `ReverseMode("bfloat16")`, nearly so;
     `DrMAD` with as many anchors as fit and as many reverse steps as the time
-    allows. It is
-    `compile(hypergradient="auto")`. After a training the model's
+    allows. It is `compile(hypergradient="auto")`. After a training the model's
     `method_used`, its `summary()` and the logs (`copies`) say what was chosen.
 
     Example:
@@ -84,7 +83,7 @@ class Auto(base.Method):
         where = f"of {memory_lib.in_words(allowed)}"
         for storage, factor in TIMES:
             method = ReverseMode(storage)
-            needed = method.trajectory(T).nbytes(T, state)
+            needed = method.nbytes(T, state)
             if needed <= allowed and factor <= self.time_factor:
                 words = memory_lib.in_words(needed)
                 return method, (
@@ -94,7 +93,7 @@ class Auto(base.Method):
         part = min(BEST_PART, (self.time_factor - 1) / 1.5)
         lines = DrMAD(part, spacing="end").over_all_that_acts(hyperparameters)
         lines = lines.with_anchors(T, state, allowed, self.memory)
-        words = memory_lib.in_words(lines.trajectory(T).nbytes(T, state))
+        words = memory_lib.in_words(lines.nbytes(T, state))
         return lines, (
             f"{lines.anchors + 1} anchors take {words} {where} of memory, and "
             f"the way back fits into {self.time_factor:g} times the time of "

@@ -27,6 +27,15 @@ class Method(abc.ABC):
             ValueError: if an option does not fit T.
         """
 
+    def nbytes(self, T: int, state: State) -> float:
+        """Returns the bytes that are kept for the way back.
+
+        Args:
+            T: int, the number of iterations.
+            state: a state of the training, for the sizes of its leaves.
+        """
+        return self.trajectory(T).nbytes(T, state)
+
     def resolve(
         self,
         T: int,

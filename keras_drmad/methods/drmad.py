@@ -132,12 +132,12 @@ class DrMAD(base.Method):
         where = f"of {memory_lib.in_words(allowed)}"
         method.trajectory(T)  # refuses what does not fit T
         exact = ReverseMode()
-        needed = exact.trajectory(T).nbytes(T, state)
+        needed = exact.nbytes(T, state)
         if needed <= allowed and self.curvature == "hessian":
             words = memory_lib.in_words(needed)
             return exact, f"all {T} states take {words} {where}"
         method = method.with_anchors(T, state, allowed, self.memory)
-        words = memory_lib.in_words(method.trajectory(T).nbytes(T, state))
+        words = memory_lib.in_words(method.nbytes(T, state))
         reasons = [why, f"{method.anchors + 1} anchors take {words} {where}"]
         return method, "; ".join(filter(None, reasons))
 

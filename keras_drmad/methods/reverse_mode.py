@@ -93,7 +93,7 @@ class ReverseMode(base.Method):
         where = f"fit into {memory_lib.in_words(allowed)}"
         for storage in ("stored", "checkpointed", "bfloat16"):
             method = ReverseMode(storage)
-            needed = method.trajectory(T).nbytes(T, state)
+            needed = method.nbytes(T, state)
             if needed <= allowed:
                 words = memory_lib.in_words(needed)
                 return method, f"{words} of states {where}"

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_drmad import nested
 from keras_drmad.adjoint import State
-from keras_drmad.trajectories.base import Trajectory
+from keras_drmad.trajectories.base import Trajectory, spread
 
 EXPONENTS = {"even": 1.0, "end": 1.5}  # of the distances to the end
 
@@ -70,8 +70,7 @@ class Anchored(Trajectory):
         return *super().traced_by, self.anchors  # type: ignore[misc]
 
     def iterations(self, T: int) -> np.ndarray:
-        R, L = self.reverse_steps, self.last
-        return T - L + (np.arange(1, R + 1) * L) // R - 1
+        return spread(self.reverse_steps, self.last, T)
 
     def places(self, T: int) -> np.ndarray:
         """Returns t_0 < ... < t_K, integers, the last one T."""

@@ -12,6 +12,17 @@ from keras_drmad.adjoint import Problem, State
 CHUNK_SIZE = 200  # iterations in one call of a compiled loop, at most
 
 
+def spread(count: int, last: int, T: int) -> np.ndarray:
+    """Returns iterations spread evenly over the last ones of T, ascending.
+
+    Args:
+        count: int, how many, in [1, last].
+        last: int, in [1, T]; the last of the iterations is T - 1.
+        T: int.
+    """
+    return T - last + (np.arange(1, count + 1) * last) // count - 1
+
+
 class Trajectory(abc.ABC):
     """Keeps what it needs on the way there, knows the states on the way back.
 

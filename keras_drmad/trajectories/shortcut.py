@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_drmad import nested
 from keras_drmad.adjoint import State
-from keras_drmad.trajectories.base import Trajectory
+from keras_drmad.trajectories.base import Trajectory, spread
 
 
 class Shortcut(Trajectory):
@@ -70,8 +70,7 @@ class Shortcut(Trajectory):
         self.curvature = curvature
 
     def iterations(self, T: int) -> np.ndarray:
-        R, L = self.reverse_steps, self.last
-        return T - L + (np.arange(1, R + 1) * L) // R - 1
+        return spread(self.reverse_steps, self.last, T)
 
     def nbytes(self, T: int, state: State) -> float:
         return 2 * nested.nbytes(state.params)
