@@ -357,10 +357,12 @@ def _sharing():
     import numpy as np
     import tensorflow as tf
 
-    from keras_drmad.hyperparameters import Hyperparameter
+    from keras_drmad.hyperparameters import Identity, Kind
 
-    class Sharing(Hyperparameter):
+    class Sharing(Kind):
         """Adds exp(-6) Σ_ij (S Sᵀ)_ij w_iᵀ w_j over tasks i, j, per layer."""
+
+        transform = Identity()
 
         def __init__(self):
             super().__init__("sharing", None)

@@ -36,9 +36,11 @@ def load(
 
     Args:
         name: `"digits"`, scikit-learn's bundled 8 x 8 digits; `"mnist"`, from
-            `mnist.npz` with Keras's keys if `data_dir` holds it; or an image
-            classification data set of TFDS.
-        data_dir: a folder with `mnist.npz` or with what TFDS prepared; by
+            `mnist.npz` with Keras's keys if `data_dir` holds it; `"cifar10"`,
+            from `cifar10_jpeg_5k1k.npz` with the same keys, its test examples
+            from its own test images; or an image classification data set of
+            TFDS.
+        data_dir: a folder with these files or with what TFDS prepared; by
             default the environment variable `KERAS_DRMAD_DATA`.
         sizes: numbers of training, validation and test examples.
         seed: int, of the draw.
@@ -48,18 +50,29 @@ def load(
         FileNotFoundError: if TFDS can't find or download the data.
     """
     data_dir = data_dir or os.environ.get("KERAS_DRMAD_DATA")
-    images, labels = _read(name, data_dir)
-    if sum(sizes) > len(images):
+    pools = _read(name, data_dir)
+    counts = [sum(sizes)]
+    if len(pools) == 2:
+        counts = [sizes[0] + sizes[1], sizes[2]]
+    held = [len(labels) for _, labels in pools]
+    if any(count > n for count, n in zip(counts, held, strict=True)):
         raise ValueError(
-            f"The data set '{name}' has {len(images)} examples. Received: "
-            f"{sizes[0]} for training, {sizes[1]} for validation and "
+            f"The data set '{name}' has {' + '.join(map(str, held))} examples. "
+            f"Received: {sizes[0]} for training, {sizes[1]} for validation and "
             f"{sizes[2]} for the test, {sum(sizes)} in all. Ask for fewer."
         )
-    order = np.random.default_rng(seed).permutation(len(images))[: sum(sizes)]
-    x = images[order].reshape(sum(sizes), -1).astype("float32")
-    x /= images.max()
+    random = np.random.default_rng(seed)
+    orders = [
+        random.permutation(n)[:count]
+        for count, n in zip(counts, held, strict=True)
+    ]
+    pairs = list(zip(pools, orders, strict=True))
+    images = np.concatenate([images[order] for (images, _), order in pairs])
+    labels = np.concatenate([labels[order] for (_, labels), order in pairs])
+    x = images.reshape(sum(sizes), -1).astype("float32")
+    x /= max(images.max() for images, _ in pools)
     x -= x[: sizes[0]].mean(axis=0)
-    y = labels[order].astype("int32")
+    y = labels.astype("int32")
     parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:2])
     train, validation, test = ((x[part], y[part]) for part in parts)
     return Images(
@@ -67,22 +80,31 @@ def load(
         validation,
         test,
         shape=tuple(n for n in images.shape[1:] if n > 1),
-        classes=int(labels.max()) + 1,
+        classes=1 + max(int(labels.max()) for _, labels in pools),
     )
 
 
-def _read(name: str, data_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
+def _read(
+    name: str, data_dir: str | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns images and labels; of two pools, the second is for the test."""
     if name == "digits":
         from sklearn import datasets
 
         digits = datasets.load_digits()
-        return digits.images, digits.target
-    if name == "mnist" and data_dir:
-        path = pathlib.Path(data_dir, "mnist.npz")
+        return [(digits.images, digits.target)]
+    # The papers draw MNIST's test examples from the training images too.
+    files = {
+        "mnist": ("mnist.npz", ["train"]),
+        "cifar10": ("cifar10_jpeg_5k1k.npz", ["train", "test"]),
+    }
+    if name in files and data_dir:
+        file, parts = files[name]
+        path = pathlib.Path(data_dir, file)
         if path.exists():
             with np.load(path, allow_pickle=False) as arrays:
-                return arrays["x_train"], arrays["y_train"]
-    return _read_tfds(name, data_dir)
+                return [(arrays[f"x_{k}"], arrays[f"y_{k}"]) for k in parts]
+    return [_read_tfds(name, data_dir)]
 
 
 def _read_tfds(name: str, data_dir: str | None):

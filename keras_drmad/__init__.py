@@ -1,6 +1,7 @@
 """keras_drmad: hyperparameters of Keras models, learned by gradient."""
 
 from keras_drmad import callbacks, hyperparameters, plots
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.meta_optimizers import SignDescent
 from keras_drmad.methods import (
     Auto,
@@ -16,6 +17,7 @@ __all__ = [
     "Auto",
     "DrMAD",
     "DrMADModel",
+    "Hyperparameter",
     "Implicit",
     "OneStep",
     "ReverseMode",

@@ -74,7 +74,11 @@ class Problem(Protocol):
         """Returns the next state, the metrics' new state and the loss."""
 
     def validation_loss(
-        self, state: State, batch: Any, metrics: Any
+        self,
+        state: State,
+        hparams: list[tf.Tensor],
+        batch: Any,
+        metrics: Any,
     ) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """Returns the batch's mean loss, its size, the metrics' new state."""
 

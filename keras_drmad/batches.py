@@ -23,6 +23,23 @@ from keras_drmad.trajectories import CHUNK_SIZE
 CHUNK_BYTES = 64 * 2**20  # of a stream's stacked batches, at most
 
 
+class Batch(NamedTuple):
+    """A minibatch.
+
+    Attributes:
+        x: inputs, nested tensors with the examples on the first axis.
+        y: targets, nested, or `None`.
+        sample_weight: weights of the examples, nested, or `None`.
+        index: `(batch_size,)` integers, the places of the examples in the
+            training arrays; `None` where they are not known.
+    """
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+    index: Any = None
+
+
 class ArrayChunk(NamedTuple):
     """Minibatches gathered from arrays on the device.
 
@@ -42,12 +59,12 @@ class ArrayChunk(NamedTuple):
     short_indices: tf.Tensor | None
 
     def visit(self, i: tf.Tensor, function: Callable) -> Any:
-        """Returns `function((x, y, sample_weight))` for the i-th batch."""
+        """Returns `function(batch)` for the i-th `Batch`."""
 
         def on(indices):
-            return function(
-                map_arrays(lambda a: tf.gather(a, indices[i]), self.data)
-            )
+            index = indices[i]
+            data = map_arrays(lambda a: tf.gather(a, index), self.data)
+            return function(Batch(*data, index))
 
         if self.is_short is None:
             return on(self.indices)
@@ -68,14 +85,14 @@ class StackedChunk(NamedTuple):
     """Consecutive minibatches of a stream, all of one shape.
 
     Attributes:
-        data: `(x, y, sample_weight)`, nested tensors `(chunk_size, batch_size,
-            ...)`, `None` where there is nothing.
+        data: `Batch` of nested tensors `(chunk_size, batch_size, ...)`, `None`
+            where there is nothing.
     """
 
-    data: Any
+    data: Batch
 
     def visit(self, i: tf.Tensor, function: Callable) -> Any:
-        """Returns `function((x, y, sample_weight))` for the i-th batch."""
+        """Returns `function(batch)` for the i-th `Batch`."""
         return function(map_arrays(lambda a: tf.gather(a, i), self.data))
 
     def backwards(self, n: int) -> "StackedChunk":
@@ -119,9 +136,11 @@ class ArrayBatches:
         """Returns the same data in another order."""
         return ArrayBatches(self.data, self.batch_size, self.shuffle, seed)
 
-    def first(self) -> Any:
+    def first(self) -> Batch:
         """Returns the first batch in the order given."""
-        return map_arrays(lambda a: a[: self.batch_size], self.data)
+        data = map_arrays(lambda a: a[: self.batch_size], self.data)
+        x, y, sample_weight = data
+        return Batch(x, y, sample_weight, tf.range(self.batch_size))
 
     def there(
         self,
@@ -189,11 +208,12 @@ class StreamBatches:
 
         Args:
             passes: function of the seed and the number of the pass, returns an
-                iterable of `(x, y, sample_weight)` with arrays as leaves.
+                iterable of `Batch`, with arrays as leaves.
             seed: int, for a stream that does not have an order of its own.
         """
         self.passes = passes
         self.seed = seed
+        self.size = None  # how many examples there are, nobody knows
         self._files: list[tuple[np.ndarray, Any]] = []
         self._folder = ""
         self._remove_folder: Callable[[], Any] = lambda: None
@@ -202,7 +222,7 @@ class StreamBatches:
         """Returns the same stream in another order, if it has none itself."""
         return StreamBatches(self.passes, seed)
 
-    def first(self) -> Any:
+    def first(self) -> Batch:
         """Returns the first batch of the first pass.
 
         Raises:
@@ -401,13 +421,18 @@ def py_dataset_passes(
     return batches
 
 
-def _as_arrays(batch) -> tuple[Any, Any, Any]:
+def _as_arrays(batch) -> Batch:
     return map_arrays(np.asarray, unpack(batch))
 
 
-def unpack(batch) -> tuple[Any, Any, Any]:
-    """Returns `(x, y, sample_weight)` of what a data set yields."""
-    return keras.utils.unpack_x_y_sample_weight(batch)
+def unpack(batch) -> Batch:
+    """Returns what a data set yields as a `Batch`.
+
+    That is what Keras takes, or `(x, y, sample_weight, index)`.
+    """
+    if isinstance(batch, tuple) and len(batch) == 4:
+        return Batch(*batch)
+    return Batch(*keras.utils.unpack_x_y_sample_weight(batch))
 
 
 def leaves(data) -> list:

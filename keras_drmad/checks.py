@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.batches import ArrayBatches
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import Auto, DrMAD, Method
 from keras_drmad.pure_optimizer import check_optimizer
 
@@ -45,25 +45,47 @@ def check_elementary_model(model: Any) -> None:
         )
 
 
-def check_hyperparameters(kinds: Any) -> list[Hyperparameter]:
-    """Returns hyperparameters as a list.
+def check_kinds(kinds: Any) -> None:
+    """Checks that hyperparameters are a list of kinds.
 
     Raises:
-        TypeError: if they are not a sequence of hyperparameter kinds.
-        ValueError: if there are none, or two have one name.
+        TypeError: if they are not.
     """
     if not isinstance(kinds, Sequence) or not all(
-        isinstance(kind, Hyperparameter) for kind in kinds
+        isinstance(kind, Kind) for kind in kinds
     ):
         raise TypeError(
             "Invalid type for argument `hyperparameters`. Expected a list of "
             "objects from `keras_drmad.hyperparameters`, such as "
-            f"[L2(per='unit')]. Received: hyperparameters={kinds!r}."
+            f"[L2(per='unit')], or 'auto'. Received: hyperparameters={kinds!r}."
         )
+
+
+def check_auto(hyperparameters: str) -> None:
+    """Checks the word that may stand for hyperparameters.
+
+    Raises:
+        ValueError: if it is not "auto".
+    """
+    if hyperparameters != "auto":
+        raise ValueError(
+            "Invalid value for argument `hyperparameters`. Expected a list of "
+            "kinds, such as [keras_drmad.hyperparameters.L2()], or 'auto'. "
+            f"Received: hyperparameters={hyperparameters!r}."
+        )
+
+
+def check_names(kinds: Sequence[Kind]) -> None:
+    """Checks that there are hyperparameters, with names that differ.
+
+    Raises:
+        ValueError: if there are none, two have one name, or a name would not
+            serve in logs and files.
+    """
     if not kinds:
         raise ValueError(
             "Invalid value for argument `hyperparameters`. Expected at least "
-            "one. Received: an empty list. Use "
+            "one, given or in a layer. Received: none. Use "
             "`[keras_drmad.hyperparameters.L2()]`, or a plain `keras.Model` "
             "where there is nothing to tune."
         )
@@ -79,10 +101,9 @@ def check_hyperparameters(kinds: Any) -> list[Hyperparameter]:
                 "Invalid value for argument `name`. Expected letters, digits, "
                 f"'_', '.' and '-'. Received: name={name!r}."
             )
-    return list(kinds)
 
 
-def check_bound(kinds: list[Hyperparameter], model: keras.Model) -> None:
+def check_bound(kinds: list[Kind], model: keras.Model) -> None:
     """Checks that hyperparameters were last compiled into a model.
 
     Raises:
@@ -231,14 +252,14 @@ def check_batch(
 
     Args:
         model: a built and compiled model.
-        batch: `(x, y, sample_weight)`.
+        batch: `Batch`.
         labels: all targets that are known, or those of the batch.
         argument: str, the argument that the batch came in.
 
     Raises:
         ValueError: if the model or the loss can't take the batch.
     """
-    x, y, sample_weight = batch
+    x, y, sample_weight, _ = batch
     names = ("x", "y") if argument == "x" else (argument, argument)
     y_pred = _answer(names[0], "the model", batch, lambda: model(x))
     check_labels(model, labels, y_pred, names[1])

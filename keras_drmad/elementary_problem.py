@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.adjoint import State
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.batches import Batch
+from keras_drmad.hyperparameters import Kind
 from keras_drmad.pure_optimizer import check_optimizer, pure_update
 from keras_drmad.second_derivatives import (
     check_second_derivatives,
@@ -51,8 +52,8 @@ class ElementaryProblem:
         self,
         model: keras.Model,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Hyperparameter],
-        batch: Any,
+        hyperparameters: Sequence[Kind],
+        batch: Batch,
     ):
         """Initializes the problem and traces one step to learn what it changes.
 
@@ -60,7 +61,7 @@ class ElementaryProblem:
             model: a built and compiled model.
             optimizer: a stock Keras optimizer; it is built if it is not.
             hyperparameters: those bound to the model.
-            batch: `(x, y, sample_weight)`, one minibatch.
+            batch: `Batch`, one minibatch.
 
         Raises:
             TypeError: if the optimizer cannot be made pure.
@@ -86,6 +87,17 @@ class ElementaryProblem:
         """Returns the values that the variables hold now."""
         return State(*(_values(v) for v in self._variables()))
 
+    def recovered(self, state: State) -> State:
+        """Returns the state of a training that left the model as `state`.
+
+        Its parameters are those for which the model computes with the weights
+        that it has; see `weights_of`.
+        """
+        params = state.params
+        for h in reversed(self.hyperparameters):
+            params = self._mapped(h.params, h.raw.value, params)
+        return state._replace(params=params)
+
     def initial_state(self) -> State:
         """Returns the weights as they are, with an optimizer that is new."""
         fresh = type(self.optimizer).from_config(self.optimizer.get_config())
@@ -93,21 +105,68 @@ class ElementaryProblem:
         slots = _values(self._matching(self.slots, fresh))
         return self.state()._replace(slots=slots)
 
+    def started(
+        self, state: State, hparams: list[tf.Tensor] | None = None
+    ) -> State:
+        """Returns the state from which a training starts, given the model's.
+
+        Args:
+            state: that of the model, or of a new draw.
+            hparams: list of tensors λ; those of the variables by default.
+        """
+        hparams = self.hparams() if hparams is None else hparams
+        params = state.params
+        for h, raw in zip(self.hyperparameters, hparams, strict=True):
+            params = self._mapped(h.start, raw, params)
+        return state._replace(params=params)
+
+    def start_back(self, s_0: State, d_params: list[tf.Tensor]) -> list:
+        """Returns d_paramsᵀ ∂started/∂λ, as `hparams`."""
+        hparams = self.hparams()
+        with tf.GradientTape() as tape:
+            tape.watch(hparams)
+            params = self.started(s_0, hparams).params
+        return tape.gradient(
+            params, hparams, d_params, tf.UnconnectedGradients.ZERO
+        )
+
     def assign(self, state: State, *, is_final: bool = True) -> None:
         """Gives the variables the values of a state.
 
         Args:
-            state: the values.
+            state: the values; the model gets the weights that it computes
+                with, at the hyperparameters as they are.
             is_final: bool, whether training ends here: an optimizer with
                 `use_ema` then replaces the weights with their averages.
         """
+        if is_final:
+            state = state._replace(params=self.final_params(state))
+        state = state._replace(params=self.weights_of(state.params))
         for variables, values in zip(self._variables(), state, strict=True):
             _assign(variables, values)
-        if is_final:
-            _assign(self.params, self.final_params(state))
+
+    def weights_of(
+        self, params: list[tf.Tensor], hparams: list[tf.Tensor] | None = None
+    ) -> list[tf.Tensor]:
+        """Returns the weights that the model computes with.
+
+        Args:
+            params: list of tensors, what training adjusts.
+            hparams: as for `started`.
+        """
+        hparams = self.hparams() if hparams is None else hparams
+        for h, raw in zip(self.hyperparameters, hparams, strict=True):
+            params = self._mapped(h.weights, raw, params)
+        return params
+
+    def _mapped(self, function, raw, params: list[tf.Tensor]) -> list:
+        """Applies a hook that maps weights, which takes them by their ids."""
+        keys = [id(v) for v in self.params]
+        mapped = function(raw, dict(zip(keys, params, strict=True)))
+        return [mapped[key] for key in keys]
 
     def final_params(self, state: State) -> list[tf.Tensor]:
-        """Returns the weights with which a training ends."""
+        """Returns the parameters with which a training ends."""
         if not self.optimizer.use_ema:
             return state.params
         averages = self.optimizer._model_variables_moving_average
@@ -142,16 +201,15 @@ class ElementaryProblem:
 
     def outputs(self, state, hparams, batch):
         """Returns outputs z, the buffers after the step, and L as function."""
-        with self._scope(state) as scope, right_moments():
-            y_pred = self._call(batch, training=True)
+        seen = self._seen(batch, hparams)
+        with self._scope(state, hparams) as scope, right_moments():
+            y_pred = self._call(seen, training=True)
         buffers = _current(scope, self.buffers)
         z, y_pred_of = places_of(y_pred, self.linearizes_before_activation)
 
         def loss_of(z):
             with scope, right_moments():
-                loss = self._objective(
-                    batch, y_pred_of(z), training=True, hparams=hparams
-                )
+                loss = self._training_loss(state, hparams, seen, y_pred_of(z))
                 return self.optimizer.scale_loss(loss)
 
         return z, buffers, loss_of
@@ -159,13 +217,13 @@ class ElementaryProblem:
     def update(self, state, gradients, hparams):
         """Returns the parameters and slots after the optimizer's update."""
 
-        def rate_of(variable, rate):
+        def number_of(name, variable, number, t):
             for h, raw in zip(self.hyperparameters, hparams, strict=True):
-                rate = h.learning_rate(raw, variable, rate)
-            return rate
+                number = h.number(raw, name, variable, number, t)
+            return number
 
         scope = self._scope(state)
-        self._apply(scope, gradients, self.params, rate_of)
+        self._apply(scope, gradients, self.params, number_of)
         return _current(scope, self.params), _current(scope, self.slots)
 
     def step(self, state, hparams, batch, metrics):
@@ -176,11 +234,13 @@ class ElementaryProblem:
         params, slots = self.update(state, gradients, hparams)
         return State(params, slots, buffers), metrics, loss
 
-    def validation_loss(self, state, batch, metrics):
+    def validation_loss(self, state, hparams, batch, metrics):
         """Returns the batch's loss as `evaluate` has it, its size, metrics."""
         state = state._replace(params=self.final_params(state))
-        with self._scope(state, metrics) as scope:
-            loss, size = self._loss(batch, training=False)
+        with self._scope(state, hparams, metrics) as scope:
+            y_pred = self._call(batch, training=False)
+            loss = self._loss(batch, y_pred, training=False)
+            size = self._measure(batch, y_pred, loss)
         return loss, size, _current(scope, self.metrics)
 
     # ---- inside
@@ -188,8 +248,12 @@ class ElementaryProblem:
     def _gradient(self, state, hparams, batch, metrics):
         with tf.GradientTape() as tape:
             tape.watch(state.params)
-            with self._scope(state, metrics) as scope, right_moments():
-                loss, _ = self._loss(batch, training=True, hparams=hparams)
+            seen = self._seen(batch, hparams)
+            scope = self._scope(state, hparams, metrics)
+            with scope, right_moments():
+                y_pred = self._call(seen, training=True)
+                loss = self._training_loss(state, hparams, seen, y_pred)
+                self._measure(batch, y_pred, loss)
                 objective = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(objective, state.params)
         gradients = [
@@ -198,42 +262,54 @@ class ElementaryProblem:
         buffers = _current(scope, self.buffers)
         return gradients, buffers, _current(scope, self.metrics), loss
 
-    def _loss(self, batch, training, hparams=()):
-        """Returns the loss of a batch and its size, and updates the metrics.
-
-        The order of the calls is that of `keras.Model.train_step`.
-        """
-        x, y, sample_weight = batch
-        model = self.model
-        y_pred = self._call(batch, training)
-        loss = self._objective(batch, y_pred, training, hparams)
-        size = tf.shape(next(a for a in tf.nest.flatten(x) if a is not None))[0]
-        model._loss_tracker.update_state(loss, sample_weight=size)
-        model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return loss, tf.cast(size, loss.dtype)
+    def _seen(self, batch, hparams):
+        """Returns the minibatch that training sees."""
+        for h, raw in zip(self.hyperparameters, hparams, strict=True):
+            batch = h.batch(raw, batch)
+        return batch
 
     def _call(self, batch, training):
         """Returns the model's outputs for a batch."""
         if self.model._call_has_training_arg:
-            return self.model(batch[0], training=training)
-        return self.model(batch[0])
+            return self.model(batch.x, training=training)
+        return self.model(batch.x)
 
-    def _objective(self, batch, y_pred, training, hparams):
-        """Returns the loss of outputs; with penalties, if there are hparams."""
-        x, y, sample_weight = batch
-        model = self.model
-        loss = model._compute_loss(
-            x=x,
-            y=y,
+    def _loss(self, batch, y_pred, training):
+        """Returns the model's own loss of outputs."""
+        return self.model._compute_loss(
+            x=batch.x,
+            y=batch.y,
             y_pred=y_pred,
-            sample_weight=sample_weight,
+            sample_weight=batch.sample_weight,
             training=training,
         )
-        if hparams:
-            params = {id(v): v.value for v in model.trainable_variables}
-            for h, raw in zip(self.hyperparameters, hparams, strict=True):
-                loss += tf.cast(h.penalty(raw, params), loss.dtype)
+
+    def _training_loss(self, state, hparams, batch, y_pred):
+        """Returns the loss of outputs with what hyperparameters make of it."""
+        pairs = list(zip(self.hyperparameters, hparams, strict=True))
+        for h, raw in pairs:
+            y_pred = h.outputs(raw, y_pred)
+        loss = self._loss(batch, y_pred, training=True)
+        for h, raw in pairs:
+            loss = h.loss(raw, loss, batch, y_pred)
+        # Weights that training does not adjust are there, too.
+        params = {id(v): v.value for v in self.model.trainable_variables}
+        keys = [id(v) for v in self.params]
+        params |= dict(zip(keys, state.params, strict=True))
+        for h, raw in pairs:
+            loss += tf.cast(h.penalty(raw, params), loss.dtype)
         return loss
+
+    def _measure(self, batch, y_pred, loss):
+        """Updates loss and metrics; returns the number of examples.
+
+        The order of the calls is that of `keras.Model.train_step`.
+        """
+        x, y, sample_weight, _ = batch
+        size = tf.shape(next(a for a in tf.nest.flatten(x) if a is not None))[0]
+        self.model._loss_tracker.update_state(loss, sample_weight=size)
+        self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return tf.cast(size, loss.dtype)
 
     def _find_what_changes(self, batch) -> None:
         """Traces one step; keeps of the state what the step changes.
@@ -274,9 +350,7 @@ class ElementaryProblem:
         check_second_derivatives(gradient_kinds)
 
     def _check_sign(self, update_kinds: set[str]) -> None:
-        blind = [
-            h.name for h in self.hyperparameters if h.acts_through_gradient
-        ]
+        blind = [h.name for h in self.hyperparameters if h.acts_on == "loss"]
         if "Sign" in update_kinds and blind:
             name = type(self.optimizer).__name__
             raise ValueError(
@@ -284,7 +358,8 @@ class ElementaryProblem:
                 "whose derivative is zero wherever it exists: the "
                 f"hyperparameters {blind}, which act through the gradient, "
                 "would have hypergradient 0. Use another optimizer, such as "
-                "Adam or SGD, or tune the learning rate only."
+                "Adam or SGD, or tune what acts on its update only, such as "
+                "the learning rate."
             )
 
     def _variables(self) -> tuple[list, list, list]:
@@ -295,8 +370,20 @@ class ElementaryProblem:
         places = {id(v): k for k, v in enumerate(self.optimizer.variables)}
         return [other.variables[places[id(v)]] for v in variables]
 
-    def _scope(self, state, metrics=()) -> keras.StatelessScope:
-        pairs = [
+    def _scope(self, state, hparams=None, metrics=()) -> keras.StatelessScope:
+        """Returns the scope in which variables have the values of a state.
+
+        With `hparams` the model's weights are those that it computes with, and
+        its layers see the hyperparameters.
+        """
+        pairs: list = []
+        if hparams is not None:
+            state = state._replace(
+                params=self.weights_of(state.params, hparams)
+            )
+            raws = [h.raw for h in self.hyperparameters]
+            pairs += zip(raws, hparams, strict=True)
+        pairs += [
             pair
             for variables, values in zip(self._variables(), state, strict=True)
             for pair in zip(variables, values, strict=True)

@@ -66,14 +66,29 @@ class Trained(NamedTuple):
     """A training that has come to its end.
 
     Attributes:
+        s_0: the state that it was to start from, before hyperparameters of
+            the start acted on it.
         s_T: the last state.
         memory: what the trajectory remembers.
         logs: dict of the training metrics over the last epoch.
     """
 
+    s_0: State
     s_T: State
     memory: Any
     logs: dict[str, float]
+
+
+class Slopes(NamedTuple):
+    """The derivatives of the validation loss at the end of a training.
+
+    Attributes:
+        adjoint: list of tensors ∂F/∂s_T.
+        d_hparams: list of tensors ∂F/∂λ, at this s_T.
+    """
+
+    adjoint: list[tf.Tensor]
+    d_hparams: list[tf.Tensor]
 
 
 class _Walked(NamedTuple):
@@ -117,14 +132,14 @@ class ElementaryTraining:
         Raises:
             Diverged: if the training loss leaves the finite numbers.
         """
-        start = self.trajectory.encode(s_0)
+        start = self.trajectory.encode(self.problem.started(s_0))
         memory = self.trajectory.begin(start, plan.T)
         state, logs = start, {}
         for chunk in self._chunks_there(start, plan, plan.last_epoch, memory):
             state, logs = chunk.state, chunk.logs
             on_chunk(chunk.first, chunk.last, logs)
         self.trajectory.end(memory, state)
-        return Trained(self.trajectory.decode(state), memory, logs)
+        return Trained(s_0, self.trajectory.decode(state), memory, logs)
 
     def epochs_there(
         self, s_0: State, plan: Plan, on_chunk: OnChunk
@@ -189,33 +204,35 @@ class ElementaryTraining:
     def validate(self, state: State, source: Source) -> dict[str, float]:
         """Returns loss and metrics of a state on validation data."""
         metrics, total = self.problem.metrics_state(), _no_loss()
+        hparams = self.problem.hparams()
         for chunk, n in _chunks(source):
             metrics, total = self.walks.validate(
-                state, metrics, total, chunk, n
+                state, hparams, metrics, total, chunk, n
             )
         return self._validation_logs(metrics, total)
 
     def differentiate(
         self, state: State, source: Source
-    ) -> tuple[dict[str, float], list[tf.Tensor]]:
-        """Returns loss and metrics, and the adjoint ∂F/∂s_T."""
+    ) -> tuple[dict[str, float], Slopes]:
+        """Returns loss and metrics, and the slopes of the loss."""
         metrics, total = self.problem.metrics_state(), _no_loss()
-        adjoint = nested.zeros_like(nested.float_leaves(state))
+        hparams = self.problem.hparams()
+        slopes = nested.zeros_like((nested.float_leaves(state), hparams))
         for chunk, n in _chunks(source):
-            metrics, total, adjoint = self.walks.differentiate(
-                state, metrics, total, adjoint, chunk, n
+            metrics, total, slopes = self.walks.differentiate(
+                state, hparams, metrics, total, slopes, chunk, n
             )
         logs = self._validation_logs(metrics, total)
-        return logs, nested.scale(1 / total[1], adjoint)
+        return logs, Slopes(*nested.scale(1 / total[1], slopes))
 
     def back(
-        self, trained: Trained, adjoint: list[tf.Tensor], plan: Plan
+        self, trained: Trained, slopes: Slopes, plan: Plan
     ) -> tuple[dict[str, tf.Tensor], dict[str, float]]:
         """Walks back; returns the gradients by name and diagnostics."""
         if self.trajectory.conjugate_gradients:
-            d_hparams, diagnostics = self._solve(trained, adjoint, plan)
+            d_hparams, diagnostics = self._solve(trained, slopes, plan)
         else:
-            d_hparams, diagnostics = self._walk_back(trained, adjoint, plan)
+            d_hparams, diagnostics = self._walk_back(trained, slopes, plan)
         diagnostics |= {
             "hypergradient_norm": float(nested.norm(d_hparams)),
             "copies": self._copies(plan.T),
@@ -230,10 +247,11 @@ class ElementaryTraining:
         kept = self.trajectory.nbytes(T, state)
         return float(kept / nested.nbytes(state.params))
 
-    def _walk_back(self, trained, adjoint, plan):
+    def _walk_back(self, trained, slopes, plan):
         revisited = self.trajectory.iterations(plan.T)
         hparams = self.problem.hparams()
-        way, first_norm = start_back(adjoint, hparams, len(self.problem.params))
+        params = len(self.problem.params)
+        way, first_norm = start_back(*slopes, params)
         limit = tf.constant(self.trajectory.growth_limit, first_norm.dtype)
         for iterations, chunk in plan.training.batches.back(
             self._cuts_back(plan), revisited
@@ -249,7 +267,13 @@ class ElementaryTraining:
             )
             if not bool(way.goes_on):
                 break
-        return way.d_hparams, {
+        d_hparams = way.d_hparams
+        if bool(way.goes_on):  # the adjoint is that of the first state
+            d_hparams = nested.add(
+                d_hparams,
+                self.problem.start_back(trained.s_0, way.adjoint[:params]),
+            )
+        return d_hparams, {
             "adjoint_growth": float(way.growth),
             "reverse_steps": float(len(revisited)),
             "reverse_steps_used": float(way.steps),
@@ -271,7 +295,7 @@ class ElementaryTraining:
 
         return undo
 
-    def _solve(self, trained, adjoint, plan):
+    def _solve(self, trained, slopes, plan):
         revisited = self.trajectory.iterations(plan.T)
         chunks = [
             (chunk, tf.constant(len(iterations)))
@@ -282,12 +306,13 @@ class ElementaryTraining:
             trained.s_T,
             self.problem.hparams(),
             chunks,
-            adjoint[: len(self.problem.params)],
+            slopes.adjoint[: len(self.problem.params)],
             self.trajectory.conjugate_gradients,
         )
         if not np.isfinite(nested.norm(d_hparams)):
             d_hparams = nested.zeros_like(d_hparams)
             solved = solved._replace(iterations=0, residual=1.0)
+        d_hparams = nested.add(d_hparams, slopes.d_hparams)
         asked = self.trajectory.conjugate_gradients
         return d_hparams, {
             "adjoint_growth": 1.0,
@@ -303,10 +328,10 @@ class ElementaryTraining:
         begin = time.perf_counter()
         trained = self.there(s_0, plan, lambda *_: None)
         there = time.perf_counter()
-        logs, adjoint = self.differentiate(trained.s_T, plan.hyper)
+        logs, slopes = self.differentiate(trained.s_T, plan.hyper)
         check_finite(logs["loss"], plan)
         validated = time.perf_counter()
-        gradients, diagnostics = self.back(trained, adjoint, plan)
+        gradients, diagnostics = self.back(trained, slopes, plan)
         warn_cut_short("The walk back", diagnostics, self.trajectory)
         end = time.perf_counter()
         diagnostics["seconds_there"] = there - begin
@@ -316,6 +341,7 @@ class ElementaryTraining:
 
     def validation_loss(self, s_0: State, plan: Plan) -> float:
         """Trains from s_0 and returns the validation loss."""
+        s_0 = self.problem.started(s_0)
         state = start = self.trajectory.encode(s_0)
         for chunk in self._chunks_there(start, plan, plan.last_epoch, None):
             state = chunk.state

@@ -62,7 +62,7 @@ def fit_hyperparameters(
             meta.restore_best()
             break
         meta.training.problem.assign(s_T)
-        model._keep_ends(s_0, s_T)
+        model._keep_ends(meta.training.problem.started(s_0), s_T)
         callbacks.on_epoch_end(k, logs)
         if model.stop_training:
             break

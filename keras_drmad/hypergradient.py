@@ -1,7 +1,7 @@
 """The algorithm: walk there, walk back.
 
     there:  s_{t+1} = step(s_t, λ, batch_t)                  t = 0 ... T-1
-    F:      validation loss at s_T, a = ∂F/∂s_T, dλ = 0
+    F:      validation loss at s_T, a = ∂F/∂s_T, dλ = ∂F/∂λ
     back:   a, dλ <- aᵀ ∂step/∂s, dλ + aᵀ ∂step/∂λ           t = T-1 ... 0
 
 Each of the three is one compiled loop over a chunk of minibatches, called for
@@ -156,11 +156,12 @@ class Walks:
         lost = tf.where(tf.math.is_finite(loss), lost, tf.minimum(lost, i))
         return state, metrics, lost
 
-    def _validate(self, state, metrics, total, chunk, n):
+    def _validate(self, state, hparams, metrics, total, chunk, n):
         """Adds n batches to the validation loss.
 
         Args:
             state: s_T.
+            hparams: list of tensors λ.
             metrics: list of tensors, the metrics' state.
             total: pair of scalars, the sum of losses and of examples so far.
             chunk: the minibatches.
@@ -174,7 +175,7 @@ class Walks:
             loss, size, metrics = chunk.visit(
                 i,
                 lambda batch: self.problem.validation_loss(
-                    state, batch, metrics
+                    state, hparams, batch, metrics
                 ),
             )
             return i + 1, metrics, [total[0] + size * loss, total[1] + size]
@@ -182,45 +183,48 @@ class Walks:
         _, metrics, total = _loop(n, add_batch, (metrics, total))
         return metrics, total
 
-    def _differentiate(self, state, metrics, total, adjoint, chunk, n):
+    def _differentiate(self, state, hparams, metrics, total, slopes, chunk, n):
         """Adds n batches to the validation loss and to its gradient.
 
         Args:
             state: s_T.
+            hparams: list of tensors λ.
             metrics: list of tensors, the metrics' state.
             total: pair of scalars, the sum of losses and of examples so far.
-            adjoint: list of tensors, the gradient of the sum of losses so far.
+            slopes: pair of lists of tensors, the gradients of the sum of losses
+                so far: in s_T (the adjoint) and in λ (of what validation itself
+                depends on, a hyperparameter in a layer for instance).
             chunk: the minibatches.
             n: int32 scalar, the number of batches.
 
         Returns:
-            The metrics' state, the total and the adjoint.
+            The metrics' state, the total and the slopes.
         """
 
         def gradient(batch, metrics):
-            s = nested.float_leaves(state)
+            at = nested.float_leaves(state), hparams
             with tf.GradientTape() as tape:
-                tape.watch(s)
+                tape.watch(at)
                 loss, size, metrics = self.problem.validation_loss(
-                    state, batch, metrics
+                    state, hparams, batch, metrics
                 )
                 loss = size * loss
-            d_s = tape.gradient(
-                loss, s, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            slope = tape.gradient(
+                loss, at, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
-            return loss, size, metrics, d_s
+            return loss, size, metrics, slope
 
-        def add_batch(i, metrics, total, adjoint):
-            loss, size, metrics, d_s = chunk.visit(
+        def add_batch(i, metrics, total, slopes):
+            loss, size, metrics, slope = chunk.visit(
                 i, lambda batch: gradient(batch, metrics)
             )
             total = [total[0] + loss, total[1] + size]
-            return i + 1, metrics, total, nested.add(adjoint, d_s)
+            return i + 1, metrics, total, nested.add(slopes, slope)
 
-        _, metrics, total, adjoint = _loop(
-            n, add_batch, (metrics, total, adjoint)
+        _, metrics, total, slopes = _loop(
+            n, add_batch, (metrics, total, slopes)
         )
-        return metrics, total, adjoint
+        return metrics, total, slopes
 
     def _back(self, way, hparams, known, chunk, n, first_norm, growth_limit):
         """Walks back through n iterations of a chunk, the last one first.
@@ -320,7 +324,7 @@ def _loop(n, body, state):
 
 
 def start_back(
-    adjoint: list[tf.Tensor], hparams: list[tf.Tensor], params: int
+    adjoint: list[tf.Tensor], d_hparams: list[tf.Tensor], params: int
 ) -> tuple[WayBack, tf.Tensor]:
     """Returns the walk back at s_T, and the norm that growth is measured by.
 
@@ -328,7 +332,7 @@ def start_back(
 
     Args:
         adjoint: list of tensors ∂F/∂s_T.
-        hparams: list of tensors λ.
+        d_hparams: list of tensors ∂F/∂λ.
         params: int, how many of the adjoint's tensors belong to parameters.
     """
     first_norm = nested.norm(adjoint[:params])
@@ -340,7 +344,7 @@ def start_back(
     )
     way = WayBack(
         adjoint=adjoint,
-        d_hparams=nested.zeros_like(hparams),
+        d_hparams=d_hparams,
         growth=tf.ones_like(first_norm),
         steps=tf.constant(0),
         goes_on=tf.constant(True),

@@ -60,7 +60,10 @@ class InitialState:
         if self.policy == "resample":
             with _seeded_random(self.seed_of(meta_iteration)):
                 _draw_initial_weights(self.problem)
-        return self.seeded(self.problem.initial_state(), meta_iteration)
+        state = self.problem.initial_state()
+        if self.policy == "continue":
+            state = self.problem.recovered(state)
+        return self.seeded(state, meta_iteration)
 
     def seed_of(self, meta_iteration: int) -> int:
         """Returns the seed of a meta-iteration's batches."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_drmad import batches as batches_lib
 from keras_drmad import checks
-from keras_drmad.batches import ArrayBatches, StreamBatches
+from keras_drmad.batches import ArrayBatches, Batch, StreamBatches
 
 Batches = ArrayBatches | StreamBatches
 
@@ -168,8 +168,7 @@ def validation_source(
             "or (x, y, sample_weight), a `tf.data.Dataset` or a "
             f"`keras.utils.PyDataset`. Received: a {type(data).__name__}."
         )
-    x, y, sample_weight = batches_lib.unpack(tuple(data))
-    arrays = _arrays(x, y, sample_weight, argument)
+    arrays = _arrays(*batches_lib.unpack(tuple(data))[:3], argument)
     size = len(batches_lib.leaves(arrays)[0])
     limit = min(32 if batch_size is None else batch_size, size)
     return _array_source(
@@ -235,9 +234,10 @@ def _arrays(x: Any, y: Any, sample_weight: Any, argument: str) -> tuple:
     return data
 
 
-def _checked(data: tuple, argument: str) -> tuple:
-    """Returns `(x, y, sample_weight)` as finite arrays, floats in `floatx`."""
-    names = ("x", "y", "sample_weight") if argument == "x" else (argument,) * 3
+def _checked(data: Sequence, argument: str) -> tuple:
+    """Returns the parts of data as finite arrays, floats in `floatx`."""
+    own = ("x", "y", "sample_weight", "index")[: len(data)]
+    names = own if argument == "x" else (argument,) * len(own)
 
     def checked(a: Any, name: str) -> np.ndarray:
         array = _array(a, name)
@@ -355,10 +355,10 @@ def _stream_source(
 
     def checked(seed: int, number: int):
         for batch in passes(seed, number):
-            x, y, sample_weight = _checked(batch, argument)
+            x, y, sample_weight, index = _checked(batch, argument)
             if class_weight is not None:
                 sample_weight = _class_weights(y, sample_weight, class_weight)
-            yield x, y, sample_weight
+            yield Batch(x, y, sample_weight, index)
 
     return Source(StreamBatches(checked, seed), steps)
 

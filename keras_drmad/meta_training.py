@@ -144,7 +144,7 @@ class MetaTraining:
             Diverged: if training or validation leaves the finite numbers.
         """
         trained = self.training.there(s_0, plan, on_chunk)
-        reported, adjoint = self.training.differentiate(trained.s_T, plan.hyper)
+        reported, slopes = self.training.differentiate(trained.s_T, plan.hyper)
         check_finite(reported["loss"], plan)
         logs = dict(trained.logs)
         if plan.validation is not None:
@@ -152,7 +152,7 @@ class MetaTraining:
             reported = self.training.validate(trained.s_T, plan.validation)
         logs |= {f"val_{name}": value for name, value in reported.items()}
         check_finite(logs["val_loss"], plan)
-        self.pending, diagnostics = self.training.back(trained, adjoint, plan)
+        self.pending, diagnostics = self.training.back(trained, slopes, plan)
         self._warn_if_cut_short(meta_iteration, diagnostics)
         logs |= {k: diagnostics[k] for k in _LOGGED}
         logs |= self._statistics()
@@ -170,11 +170,11 @@ class MetaTraining:
         if self.best is None:
             return
         problem = self.training.problem
-        problem.assign(self.best.s_T)
         for h, raw in zip(
             problem.hyperparameters, self.best.hparams, strict=True
         ):
             h.raw.assign(raw)
+        problem.assign(self.best.s_T)
 
     def _statistics(self) -> dict[str, float]:
         logs = {}

@@ -13,7 +13,8 @@ from keras_drmad.elementary_problem import ElementaryProblem
 from keras_drmad.elementary_training import ElementaryTraining, Hypergradient
 from keras_drmad.hypergradient import Walks
 from keras_drmad.hypergradient_check import HypergradientCheck, check
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters import Kind, Training, in_layers
+from keras_drmad.hyperparameters.suggested import suggested
 from keras_drmad.initial_weights import InitialState
 from keras_drmad.meta_training import MetaTraining, Resumed
 from keras_drmad.methods import Method
@@ -87,7 +88,7 @@ class DrMADModel(Wrapper):
         metrics: Any = None,
         weighted_metrics: Any = None,
         *,
-        hyperparameters: Sequence[Hyperparameter],
+        hyperparameters: Sequence[Kind] | str = (),
         hypergradient: Method | str | None = None,
         meta_optimizer: str | keras.Optimizer | None = None,
         jit_compile: bool | str = "auto",
@@ -103,9 +104,13 @@ class DrMADModel(Wrapper):
             loss_weights: as for `keras.Model.compile`.
             metrics: as for `keras.Model.compile`.
             weighted_metrics: as for `keras.Model.compile`.
-            hyperparameters: list of hyperparameter kinds with unique names.
+            hyperparameters: list of hyperparameter kinds with unique names, to
+                which those in the model's layers (`Hyperparameter`) are added;
+                `"auto"` for a penalty and a learning rate for each layer with
+                a kernel, and a weight decay where the optimizer has one.
             hypergradient: the method, `DrMAD()` by default; `"auto"` for
-                `Auto()`, the most faithful one that memory and time allow.
+                `Auto()`, the most faithful one that memory and time allow,
+                which is the default with `hyperparameters="auto"`.
             meta_optimizer: moves the raw hyperparameters; any Keras optimizer
                 or `SignDescent`. `keras.optimizers.Adam(0.05)` by default.
             jit_compile: bool, whether XLA compiles the loops of training; or
@@ -117,7 +122,11 @@ class DrMADModel(Wrapper):
             ValueError: if there are no hyperparameters, two have one name, or
                 one finds nothing in the model to act on.
         """
-        kinds = checks.check_hyperparameters(hyperparameters)
+        if isinstance(hyperparameters, str):
+            checks.check_auto(hyperparameters)
+            hypergradient = hypergradient or hyperparameters
+        else:
+            checks.check_kinds(hyperparameters)
         method = checks.checked_method(hypergradient)
         checks.check_jit_compile(jit_compile)
         model = self.elementary_model
@@ -131,6 +140,11 @@ class DrMADModel(Wrapper):
         )
         checks.check_trainable(model)
         check_optimizer(model.optimizer)
+        given = hyperparameters
+        if isinstance(given, str):
+            given = suggested(model, model.optimizer)
+        kinds = [*given, *in_layers.find(model)]
+        checks.check_names(kinds)
         method.check(model.optimizer, kinds)
         super().compile(optimizer=model.optimizer, jit_compile=False)
         for kind in kinds:
@@ -275,7 +289,9 @@ class DrMADModel(Wrapper):
             (validation_batch_size, batch_size),
             validation_steps,
         )
-        training = self._elementary_training(plan, meta_iterations > 0)
+        training = self._elementary_training(
+            plan, meta_iterations > 0, initial_weights
+        )
         if verbose and meta_iterations and self.method_used_because:
             print(self._words_on_method().strip())
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -294,7 +310,8 @@ class DrMADModel(Wrapper):
         self._initial_epoch = None  # what `BackupAndRestore` set, only now
         if meta_iterations == 0:
             starts = InitialState(training.problem, "same", seed)
-            s_0 = starts.seeded(training.problem.state(), 0)
+            problem = training.problem
+            s_0 = starts.seeded(problem.recovered(problem.state()), 0)
             logs = fit_loops.fit_weights(
                 self, training, plan, s_0, callbacks, first
             )
@@ -486,12 +503,25 @@ class DrMADModel(Wrapper):
     # ---- from data to walks
 
     def _elementary_training(
-        self, plan: inputs.Plan, goes_back: bool
+        self,
+        plan: inputs.Plan,
+        goes_back: bool,
+        initial_weights: str = "same",
     ) -> ElementaryTraining:
         """Returns the training, with loops compiled before if they fit."""
         checks.check_bound(self.hyperparameters, self.elementary_model)
         batch = plan.training.batches.first()
         checks.check_data(self.elementary_model, plan, batch)
+        for kind in self.hyperparameters:
+            kind.prepare(
+                Training(
+                    plan.T,
+                    plan.training.batches.size,
+                    batch,
+                    goes_back,
+                    initial_weights,
+                )
+            )
         signature = checks.signature(batch)
         (known_by, traced_by), problem, walks = self._compiled_walks or NO_WALKS
         if known_by != signature:
@@ -547,10 +577,11 @@ class DrMADModel(Wrapper):
             self.end_weights = [tf.Variable(v.value) for v in variables]
         problem = self._compiled_walks[1]
         places = {id(v): k for k, v in enumerate(variables)}
+        ends = [problem.weights_of(state.params) for state in (first, last)]
         for k, variable in enumerate(problem.params):
             place = places[id(variable)]
-            self.start_weights[place].assign(first.params[k])
-            self.end_weights[place].assign(last.params[k])
+            self.start_weights[place].assign(ends[0][k])
+            self.end_weights[place].assign(ends[1][k])
 
     # ---- saving
 
@@ -563,7 +594,11 @@ class DrMADModel(Wrapper):
             config.pop(name, None)
         serialize = keras.saving.serialize_keras_object
         return config | {
-            "hyperparameters": [serialize(h) for h in self.hyperparameters],
+            "hyperparameters": [
+                serialize(h)
+                for h in self.hyperparameters
+                if not isinstance(h, in_layers.InLayer)  # its layer has it
+            ],
             "hypergradient": serialize(self.method),
             "meta_optimizer": serialize(self.meta_optimizer),
             "jit_compile": self._jit_choice,

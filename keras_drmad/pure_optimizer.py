@@ -16,8 +16,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Takes a variable and the optimizer's learning rate, returns the variable's.
-RateOf = Callable[[keras.Variable, tf.Tensor], tf.Tensor]
+# Takes the name of one of the optimizer's numbers, a variable, the number and
+# the iteration; returns the number for this variable.
+NumberOf = Callable[[str, keras.Variable, Any, tf.Tensor], Any]
+# Numbers of optimizers that a hyperparameter can take the place of, beside the
+# learning rate.
+NUMBERS = ("momentum", "beta_1", "beta_2", "rho", "weight_decay")
 
 
 def check_optimizer(
@@ -54,14 +58,14 @@ def check_optimizer(
 
 def pure_update(
     optimizer: keras.Optimizer,
-) -> Callable[[keras.StatelessScope, list, list, RateOf], None]:
+) -> Callable[[keras.StatelessScope, list, list, NumberOf], None]:
     """Returns the optimizer's `apply` as a function on a stateless scope.
 
     Args:
         optimizer: a built stock optimizer.
 
     Returns:
-        `update(scope, gradients, variables, rate_of)`, which reads the values
+        `update(scope, gradients, variables, number_of)`, which reads the values
         of variables and slots in the scope and leaves the new ones there. All
         of it is differentiable where the optimizer's arithmetic is.
     """
@@ -74,8 +78,8 @@ def pure_update(
         id(v): optimizer._var_key(v) for v in optimizer._trainable_variables
     }
 
-    def update(scope, gradients, variables, rate_of):
-        pure.__dict__.update(_rate_of=rate_of, _scope=scope)
+    def update(scope, gradients, variables, number_of):
+        pure.__dict__.update(_number_of=number_of, _scope=scope)
         with scope:
             pure.apply(gradients, variables)
 
@@ -87,8 +91,8 @@ class _Pure(keras.Optimizer):
 
     _keys: dict[int, str]
     _scope: keras.StatelessScope
-    _rate_of: RateOf
-    _rated_variable: keras.Variable | None = None
+    _number_of: NumberOf
+    _variable: keras.Variable | None = None  # the one that is updated now
 
     def assign(self, variable, value):
         variable.assign(value)
@@ -105,19 +109,36 @@ class _Pure(keras.Optimizer):
     @property
     def learning_rate(self):
         rate = self._get_current_learning_rate()
-        if self._rated_variable is None:
+        variable = self._variable
+        if variable is None:
             return rate
-        rate = keras.ops.cast(rate, self._rated_variable.dtype)
-        return self._rate_of(self._rated_variable, rate)
+        rate = keras.ops.cast(rate, variable.dtype)
+        return self._number_of("learning_rate", variable, rate, self._t)
+
+    @property
+    def _t(self) -> tf.Tensor:
+        return tf.convert_to_tensor(self._iterations.value)
 
     @contextlib.contextmanager
-    def _rates_of(self, variable):
-        """Makes `learning_rate` that of one variable."""
-        self.__dict__["_rated_variable"] = variable
+    def _numbers_of(self, variable):
+        """Makes the optimizer's numbers those of one variable."""
+        before = {name: vars(self).get(name) for name in NUMBERS}
+        numbers = {
+            name: self._number_of(name, variable, number, self._t)
+            for name, number in before.items()
+            if number is not None
+        }
+        changed = {
+            name: _Number(number)
+            for name, number in numbers.items()
+            if number is not before[name]
+        }
+        self.__dict__.update(changed, _variable=variable)
         try:
             yield
         finally:
-            self.__dict__["_rated_variable"] = None
+            unchanged = {name: before[name] for name in changed}
+            self.__dict__.update(unchanged, _variable=None)
 
     def _backend_apply_gradients(self, grads, trainable_variables):
         # `tf.cond` cannot return what its branches leave in a stateless scope,
@@ -163,7 +184,7 @@ class _Pure(keras.Optimizer):
         """Clips, decays and steps, as the base class does for one batch."""
         grads = self._clip_gradients(grads)
         for variable in trainable_variables:
-            with self._rates_of(variable):
+            with self._numbers_of(variable):
                 self._apply_weight_decay([variable])
         self._backend_update_step(
             grads, trainable_variables, self.learning_rate
@@ -172,7 +193,7 @@ class _Pure(keras.Optimizer):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         del learning_rate  # each variable has its own
         for grad, variable in zip(grads, trainable_variables, strict=True):
-            with self._rates_of(variable):
+            with self._numbers_of(variable):
                 self.update_step(grad, variable, self.learning_rate)
 
     def _apply_weight_decay(self, variables):
@@ -208,3 +229,41 @@ class _Pure(keras.Optimizer):
             else if_true[key]
             for key in if_true
         }
+
+
+class _Number:
+    """A positive tensor in the place of an optimizer's Python number.
+
+    Optimizers ask `if self.momentum != 0`, which a tensor of a graph has no
+    answer to; in arithmetic it is the tensor.
+    """
+
+    def __init__(self, tensor: tf.Tensor):
+        self.tensor = tensor
+        self.dtype = tensor.dtype
+        self.shape = tensor.shape
+
+    def __tf_tensor__(self, dtype=None, name=None):
+        return self.tensor if dtype is None else tf.cast(self.tensor, dtype)
+
+    def __bool__(self):
+        return True
+
+    def __gt__(self, other):
+        return True
+
+    def __ne__(self, other):
+        return True
+
+    def __eq__(self, other):
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __rsub__(self, other):
+        return other - self.tensor
+
+    def __mul__(self, other):
+        return self.tensor * other
+
+    __rmul__ = __mul__

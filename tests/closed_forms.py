@@ -8,9 +8,9 @@ import tensorflow as tf
 
 import keras_drmad as kd
 from keras_drmad.adjoint import State
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters import Kind
 from keras_drmad.hyperparameters.groups import Member
-from keras_drmad.hyperparameters.transforms import Transform
+from keras_drmad.hyperparameters.transforms import Identity
 
 
 def regression(size: int, features: int = 4, targets: int = 2, seed: int = 0):
@@ -134,17 +134,7 @@ class QuarticByMomentum:
         return state, hparams, tf.constant(batch), dw, dv
 
 
-class Identity(Transform):
-    """Any number, as it is."""
-
-    def value(self, raw):
-        return raw
-
-    def raw(self, value):
-        return float(value)
-
-
-class LinearTerm(Hyperparameter):
+class LinearTerm(Kind):
     """Adds Σ λ · w to the training loss, λ of the shape of one kernel.
 
     Neither the Hessian nor the mixed derivative ∂²L/∂λ∂w = 1 depends on w.

@@ -26,6 +26,11 @@ def by_hand(name, coefficient, w):
     return float(np.sum(coefficient * measure(w)))
 
 
+def rate_of(kind, variable, rate, t=0):
+    raw = kind.raw.value
+    return kind.number(raw, "learning_rate", variable, rate, tf.constant(t))
+
+
 # ---- penalties
 
 
@@ -86,7 +91,7 @@ def test_learning_rate_takes_the_place_of_a_number():
     kind, model = bound(LearningRate("layer"), optimizer=OPTIMIZER(0.25))
     kind.assign([0.1, 0.3])
     rates = [
-        float(kind.learning_rate(kind.raw.value, v, tf.constant(0.25)))
+        float(rate_of(kind, v, tf.constant(0.25)))
         for v in model.trainable_variables
     ]
     # A layer's bias shares the rate of its kernel.
@@ -98,14 +103,14 @@ def test_learning_rate_multiplies_a_schedule():
     kind, model = bound(LearningRate(), optimizer=OPTIMIZER(schedule))
     kind.assign(3.0)
     v = model.trainable_variables[0]
-    rate = kind.learning_rate(kind.raw.value, v, tf.constant(0.5))
+    rate = rate_of(kind, v, tf.constant(0.5))
     assert float(rate) == pytest.approx(1.5)
 
 
 def test_learning_rate_of_other_layers_stays():
     kind, model = bound(LearningRate(layers="b", initial=0.5))
     first = model.trainable_variables[0]
-    rate = kind.learning_rate(kind.raw.value, first, tf.constant(0.25))
+    rate = rate_of(kind, first, tf.constant(0.25))
     assert float(rate) == 0.25
 
 

@@ -169,6 +169,41 @@ def chosen(
     return [v for v in everything if id(v) in keep]
 
 
+def chosen_layers(model: keras.Model, layers: Layers) -> list[keras.Layer]:
+    """Returns the layers chosen by name, whether or not they have weights.
+
+    Args:
+        model: a built model.
+        layers: as for `chosen`; an empty list or `None` for none.
+
+    Raises:
+        ValueError: if one of `layers` chooses none.
+        TypeError: if one is neither a string nor a layer.
+    """
+    if layers is None:
+        return []
+    if isinstance(layers, (str, keras.Layer)):
+        layers = [layers]
+    found: dict[int, keras.Layer] = {}
+    for one in layers:
+        matching = [
+            layer
+            for layer in model._flatten_layers(include_self=False)
+            if (layer is one)
+            or (
+                isinstance(one, str) and _matches(one, layer.path or layer.name)
+            )
+        ]
+        if not matching:
+            raise ValueError(
+                "Invalid value for argument `layers`. Expected names, regular "
+                f"expressions or layers of the model. Received: {one!r}, which "
+                "matches none."
+            )
+        found |= {id(layer): layer for layer in matching}
+    return list(found.values())
+
+
 def owner_path(variable: keras.Variable) -> str:
     """Returns the path of the layer that owns a variable."""
     return variable.path.rpartition("/")[0] or variable.path
@@ -192,13 +227,15 @@ def _of_layer(variables: list, one: Any) -> list:
             "Invalid type for argument `layers`. Expected names, regular "
             f"expressions or layers. Received: {one!r}."
         )
+    return [v for v in variables if _matches(one, owner_path(v))]
 
-    def matches(path: str) -> bool:
-        parts = path.split("/")
-        names = [path, *parts]
-        return one in names or any(re.fullmatch(one, name) for name in names)
 
-    return [v for v in variables if matches(owner_path(v))]
+def _matches(pattern: str, path: str) -> bool:
+    """Returns whether a name or pattern is that of a path or a part of it."""
+    names = [path, *path.split("/")]
+    return pattern in names or any(
+        re.fullmatch(pattern, name) for name in names
+    )
 
 
 def _entries_shape(

@@ -3,39 +3,44 @@
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters import groups
+from keras_drmad.hyperparameters.optimizer_number import OptimizerNumber
 from keras_drmad.hyperparameters.transforms import Log
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class LearningRate(base.Hyperparameter):
-    """The learning rate of all weights, or of each layer.
+class LearningRate(OptimizerNumber):
+    """The learning rate: of all weights, some of them, and in some steps.
 
     Where the optimizer has a number for a learning rate, the value takes its
     place. Where it has a `LearningRateSchedule`, the value multiplies it. The
     raw values are logarithms. Weight decay that Keras multiplies by the
-    learning rate follows it.
+    learning rate follows it. `schedule` is explained in `OptimizerNumber`.
 
     Example:
 
     ```python
     kd.hyperparameters.LearningRate(per="layer", bounds=(1e-5, 1.0))
+    kd.hyperparameters.LearningRate("layer", schedule="step", steps=100)
     ```
 
     References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
-    Optimization through Reversible Learning*, ICML 2015, section 3.1.
+    Optimization through Reversible Learning*, ICML 2015,
+    https://arxiv.org/abs/1502.03492, section 3.1.
     """
 
     transform = Log()
-    acts_through_gradient = False
+    numbers = ("learning_rate",)
 
     def __init__(
         self,
         per: str = "all",
         initial: float | None = None,
+        schedule: str | None = None,
+        steps: int | None = None,
+        knots: int = 5,
         layers: groups.Layers = None,
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "learning_rate",
@@ -43,9 +48,15 @@ class LearningRate(base.Hyperparameter):
         """Initializes the learning rates.
 
         Args:
-            per: `"all"` or `"layer"`; a layer's bias shares its kernel's.
+            per: `"all"`; `"layer"`, where a bias shares its kernel's;
+                `"unit"`, one for each row of a kernel's input side and one
+                for each bias; `"weight"`.
             initial: positive float, where they start. By default the
                 optimizer's learning rate (1.0 where it has a schedule).
+            schedule: `None`, `"step"` for a value at each step, or
+                `"piecewise"` for `knots` of them.
+            steps: int, T, with `schedule="step"`.
+            knots: int, how many, with `schedule="piecewise"`.
             layers: the layers whose rate is learned: a layer, its name, a
                 regular expression for names, or a list of these. All by
                 default; the others keep the optimizer's.
@@ -54,49 +65,20 @@ class LearningRate(base.Hyperparameter):
 
         Raises:
             TypeError: if `initial` is not a number.
-            ValueError: if `per` is unknown, or `initial` is not positive or
-                not within `bounds`.
+            ValueError: if `initial` is not positive or not within `bounds`, or
+                another argument is not valid.
         """
-        super().__init__(name, bounds)
-        self.per = groups.check_per(per, ("all", "layer"))
-        if initial is not None:
-            initial = base.check_initial(initial, self.bounds, self.transform)
-        self.initial = initial
-        self.layers = layers
-        self._groups = groups.Groups([], ())
+        super().__init__(
+            per, initial, schedule, steps, knots, layers, bounds, name
+        )
         self._multiplies = False
 
-    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+    def _given(self, optimizer: keras.Optimizer) -> float:
         given = optimizer._learning_rate
         self._multiplies = not isinstance(given, keras.Variable)
-        initial = self.initial
-        if initial is None:
-            initial = 1.0 if self._multiplies else float(given.numpy())
-            base.check_initial(initial, self.bounds, self.transform)
-        self._groups = groups.group(
-            model, self.per, self.layers, only_kernels=False
-        )
-        self._create(self._groups.shape, initial)
+        return 1.0 if self._multiplies else float(given.numpy())
 
-    def learning_rate(
-        self, raw: tf.Tensor, variable: keras.Variable, rate: tf.Tensor
-    ) -> tf.Tensor:
-        for member in self._groups.members:
-            if member.variable is variable:
-                value = self.transform.value(
-                    tf.reshape(member.entries(raw), [])
-                )
-                rate = tf.cast(rate, value.dtype) if self._multiplies else 1
-                return rate * value
-        return rate
-
-    def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        return self._groups.by_layer(values)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "per": self.per,
-            "initial": self.initial,
-            "layers": groups.layer_names(self.layers),
-            **super().get_config(),
-        }
+    def _instead_of(self, number: Any, value: tf.Tensor) -> tf.Tensor:
+        if self._multiplies:
+            return tf.cast(number, value.dtype) * value
+        return value

@@ -11,7 +11,7 @@ from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.transforms import Log
 
 
-class Penalty(base.Hyperparameter):
+class Penalty(base.Kind):
     """A penalty Σ coefficient · measure(w) on the chosen weights.
 
     The raw values are the logarithms of the coefficients, so that these stay

@@ -2,7 +2,9 @@
 
 import abc
 import math
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 
@@ -10,7 +12,14 @@ class Transform(abc.ABC):
     """A smooth, increasing map from all numbers onto a hyperparameter's range.
 
     The meta-optimizer moves `raw`; training uses `value(raw)`.
+
+    Attributes:
+        lowest: float, the lower end of the range, which is never reached.
+        highest: float, the upper end.
     """
+
+    lowest: float = -math.inf
+    highest: float = math.inf
 
     @abc.abstractmethod
     def value(self, raw: tf.Tensor) -> tf.Tensor:
@@ -20,12 +29,90 @@ class Transform(abc.ABC):
     def raw(self, value: float) -> float:
         """Returns the raw number for a value; ±inf at the ends of the range."""
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Transform":
+        """Returns the transform with these constructor arguments."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
 class Log(Transform):
     """Positive values by their natural logarithm: value = exp(raw)."""
+
+    lowest = 0.0
 
     def value(self, raw: tf.Tensor) -> tf.Tensor:
         return tf.exp(raw)
 
     def raw(self, value: float) -> float:
         return -math.inf if value == 0 else math.log(value)
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class Identity(Transform):
+    """Any number, as it is."""
+
+    def value(self, raw: tf.Tensor) -> tf.Tensor:
+        return tf.identity(raw)
+
+    def raw(self, value: float) -> float:
+        return float(value)
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class Sigmoid(Transform):
+    """Values between two ends: value = low + (high − low) / (1 + exp(−raw))."""
+
+    def __init__(self, low: float = 0.0, high: float = 1.0):
+        """Initializes the transform.
+
+        Args:
+            low: float, the lower end.
+            high: float, the upper end.
+
+        Raises:
+            ValueError: if these are not two finite numbers, low < high.
+        """
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(
+                "Invalid value for argument `high`. Expected finite numbers, "
+                f"low < high. Received: low={low}, high={high}."
+            )
+        self.lowest, self.highest = float(low), float(high)
+
+    def value(self, raw: tf.Tensor) -> tf.Tensor:
+        return self.lowest + (self.highest - self.lowest) * tf.sigmoid(raw)
+
+    def raw(self, value: float) -> float:
+        if value in (self.lowest, self.highest):
+            return math.copysign(math.inf, value - self.lowest - 1e-300)
+        return math.log((value - self.lowest) / (self.highest - value))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"low": self.lowest, "high": self.highest}
+
+
+BY_NAME = {"log": Log, "identity": Identity, "sigmoid": Sigmoid}
+
+
+def checked_transform(transform: Any) -> Transform:
+    """Returns a transform given by name, or as one.
+
+    Raises:
+        TypeError: if it is neither.
+    """
+    if isinstance(transform, dict):
+        transform = keras.saving.deserialize_keras_object(transform)
+    if isinstance(transform, str) and transform in BY_NAME:
+        return BY_NAME[transform]()
+    if not isinstance(transform, Transform):
+        raise TypeError(
+            "Invalid type for argument `transform`. Expected one of "
+            f"{', '.join(map(repr, BY_NAME))} or a `Transform`. "
+            f"Received: transform={transform!r}."
+        )
+    return transform

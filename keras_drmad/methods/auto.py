@@ -8,7 +8,7 @@ import keras
 
 from keras_drmad import memory as memory_lib
 from keras_drmad.adjoint import State
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import base
 from keras_drmad.methods.drmad import DrMAD
 from keras_drmad.methods.reverse_mode import ReverseMode
@@ -74,7 +74,7 @@ class Auto(base.Method):
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Hyperparameter] = (),
+        hyperparameters: Sequence[Kind] = (),
     ) -> tuple[base.Method, str]:
         if self.memory is None:
             allowed = memory_lib.available_bytes() // 2
@@ -91,7 +91,9 @@ class Auto(base.Method):
                     f"about {factor} times the time of the training alone"
                 )
         part = min(BEST_PART, (self.time_factor - 1) / 1.5)
-        lines = DrMAD(part, spacing="end").over_all_that_acts(hyperparameters)
+        lines = DrMAD(part, spacing="end").over_all_that_acts(
+            T, hyperparameters
+        )
         lines = lines.with_anchors(T, state, allowed, self.memory)
         words = memory_lib.in_words(lines.nbytes(T, state))
         return lines, (

@@ -10,7 +10,7 @@ import keras
 
 from keras_drmad import memory as memory_lib
 from keras_drmad.adjoint import State
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters import Kind
 from keras_drmad.trajectories import Trajectory
 
 CURVATURES = ("hessian", "gauss_newton")
@@ -40,7 +40,7 @@ class Method(abc.ABC):
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Hyperparameter] = (),
+        hyperparameters: Sequence[Kind] = (),
     ) -> tuple["Method", str]:
         """Returns the method that serves a training, and why it was chosen.
 
@@ -62,7 +62,7 @@ class Method(abc.ABC):
     def check(
         self,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Hyperparameter],
+        hyperparameters: Sequence[Kind],
     ) -> None:
         """Checks that the method can differentiate a training.
 
@@ -70,6 +70,26 @@ class Method(abc.ABC):
             ValueError: if it cannot see one of the hyperparameters, or cannot
                 walk back through the optimizer.
         """
+
+    def refuse(self, blind_to: Sequence[Kind], sees: str) -> None:
+        """Refuses hyperparameters that the method cannot see.
+
+        Args:
+            blind_to: those that it cannot.
+            sees: str, what it sees, in words.
+
+        Raises:
+            ValueError: if there are any.
+        """
+        if blind_to:
+            names = [h.name for h in blind_to]
+            raise ValueError(
+                "Invalid value for argument `hypergradient`. The method "
+                f"{self!r} sees only {sees}. Received: the hyperparameters "
+                f"{names}, of which it would see nothing, or not all. Use "
+                "`keras_drmad.ReverseMode()`, or `DrMAD()`, which walks back "
+                "to the start for them."
+            )
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -7,7 +7,7 @@ import keras
 
 from keras_drmad import memory as memory_lib
 from keras_drmad.adjoint import State
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import base
 from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.trajectories import Anchored, Shortcut, Trajectory
@@ -120,12 +120,12 @@ class DrMAD(base.Method):
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Hyperparameter] = (),
+        hyperparameters: Sequence[Kind] = (),
     ) -> tuple[base.Method, str]:
-        method = self.over_all_that_acts(hyperparameters)
+        method = self.over_all_that_acts(T, hyperparameters)
         why = ""
         if method is not self:
-            why = "learning rates act all along the training"
+            why = "hyperparameters act all along the training"
         if self.memory is None:
             return method, why
         allowed = memory_lib.checked_bytes(self.memory)
@@ -142,20 +142,36 @@ class DrMAD(base.Method):
         return method, "; ".join(filter(None, reasons))
 
     def over_all_that_acts(
-        self, hyperparameters: Sequence[Hyperparameter]
+        self, T: int, hyperparameters: Sequence[Kind]
     ) -> "DrMAD":
         """Returns the method that walks where hyperparameters act.
 
         A penalty's effect arises mostly at the end of a training. That of a
         learning rate adds up all along it, and the gradients at the mean of the
         last weights are not those that moved them: walked back from there alone
-        it may even have the wrong sign (`docs/ways_back.md`).
+        it may even have the wrong sign (`docs/ways_back.md`). That of the first
+        weights needs all of the walk, and a schedule as many reverse steps as
+        it takes to visit each of its values.
+
+        Raises:
+            ValueError: if `last` ends the walk before it can see one of them.
         """
-        if self.last is not None or all(
-            h.acts_through_gradient for h in hyperparameters
-        ):
+        config = self.get_config()
+        if self.last is not None:
+            L = base.count_of("last", self.last, T)
+            if L < T:
+                early = [h for h in hyperparameters if h.reverse_steps(T) > 1]
+                self.refuse(early, f"the last {L} of {T} steps")
+                return self
+        elif all(h.acts_on == "loss" for h in hyperparameters):
             return self
-        return DrMAD(**self.get_config() | {"last": 1.0, "average": False})
+        else:
+            config |= {"last": 1.0, "average": False}
+        R = base.count_of("reverse_steps", self.reverse_steps, T)
+        needed = max([1, *(h.reverse_steps(T) for h in hyperparameters)])
+        if needed > R:
+            config |= {"reverse_steps": needed}
+        return self if config == self.get_config() else DrMAD(**config)
 
     def with_anchors(
         self, T: int, state: State, allowed: int, memory: Any

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import base
 from keras_drmad.trajectories import FinalPoint, Trajectory
 
@@ -19,17 +19,10 @@ class _AtTheEnd(base.Method):
     def check(
         self,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Hyperparameter],
+        hyperparameters: Sequence[Kind],
     ) -> None:
-        blind = [h.name for h in hyperparameters if not h.acts_through_gradient]
-        if blind:
-            raise ValueError(
-                "Invalid value for argument `hypergradient`. The method "
-                f"{self!r} sees only what moves the minimum of the training "
-                "loss. Received: the hyperparameters "
-                f"{blind}, which say how training gets there. Use "
-                "`keras_drmad.ReverseMode()`, `DrMAD()` or `Truncated()`."
-            )
+        blind_to = [h for h in hyperparameters if h.acts_on != "loss"]
+        self.refuse(blind_to, "what moves the minimum of the training loss")
 
 
 @keras.saving.register_keras_serializable("keras_drmad")

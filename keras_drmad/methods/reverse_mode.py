@@ -8,7 +8,7 @@ import keras
 
 from keras_drmad import memory as memory_lib
 from keras_drmad.adjoint import State
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import base
 from keras_drmad.trajectories import (
     Checkpointed,
@@ -85,7 +85,7 @@ class ReverseMode(base.Method):
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Hyperparameter] = (),
+        hyperparameters: Sequence[Kind] = (),
     ) -> tuple[base.Method, str]:
         if self.memory is None:
             return self, ""
@@ -102,9 +102,11 @@ class ReverseMode(base.Method):
     def check(
         self,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Hyperparameter],
+        hyperparameters: Sequence[Kind],
     ) -> None:
         if self.storage == "reversible":
+            decays = [h for h in hyperparameters if "momentum" in h.numbers]
+            self.refuse(decays, "trainings with a fixed momentum")
             self._momentum = _reversible_momentum(optimizer)
 
     def get_config(self) -> dict[str, Any]:

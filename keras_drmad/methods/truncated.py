@@ -1,9 +1,12 @@
 """Reverse mode through the last steps only."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_drmad.adjoint import State
+from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import base
 from keras_drmad.trajectories import Stored, Trajectory
 
@@ -15,8 +18,8 @@ class Truncated(base.Method):
     Exact for what hyperparameters do in these steps; leaves out what they did
     before, so its norm is smaller. Memory: K copies of the training's state.
     Time: K reverse steps. Differentiates every kind of hyperparameter, but
-    sees nothing of those that act only at the start. Prefer `ReverseMode`
-    where T copies fit in memory.
+    for those that act early in a training: first weights and schedules are
+    refused. Prefer `ReverseMode` where T copies fit in memory.
 
     Example:
 
@@ -43,6 +46,18 @@ class Truncated(base.Method):
 
     def trajectory(self, T: int) -> Trajectory:
         return Stored(last=base.count_of("last", self.last, T))
+
+    def resolve(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Kind] = (),
+    ) -> tuple[base.Method, str]:
+        K = base.count_of("last", self.last, T)
+        if K < T:
+            early = [h for h in hyperparameters if h.reverse_steps(T) > 1]
+            self.refuse(early, f"the last {K} of {T} steps")
+        return self, ""
 
     def get_config(self) -> dict[str, Any]:
         return {"last": self.last}

@@ -1,0 +1,148 @@
+"""A weight for each training example."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.batches import Batch, leaves
+from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.transforms import checked_transform
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class ExampleWeights(base.Kind):
+    """A weight on the training loss of each example, or of each group of them.
+
+    The loss of example i is multiplied by its weight, and by the user's own
+    `sample_weight`, before Keras takes its mean over the minibatch. Examples
+    are known by their place in the training arrays; a stream gives it itself,
+    as the fourth entry of what it yields: `(x, y, sample_weight, index)`, index
+    integers `(batch_size,)`. Each step costs no more for many examples than
+    for few, beside the addition of the hypergradients.
+
+    Example:
+
+    ```python
+    kd.hyperparameters.ExampleWeights(len(x))
+    kd.hyperparameters.ExampleWeights(groups=source_of_each_example)
+    ```
+
+    References: Franceschi, Frasconi, Salzo, Grazzi, Pontil, *Bilevel
+    Programming for Hyperparameter Optimization and Meta-Learning*, ICML 2018,
+    https://arxiv.org/abs/1806.04910 (data hyper-cleaning).
+    """
+
+    def __init__(
+        self,
+        size: int | None = None,
+        groups: Sequence[int] | None = None,
+        initial: float = 0.5,
+        transform: Any = "sigmoid",
+        bounds: tuple[float | None, float | None] | None = None,
+        name: str = "example_weights",
+    ):
+        """Initializes the weights.
+
+        Args:
+            size: int, the number of training examples; or
+            groups: `(size,)` integers from 0, the group of each of them.
+            initial: float, the weight of each at first.
+            transform: `"sigmoid"`, weights in (0, 1); `"log"`, positive ones;
+                or a `Transform`.
+            bounds: `(lowest, highest)` weight, either may be `None`.
+            name: str, unique among the hyperparameters of a model.
+
+        Raises:
+            TypeError: if `initial` or `transform` are of another type.
+            ValueError: if neither or both of `size` and `groups` are given, or
+                an argument is out of its range.
+        """
+        self.transform = checked_transform(transform)
+        super().__init__(name, bounds)
+        if (size is None) == (groups is None):
+            raise ValueError(
+                "Invalid value for argument `size`. Expected the number of "
+                "training examples, or `groups` in its place. Received: "
+                f"size={size!r} and groups={'one' if groups is None else 'an'}"
+                " array. Use `ExampleWeights(len(x))`."
+            )
+        self.groups = None if groups is None else _checked_groups(groups)
+        if self.groups is not None:
+            size = len(self.groups)
+        if not isinstance(size, (int, np.integer)) or size < 1:
+            raise ValueError(
+                "Invalid value for argument `size`. Expected a positive whole "
+                f"number. Received: size={size!r}. Use `len(x)`."
+            )
+        self.size = int(size)
+        self.initial = base.check_initial(initial, self.bounds, self.transform)
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        count = self.size if self.groups is None else self.groups.max() + 1
+        self._create((int(count),), self.initial)
+
+    def prepare(self, training: base.Training) -> None:
+        if training.batch.index is None:
+            raise ValueError(
+                f"The hyperparameter '{self.name}' needs to know which example "
+                "is which. Received: a stream. Pass arrays as `x` and `y`, or "
+                "let the stream yield (x, y, sample_weight, index)."
+            )
+        if training.examples not in (None, self.size):
+            raise ValueError(
+                f"The hyperparameter '{self.name}' has weights for {self.size} "
+                f"training examples. Received: {training.examples}. Pass "
+                f"`ExampleWeights({training.examples})`."
+            )
+
+    def batch(self, raw: tf.Tensor, batch: Batch) -> Batch:
+        index = batch.index
+        if self.groups is not None:
+            index = tf.gather(tf.constant(self.groups), index)
+        weights = self.transform.value(tf.gather(raw, index))
+        return batch._replace(
+            sample_weight=weighted(batch.sample_weight, weights)
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        groups = self.groups
+        return {
+            "size": self.size if groups is None else None,
+            "groups": None if groups is None else groups.tolist(),
+            "initial": self.initial,
+            "transform": keras.saving.serialize_keras_object(self.transform),
+            **super().get_config(),
+        }
+
+
+def weighted(sample_weight: Any, weights: tf.Tensor) -> Any:
+    """Returns sample weights (nested, or `None`) times `(batch_size,)`."""
+    if not leaves(sample_weight):
+        return weights
+
+    def times(a):
+        rest = [1] * (len(a.shape) - 1)
+        return tf.reshape(tf.cast(weights, a.dtype), [-1, *rest]) * a
+
+    return tf.nest.map_structure(
+        lambda a: weights if a is None else times(a), sample_weight
+    )
+
+
+def _checked_groups(groups: Any) -> np.ndarray:
+    array = np.asarray(groups)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+        raise ValueError(
+            "Invalid value for argument `groups`. Expected whole numbers, one "
+            "for each training example. Received: an array of shape "
+            f"{array.shape} and dtype {array.dtype}."
+        )
+    if array.min() < 0:
+        raise ValueError(
+            "Invalid value for argument `groups`. Expected groups numbered "
+            f"from 0. Received: {array.min()}."
+        )
+    return array.astype("int32")

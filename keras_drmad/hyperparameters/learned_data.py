@@ -1,0 +1,96 @@
+"""Training inputs as hyperparameters."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.batches import Batch
+from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.transforms import checked_transform
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class LearnedData(base.Kind):
+    """The training inputs themselves: data distillation.
+
+    Training sees the value's example in place of each training input; labels
+    stay those given to `fit`. Give `fit` as many inputs, of the same shape:
+    the initial ones, or any.
+
+    Example: one image for each of ten classes, learned.
+
+    ```python
+    images = np.random.normal(size=(10, 784))
+    model.compile(hyperparameters=[kd.hyperparameters.LearnedData(images)], ...)
+    model.fit(images, np.arange(10), batch_size=10, ...)
+    ```
+
+    References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
+    Optimization through Reversible Learning*, ICML 2015,
+    https://arxiv.org/abs/1502.03492, section 3.3; Wang, Zhu, Torralba, Efros,
+    *Dataset Distillation*, 2018, https://arxiv.org/abs/1811.10959.
+    """
+
+    def __init__(
+        self,
+        initial: Any,
+        transform: Any = "identity",
+        bounds: tuple[float | None, float | None] | None = None,
+        name: str = "learned_data",
+    ):
+        """Initializes the inputs.
+
+        Args:
+            initial: array `(size, ...)`, the inputs at first.
+            transform: `"identity"`, or another for inputs in a range.
+            bounds: `(lowest, highest)` number in them, either may be `None`.
+            name: str, unique among the hyperparameters of a model.
+
+        Raises:
+            TypeError: if `initial` is not an array of numbers.
+            ValueError: if it is not within range and bounds.
+        """
+        self.transform = checked_transform(transform)
+        super().__init__(name, bounds)
+        initial = base.check_initial(initial, self.bounds, self.transform)
+        self.initial = np.asarray(initial)
+        if not self.initial.ndim or not self.initial.size:
+            raise ValueError(
+                "Invalid value for argument `initial`. Expected an array with "
+                "an example on each place of the first axis. Received: one of "
+                f"shape {self.initial.shape}."
+            )
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self._create(self.initial.shape, self.initial)
+
+    def prepare(self, training: base.Training) -> None:
+        x, index = training.batch.x, training.batch.index
+        shape = tuple(x.shape[1:]) if hasattr(x, "shape") else None
+        size = len(self.initial)
+        expected = self.initial.shape[1:]
+        if (
+            index is None
+            or shape != expected
+            or (training.examples not in (None, size))
+        ):
+            raise ValueError(
+                f"The hyperparameter '{self.name}' takes the place of {size} "
+                f"training inputs of shape {expected}. Received: "
+                f"{training.examples or 'a stream'} of shape {shape}. Pass as "
+                "many as `x`, as one array; a stream has to yield (x, y, "
+                "sample_weight, index)."
+            )
+
+    def batch(self, raw: tf.Tensor, batch: Batch) -> Batch:
+        x = self.transform.value(tf.gather(raw, batch.index))
+        return batch._replace(x=tf.cast(x, keras.config.floatx()))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial": self.initial.tolist(),
+            "transform": keras.saving.serialize_keras_object(self.transform),
+            **super().get_config(),
+        }

@@ -1,0 +1,160 @@
+"""Weights of the losses of a model that has several."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.batches import Batch, leaves
+from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters.example_weights import weighted
+from keras_drmad.hyperparameters.transforms import Log
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class LossWeights(base.Kind):
+    """A weight for each loss: of each output, and of layers' own losses.
+
+    Training minimizes Σ weight_k · loss_k over a model's outputs, in the order
+    of `model.output_names`, and over the chosen layers that call `add_loss`.
+    They multiply `compile`'s `loss_weights`. Validation sees the losses without
+    them: what `loss_weights` says is what hyperparameters are fitted to. The
+    raw values are logarithms.
+
+    Example:
+
+    ```python
+    # fit the weights to the main output alone
+    model.compile(loss={"main": "mse", "hint": "mse"},
+                  hyperparameters=[kd.hyperparameters.LossWeights()], ...)
+    ```
+
+    Attributes:
+        names: list of str, the output or layer of each weight, once bound.
+
+    References: Jaderberg et al., *Reinforcement Learning with Unsupervised
+    Auxiliary Tasks*, ICLR 2017, https://arxiv.org/abs/1611.05397, weigh
+    auxiliary losses by hand; that their weights can be learned by
+    hypergradient is in Navon et al., *Auxiliary Learning by Implicit
+    Differentiation*, ICLR 2021, https://arxiv.org/abs/2007.02693.
+    """
+
+    transform = Log()
+
+    def __init__(
+        self,
+        initial: float = 1.0,
+        layers: groups.Layers = (),
+        bounds: tuple[float | None, float | None] | None = None,
+        name: str = "loss_weights",
+    ):
+        """Initializes the weights.
+
+        Args:
+            initial: positive float, each weight at first.
+            layers: the layers whose own losses (`add_loss`, activity
+                regularizers) get a weight: a layer, its name, a regular
+                expression for names, or a list of these; none by default.
+            bounds: `(lowest, highest)` weight, either may be `None`.
+            name: str, unique among the hyperparameters of a model.
+
+        Raises:
+            TypeError: if `initial` is not a number.
+            ValueError: if it is not positive and within `bounds`.
+        """
+        super().__init__(name, bounds)
+        self.initial = base.check_initial(initial, self.bounds, self.transform)
+        self.layers = layers
+        self.names: list[str] = []
+        self._outputs: list[str] = []
+        self._with_losses: list[keras.Layer] = []
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self._outputs = _output_names(model)
+        if len(self._outputs) == 1:
+            self._outputs = []  # nothing to weigh it against but layers
+        self._with_losses = groups.chosen_layers(model, self.layers)
+        self.names = self._outputs + [x.name for x in self._with_losses]
+        if not self.names:
+            raise ValueError(
+                f"The hyperparameter '{self.name}' needs a Functional model "
+                "with several outputs, or `layers` with losses of their own. "
+                f"Received: '{model.name}', layers={self.layers!r}."
+            )
+        for loss in tf.nest.flatten(model.loss):
+            if getattr(loss, "reduction", "") == "mean_with_sample_weight":
+                raise ValueError(
+                    f"The hyperparameter '{self.name}' weighs outputs. "
+                    "Received: a loss with reduction='mean_with_sample_weight'"
+                    ", which weights of outputs do not change. Use "
+                    "'sum_over_batch_size'."
+                )
+        self._create((len(self.names),), self.initial)
+
+    def prepare(self, training: base.Training) -> None:
+        silent = [x.name for x in self._with_losses if not x.losses]
+        if silent:
+            raise ValueError(
+                f"The hyperparameter '{self.name}' weighs losses that layers "
+                f"add. Received: layers without any, {silent}. Call "
+                "`self.add_loss(...)` in their `call`, or leave them out."
+            )
+
+    def batch(self, raw: tf.Tensor, batch: Batch) -> Batch:
+        if not self._outputs:
+            return batch
+        values = self.transform.value(raw)
+        given = batch.sample_weight
+
+        def of(k, y, own):
+            ones = tf.ones([tf.shape(leaves(y)[0])[0]], values.dtype)
+            return weighted(own, values[k] * ones)
+
+        if isinstance(batch.y, dict):
+            weights: Any = {
+                key: of(
+                    self._outputs.index(key),
+                    y,
+                    given[key] if isinstance(given, dict) else given,
+                )
+                for key, y in batch.y.items()
+            }
+        else:
+            several = isinstance(given, (list, tuple))
+            weights = [
+                of(k, y, given[k] if several else given)
+                for k, y in enumerate(batch.y)
+            ]
+        return batch._replace(sample_weight=weights)
+
+    def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> Any:
+        # Keras has added the layers' losses, with a weight of 1.
+        values = self.transform.value(raw)[len(self._outputs) :]
+        return sum(
+            (values[k] - 1) * tf.cast(loss, values.dtype)
+            for k, layer in enumerate(self._with_losses)
+            for loss in layer.losses
+        )
+
+    def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            name: values[..., k : k + 1] for k, name in enumerate(self.names)
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial": self.initial,
+            "layers": groups.layer_names(self.layers),
+            **super().get_config(),
+        }
+
+
+def _output_names(model: keras.Model) -> list[str]:
+    """Returns the names of outputs in the order in which Keras takes them."""
+    struct = getattr(model, "_outputs_struct", None)
+    if isinstance(struct, dict):
+        return sorted(struct)
+    if isinstance(struct, (list, tuple)):
+        return list(model.output_names)
+    return ["output"]

@@ -1,0 +1,96 @@
+"""The optimizer's momentum, or another of its rates of decay."""
+
+from typing import Any
+
+import keras
+
+from keras_drmad.hyperparameters import groups
+from keras_drmad.hyperparameters.optimizer_number import OptimizerNumber
+from keras_drmad.hyperparameters.transforms import Sigmoid
+
+DECAYS = ("momentum", "beta_1", "beta_2", "rho")
+# These use the number in products over steps or weights of their own.
+REFUSED = (keras.optimizers.Nadam, keras.optimizers.Lion)
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class Momentum(OptimizerNumber):
+    """The decay of the optimizer's velocity or moments, in (0, 1).
+
+    SGD's momentum γ in v ← γ v − α g; Adam's β_1 or β_2, and those of its
+    relatives; RMSprop's ρ. The raw values are log(γ / (1 − γ)). `schedule` is
+    explained in `OptimizerNumber`.
+
+    Example:
+
+    ```python
+    kd.hyperparameters.Momentum(per="layer", schedule="piecewise", knots=4)
+    kd.hyperparameters.Momentum(coefficient="beta_2")
+    ```
+
+    References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
+    Optimization through Reversible Learning*, ICML 2015,
+    https://arxiv.org/abs/1502.03492, section 3.1.
+    """
+
+    transform = Sigmoid()
+
+    def __init__(
+        self,
+        per: str = "all",
+        initial: float | None = None,
+        schedule: str | None = None,
+        steps: int | None = None,
+        knots: int = 5,
+        coefficient: str | None = None,
+        layers: groups.Layers = None,
+        bounds: tuple[float | None, float | None] | None = None,
+        name: str | None = None,
+    ):
+        """Initializes the momenta.
+
+        Args:
+            per: as for `LearningRate`, and so are the others.
+            initial: float in (0, 1), the optimizer's by default.
+            schedule: `None`, `"step"` or `"piecewise"`.
+            steps: int, T, with `schedule="step"`.
+            knots: int, how many, with `schedule="piecewise"`.
+            coefficient: `"momentum"`, `"beta_1"`, `"beta_2"` or `"rho"`: which
+                of the optimizer's; by default the first that it has.
+            layers: the layers whose momentum is learned, all by default.
+            bounds: `(lowest, highest)` value, either may be `None`.
+            name: str, that of the coefficient, or "momentum", by default.
+
+        Raises:
+            TypeError: if `initial` is not a number.
+            ValueError: if an argument is not valid.
+        """
+        if coefficient is not None and coefficient not in DECAYS:
+            raise ValueError(
+                "Invalid value for argument `coefficient`. Expected None or "
+                f"one of {', '.join(map(repr, DECAYS))}. "
+                f"Received: coefficient={coefficient!r}."
+            )
+        name = name or coefficient or "momentum"
+        super().__init__(
+            per, initial, schedule, steps, knots, layers, bounds, name
+        )
+        self.coefficient = coefficient
+        self.numbers = (coefficient or "momentum",)
+
+    def _given(self, optimizer: keras.Optimizer) -> float:
+        wanted = [self.coefficient] if self.coefficient else DECAYS
+        numbers = vars(optimizer)
+        found = [name for name in wanted if numbers.get(name)]
+        if not found or isinstance(optimizer, REFUSED):
+            raise ValueError(
+                f"The hyperparameter '{self.name}' needs an optimizer with "
+                f"{' or '.join(map(repr, wanted))} above 0, that it can be "
+                "learned for. Received: "
+                f"{type(optimizer).__name__}. Use SGD(momentum=0.9) or Adam."
+            )
+        self.numbers = (found[0],)
+        return float(numbers[found[0]])
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"coefficient": self.coefficient}

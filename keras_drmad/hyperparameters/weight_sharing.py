@@ -1,0 +1,163 @@
+"""Weights of several tasks, mixed by a learned matrix."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters.transforms import Identity
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class WeightSharing(base.Kind):
+    """One matrix for each depth of a multi-task net, which mixes its weights.
+
+    Let a model have one tower of layers for each of n tasks. Training adjusts
+    parameters z_1 ... z_n of each depth, and the towers compute with
+
+        w_i = Σ_j T_ij z_j,
+
+    biases included. T = I leaves the towers apart, T = 1/n ties them together,
+    and what lies between is learned. Penalties act on z. A training starts
+    from z_0, the model's weights at the call of `fit`, and leaves the model
+    with w_T: what is shipped is a plain model. Where training goes on from
+    there (`initial_weights="continue"`, `meta_iterations=0`), z is found again
+    by the pseudo-inverse of T.
+
+    Example:
+
+    ```python
+    # towers "greek_bottom", "hebrew_bottom", ..., "greek_top", "hebrew_top"
+    kd.hyperparameters.WeightSharing([".*_bottom", ".*_top"])
+    ```
+
+    References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
+    Optimization through Reversible Learning*, ICML 2015,
+    https://arxiv.org/abs/1502.03492, section 3.4; Fu et al., *DrMAD*, IJCAI
+    2016, section 4.
+    """
+
+    transform = Identity()
+
+    def __init__(
+        self,
+        layers: Sequence[Any],
+        initial: Any = 0.5,
+        bounds: tuple[float | None, float | None] | None = None,
+        name: str = "weight_sharing",
+    ):
+        """Initializes the matrices.
+
+        Args:
+            layers: for each depth the layers that share, one for each task, in
+                the same order of tasks: a regular expression for their names,
+                or a list of layers or names.
+            initial: float, the part that is a tower's own:
+                T = initial · I + (1 − initial) / n; or an array
+                `(depths, tasks, tasks)`.
+            bounds: `(lowest, highest)` entry of T, either may be `None`.
+            name: str, unique among the hyperparameters of a model.
+
+        Raises:
+            TypeError: if `initial` is not a number or an array of them.
+            ValueError: if `layers` is empty, or `initial` out of bounds.
+        """
+        super().__init__(name, bounds)
+        if isinstance(layers, str) or not len(layers):
+            raise ValueError(
+                "Invalid value for argument `layers`. Expected a list with an "
+                f"entry for each depth. Received: layers={layers!r}."
+            )
+        initial = base.check_initial(initial, self.bounds, self.transform)
+        self.layers = list(layers)
+        self.initial = initial
+        self._depths: list[list[list[keras.Variable]]] = []
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self._depths = [self._towers(model, entry) for entry in self.layers]
+        tasks = {len(towers) for towers in self._depths}
+        if len(tasks) > 1 or tasks == {1}:
+            raise ValueError(
+                f"The hyperparameter '{self.name}' needs the same number of "
+                "layers at each depth, at least two. Received: "
+                f"{[len(towers) for towers in self._depths]} for "
+                f"layers={self.layers!r}."
+            )
+        n = tasks.pop()
+        initial = self.initial
+        if np.ndim(initial) == 0:
+            initial = initial * np.eye(n) + (1 - initial) / n
+        shape = (len(self._depths), n, n)
+        self._create(shape, np.broadcast_to(initial, shape))
+
+    def _towers(self, model: keras.Model, entry: Any) -> list[list]:
+        """Returns the weights of each of the layers that share."""
+        layers: dict[str, list[keras.Variable]] = {}
+        for v in groups.chosen(model, entry, only_kernels=False):
+            layers.setdefault(groups.owner_path(v), []).append(v)
+        towers = list(layers.values())
+        if isinstance(entry, (list, tuple)):  # in the order given
+            towers = [
+                groups.chosen(model, one, only_kernels=False) for one in entry
+            ]
+        shapes = [[tuple(v.shape) for v in weights] for weights in towers]
+        if any(shape != shapes[0] for shape in shapes):
+            raise ValueError(
+                f"The hyperparameter '{self.name}' mixes weights of the same "
+                f"shapes. Received for {entry!r}: "
+                f"{dict(zip(layers, shapes, strict=False))}. Choose layers of "
+                "equal shapes."
+            )
+        return towers
+
+    def weights(self, raw: tf.Tensor, params: dict[int, Any]) -> dict[int, Any]:
+        return self._mixed(self.transform.value(raw), params)
+
+    def params(self, raw: tf.Tensor, weights: dict[int, Any]) -> dict[int, Any]:
+        inverse = tf.linalg.pinv(self.transform.value(raw))
+        return self._mixed(inverse, weights)
+
+    def _mixed(self, matrices: tf.Tensor, params: dict) -> dict:
+        mixed = dict(params)
+        for k, towers in enumerate(self._depths):
+            for same in zip(*towers, strict=True):
+                keys = [id(v) for v in same]
+                if any(key not in params for key in keys):
+                    continue  # frozen
+                flat = [tf.reshape(params[key], [-1]) for key in keys]
+                matrix = tf.cast(matrices[k], flat[0].dtype)
+                rows = tf.unstack(matrix @ tf.stack(flat))
+                for key, row, v in zip(keys, rows, same, strict=True):
+                    mixed[key] = tf.reshape(row, v.shape)
+        return mixed
+
+    def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        entries = math.prod(values.shape[-2:])
+        return {
+            str(groups.layer_names(entry)): values[..., k, :, :].reshape(
+                *values.shape[:-3], entries
+            )
+            for k, entry in enumerate(self.layers)
+        }
+
+    def correlations(self) -> np.ndarray:
+        """Returns how alike tasks are, `(depths, tasks, tasks)` in [-1, 1].
+
+        T Tᵀ is the covariance of the towers' weights, for independent z of
+        variance 1.
+        """
+        T = self.value().numpy()
+        covariance = T @ T.transpose(0, 2, 1)
+        scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+        return covariance / scale[:, :, None] / scale[:, None, :]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "layers": [groups.layer_names(entry) for entry in self.layers],
+            "initial": np.asarray(self.initial).tolist(),
+            **super().get_config(),
+        }

@@ -1,0 +1,404 @@
+"""Every kind of hyperparameter against finite differences, and by hand."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_drmad as kd
+from checks import assert_exact_hypergradient, flat
+from closed_forms import exact_model, regression, tanh_net
+from keras_drmad import hyperparameters as kinds
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
+T = 7
+X, Y = regression(11)  # three batches a pass, the last one short
+CLASSES = np.arange(11) % 2
+TRAINING = dict(
+    batch_size=4,
+    steps_per_epoch=T,
+    validation_data=regression(6, seed=1),
+)
+
+
+def momentum():
+    return SGD(0.1, momentum=0.8)
+
+
+def adamw():
+    return keras.optimizers.AdamW(0.05, weight_decay=0.1)
+
+
+def schedule():
+    return SGD(keras.optimizers.schedules.CosineDecay(0.2, 10), momentum=0.8)
+
+
+STEP = dict(schedule="step", steps=T)
+PIECES = dict(schedule="piecewise", knots=3)
+L = kinds.LearningRate
+M = kinds.Momentum
+D = kinds.WeightDecay
+REGRESSION = {
+    "rate": (lambda: L(), momentum),
+    "rate-layer": (lambda: L("layer"), momentum),
+    "rate-unit": (lambda: L("unit"), momentum),
+    "rate-weight": (lambda: L("weight"), Adam),
+    "rate-step": (lambda: L(**STEP), momentum),
+    "rate-step-layer": (lambda: L("layer", **STEP), Adam),
+    "rate-pieces": (lambda: L(**PIECES), momentum),
+    "rate-pieces-unit": (lambda: L("unit", **PIECES), schedule),
+    "momentum": (lambda: M(), momentum),
+    "momentum-nesterov": (lambda: M("layer"), lambda: SGD(0.1, 0.8, True)),
+    "momentum-step-layer": (lambda: M("layer", **STEP), momentum),
+    "momentum-unit-pieces": (lambda: M("unit", **PIECES), momentum),
+    "momentum-rmsprop": (
+        lambda: M("layer", coefficient="momentum"),
+        lambda: keras.optimizers.RMSprop(0.01, momentum=0.5),
+    ),
+    "rho": (
+        lambda: M("layer", coefficient="rho"),
+        lambda: keras.optimizers.RMSprop(0.01),
+    ),
+    "beta_1": (lambda: M("layer"), Adam),
+    "beta_2": (lambda: M(coefficient="beta_2", **PIECES), Adam),
+    "beta-lamb": (lambda: M("layer"), lambda: keras.optimizers.Lamb(0.01)),
+    "beta-adamax": (lambda: M("layer"), lambda: keras.optimizers.Adamax(0.01)),
+    "decay": (lambda: D(), adamw),
+    "decay-layer": (lambda: D("layer"), adamw),
+    "decay-unit-step": (lambda: D("unit", **STEP), adamw),
+    "decay-sgd": (lambda: D("weight"), lambda: SGD(0.1, weight_decay=0.1)),
+    "scale": (lambda: kinds.InitialScale(), momentum),
+    "scale-unit": (lambda: kinds.InitialScale("unit", biases=True), momentum),
+    "start": (lambda: kinds.InitialWeights(), momentum),
+    "start-layer": (lambda: kinds.InitialWeights("a", biases=False), Adam),
+    "examples": (lambda: kinds.ExampleWeights(11), momentum),
+    "groups": (
+        lambda: kinds.ExampleWeights(groups=[0, 1, 2] * 3 + [0, 1]),
+        momentum,
+    ),
+    "examples-log": (
+        lambda: kinds.ExampleWeights(11, transform="log", initial=1.5),
+        Adam,
+    ),
+    "data": (lambda: kinds.LearnedData(X), momentum),
+}
+
+
+def filled(model):
+    """Gives a model weights that no layer's initializer gives, and values."""
+    generator = np.random.default_rng(0)
+    model.set_weights(
+        [generator.normal(size=w.shape) / 2 for w in model.get_weights()]
+    )
+    for h in model.hyperparameters:
+        noise = generator.normal(size=h.raw.shape) / 5
+        h.raw.assign(h.raw.value + noise)
+    return model
+
+
+@pytest.mark.parametrize("name", REGRESSION)
+def test_hypergradient_in_regression(name):
+    make, optimizer = REGRESSION[name]
+    model = filled(exact_model(tanh_net(), [make()], optimizer()))
+    assert_exact_hypergradient(model, X, Y, **TRAINING)
+
+
+# ---- losses of classes
+
+
+def sparse():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def classification(loss, y, kind, weights=None):
+    if loss is not None and getattr(loss, "name", "") == "sigmoid":
+        raise AssertionError
+    model = filled(exact_model(tanh_net(), [kind], momentum(), loss=loss))
+    held_out = regression(6, seed=1)[0], y[:6]
+    training = TRAINING | dict(validation_data=held_out, sample_weight=weights)
+    assert_exact_hypergradient(model, X, y, **training)
+
+
+WEIGHTS = np.linspace(0.5, 1.5, 11)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("kind", [kinds.LabelSmoothing, kinds.Temperature])
+def test_hypergradient_with_sparse_labels(kind, weights):
+    classification(sparse(), CLASSES, kind(), weights)
+
+
+@pytest.mark.parametrize("kind", [kinds.LabelSmoothing, kinds.Temperature])
+def test_hypergradient_with_one_hot_and_binary_labels(kind):
+    one_hot = np.eye(2)[CLASSES]
+    losses = keras.losses
+    classification(
+        losses.CategoricalCrossentropy(from_logits=True), one_hot, kind()
+    )
+    classification(losses.BinaryCrossentropy(from_logits=True), one_hot, kind())
+
+
+@pytest.mark.parametrize(
+    "loss, y",
+    [
+        (keras.losses.CategoricalCrossentropy, np.eye(2)[CLASSES]),
+        (keras.losses.BinaryCrossentropy, np.eye(2)[CLASSES]),
+    ],
+)
+def test_label_smoothing_is_that_of_keras(loss, y):
+    kind = kinds.LabelSmoothing(0.25)
+    model = filled(
+        exact_model(tanh_net(), [kind], momentum(), loss=loss(from_logits=True))
+    )
+    kind.assign(0.25)
+    z = model.predict(X, verbose=0)
+    smooth = loss(from_logits=True, label_smoothing=0.25)
+    batch = kd.hyperparameters.base.Batch(tf.constant(X), tf.constant(y))
+    plain = loss(from_logits=True)(y, z)
+    found = kind.loss(kind.raw.value, plain, batch, tf.constant(z))
+    np.testing.assert_allclose(found, smooth(y, z), rtol=1e-12)
+
+
+# ---- several losses
+
+
+class Hint(keras.layers.Layer):
+    """Adds the mean of its input squared to the loss."""
+
+    def call(self, x):
+        self.add_loss(keras.ops.mean(x**2))
+        return x
+
+
+def two_outputs(as_dict=False):
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(3, activation="tanh", name="a")(inputs)
+    hidden = Hint(name="hint")(hidden)
+    outputs = {
+        "main": keras.layers.Dense(2, name="main")(hidden),
+        "aux": keras.layers.Dense(1, name="aux")(hidden),
+    }
+    return keras.Model(inputs, outputs if as_dict else list(outputs.values()))
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_hypergradient_of_loss_weights(as_dict, weights):
+    targets = {"main": Y, "aux": Y[:, :1] + X[:, :1]}
+    y = targets if as_dict else list(targets.values())
+    held_out = tf.nest.map_structure(lambda a: a[:6], y)
+    losses = {"main": "mse", "aux": "mse"}
+    model = filled(
+        exact_model(
+            two_outputs(as_dict),
+            [kinds.LossWeights(layers="hint")],
+            momentum(),
+            loss=losses if as_dict else ["mse", "mse"],
+            loss_weights={"main": 1.0, "aux": 0.25} if as_dict else [1.0, 0.25],
+        )
+    )
+    (kind,) = model.hyperparameters
+    names = ["aux", "main", "hint"] if as_dict else ["main", "aux", "hint"]
+    assert kind.names == names
+    training = TRAINING | dict(
+        validation_data=(X[:6], held_out), sample_weight=weights
+    )
+    if weights is not None and as_dict:
+        training["sample_weight"] = {"main": weights, "aux": weights}
+    elif weights is not None:
+        training["sample_weight"] = [weights, weights]
+    assert_exact_hypergradient(model, X, y, **training)
+
+
+def test_loss_weights_by_hand():
+    model = exact_model(
+        two_outputs(),
+        [kinds.LossWeights(layers="hint")],
+        SGD(0.1),
+        loss=["mse", "mse"],
+    )
+    (kind,) = model.hyperparameters
+    kind.assign([2.0, 0.5, 3.0])
+    z, aux = model.predict(X, verbose=0)
+    hidden = keras.Model(
+        model.elementary_model.inputs, model.get_layer("a").output
+    )
+    h = hidden.predict(X, verbose=0)
+    expected = (
+        2 * np.mean((z - Y) ** 2)
+        + 0.5 * np.mean((aux - Y[:, :1]) ** 2)
+        + 3 * np.mean(h**2)
+    )
+    y = [Y, Y[:, :1]]
+    history = model.fit(
+        X, y, batch_size=11, meta_iterations=0, verbose=0, shuffle=False
+    ).history
+    assert history["loss"][0] == pytest.approx(expected, rel=1e-12)
+
+
+# ---- inside layers
+
+
+class Bend(keras.layers.Layer):
+    """x + slopes · x², with a slope for each feature."""
+
+    def build(self, shape):
+        self.slopes = kd.Hyperparameter(
+            np.full(shape[-1], 0.1), transform="identity"
+        )
+
+    def call(self, x):
+        return x + self.slopes.value() * x**2
+
+
+def bent():
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(3, activation="tanh", name="a")(inputs)
+    return inputs, keras.layers.Dense(2, name="b")(Bend(name="bend")(hidden))
+
+
+@pytest.mark.parametrize("method", [kd.ReverseMode(), kd.DrMAD(1.0)])
+def test_hypergradient_inside_a_layer(method):
+    # Validation depends on it directly, too.
+    model = filled(exact_model(bent(), [], momentum(), hypergradient=method))
+    assert [h.name for h in model.hyperparameters] == ["bend.slopes"]
+    layer = model.get_layer("bend")
+    assert [v.path for v in layer.trainable_variables] == []
+    if isinstance(method, kd.ReverseMode):
+        assert_exact_hypergradient(model, X, Y, **TRAINING)
+        return
+    # With a learning rate of 0 only the direct part is left, and is exact.
+    model = filled(
+        exact_model(bent(), [], SGD(0.0, momentum=0.5), hypergradient=method)
+    )
+    assert_exact_hypergradient(model, X, Y, **TRAINING)
+
+
+def test_hyperparameter_of_a_layer_learns_and_is_saved(tmp_path):
+    model = filled(exact_model(bent(), [kinds.L2()], momentum()))
+    assert [h.name for h in model.hyperparameters] == ["l2", "bend.slopes"]
+    before = model.hyperparameters[1].value().numpy()
+    model.fit(
+        X, Y, **TRAINING, meta_iterations=3, verbose=0, restore_best=False
+    )
+    learned = model.hyperparameters[1].value().numpy()
+    assert np.abs(learned - before).min() > 1e-3
+    layer = model.get_layer("bend")
+    np.testing.assert_array_equal(layer.slopes.value(), learned)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(
+        tmp_path / "model.keras", custom_objects={"Bend": Bend}
+    )
+    assert [h.name for h in loaded.hyperparameters] == ["l2", "bend.slopes"]
+    np.testing.assert_array_equal(loaded.hyperparameters[1].value(), learned)
+    np.testing.assert_allclose(
+        loaded.predict(X, verbose=0), model.predict(X, verbose=0)
+    )
+
+
+# ---- shared between tasks
+
+
+def towers(tasks=3):
+    inputs = keras.Input((4,))
+    outputs = []
+    for k in range(tasks):
+        hidden = keras.layers.Dense(3, activation="tanh", name=f"bottom_{k}")
+        outputs.append(keras.layers.Dense(2, name=f"top_{k}")(hidden(inputs)))
+    return keras.Model(inputs, outputs)
+
+
+def shared(**options):
+    sharing = kinds.WeightSharing(["bottom_.", "top_."])
+    return filled(
+        exact_model(
+            towers(),
+            [sharing, kinds.L2("unit", 0.01)],
+            momentum(),
+            loss=["mse"] * 3,
+            **options,
+        )
+    )
+
+
+@pytest.mark.parametrize("optimizer", [momentum, Adam])
+def test_hypergradient_of_weight_sharing(optimizer):
+    model = filled(
+        exact_model(
+            towers(),
+            [
+                kinds.WeightSharing(["bottom_.", ["top_0", "top_1", "top_2"]]),
+                kinds.L2("unit", 0.01),
+            ],
+            optimizer(),
+            loss=["mse"] * 3,
+        )
+    )
+    y = [Y, Y + X[:, :2], Y - X[:, 2:]]
+    held_out = (X[:6], [a[:6] for a in y])
+    training = TRAINING | dict(validation_data=held_out)
+    assert_exact_hypergradient(model, X, y, **training)
+
+
+def test_weight_sharing_leaves_the_model_with_what_it_computes_with():
+    model = shared()
+    y = [Y, Y + X[:, :2], Y - X[:, 2:]]
+    held_out = (X[:6], [a[:6] for a in y])
+    training = TRAINING | dict(validation_data=held_out)
+    before = model.get_weights()
+    model.fit(X, y, meta_iterations=0, epochs=1, verbose=0, batch_size=11)
+    after = model.get_weights()
+    # One more training without steps to speak of changes nothing.
+    model.optimizer.learning_rate.assign(0.0)
+    model.optimizer.momentum = 0.0
+    assert not np.allclose(flat(before), flat(after))
+    history = model.fit(X, y, **training, meta_iterations=2, verbose=0).history
+    results = model.evaluate(*held_out, verbose=0, return_dict=True)
+    assert results["loss"] == pytest.approx(min(history["val_loss"]), rel=1e-9)
+
+
+def test_mixed_weights_by_hand():
+    model = shared()
+    sharing, _ = model.hyperparameters
+    matrices = sharing.value().numpy()
+    problem_params = {
+        id(v): tf.convert_to_tensor(v.value) for v in model.trainable_variables
+    }
+    mixed = sharing.weights(sharing.raw.value, problem_params)
+    kernels = [model.get_layer(f"top_{k}").kernel for k in range(3)]
+    z = np.stack([np.array(v) for v in kernels])
+    for k, v in enumerate(kernels):
+        expected = np.tensordot(matrices[1][k], z, 1)
+        np.testing.assert_allclose(mixed[id(v)], expected, rtol=1e-12)
+    back = sharing.params(sharing.raw.value, mixed)
+    for key, value in problem_params.items():
+        np.testing.assert_allclose(back[key], value, rtol=1e-9)
+
+
+# ---- together
+
+
+def test_six_kinds_at_once():
+    model = filled(
+        exact_model(
+            bent(),
+            [
+                kinds.L2("unit", 0.02),
+                kinds.L1("layer", 0.01),
+                L("layer", **STEP),
+                M("layer", **PIECES),
+                kinds.InitialScale(),
+                kinds.ExampleWeights(11),
+                kinds.LabelSmoothing(),
+            ],
+            momentum(),
+            loss=sparse(),
+        )
+    )
+    assert len(model.hyperparameters) == 8
+    training = TRAINING | dict(
+        validation_data=(regression(6, seed=1)[0], CLASSES[:6])
+    )
+    assert_exact_hypergradient(model, X, CLASSES, **training)
