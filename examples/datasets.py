@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Files with Keras's keys: x_train, y_train, x_test, y_test.
+FILES = {"mnist": "mnist.npz", "cifar10": "cifar10_jpeg_5k1k.npz"}
+
 
 class Images(NamedTuple):
     """Images split in three.
@@ -20,6 +23,7 @@ class Images(NamedTuple):
         test: the same, held out.
         shape: `(height, width)` or `(height, width, channels)`.
         classes: int, how many there are.
+        mean: `(pixels,)`, the mean training image; add it to have [0, 1].
     """
 
     train: tuple[np.ndarray, np.ndarray]
@@ -27,6 +31,7 @@ class Images(NamedTuple):
     test: tuple[np.ndarray, np.ndarray]
     shape: tuple[int, ...]
     classes: int
+    mean: np.ndarray
 
 
 def load(
@@ -50,29 +55,28 @@ def load(
         FileNotFoundError: if TFDS can't find or download the data.
     """
     data_dir = data_dir or os.environ.get("KERAS_DRMAD_DATA")
-    pools = _read(name, data_dir)
-    counts = [sum(sizes)]
-    if len(pools) == 2:
-        counts = [sizes[0] + sizes[1], sizes[2]]
-    held = [len(labels) for _, labels in pools]
-    if any(count > n for count, n in zip(counts, held, strict=True)):
+    images, labels, own_test = _read(name, data_dir)
+    common = len(images) - own_test
+    counts = (sum(sizes[:2]), sizes[2]) if own_test else (sum(sizes), 0)
+    if counts[0] > common or counts[1] > own_test:
+        for_test = f", and {own_test} for the test" if own_test else ""
         raise ValueError(
-            f"The data set '{name}' has {' + '.join(map(str, held))} examples. "
-            f"Received: {sizes[0]} for training, {sizes[1]} for validation and "
+            f"The data set '{name}' has {common} examples{for_test}. Received: "
+            f"{sizes[0]} for training, {sizes[1]} for validation and "
             f"{sizes[2]} for the test, {sum(sizes)} in all. Ask for fewer."
         )
     random = np.random.default_rng(seed)
-    orders = [
-        random.permutation(n)[:count]
-        for count, n in zip(counts, held, strict=True)
-    ]
-    pairs = list(zip(pools, orders, strict=True))
-    images = np.concatenate([images[order] for (images, _), order in pairs])
-    labels = np.concatenate([labels[order] for (_, labels), order in pairs])
-    x = images.reshape(sum(sizes), -1).astype("float32")
-    x /= max(images.max() for images, _ in pools)
-    x -= x[: sizes[0]].mean(axis=0)
-    y = labels.astype("int32")
+    order = np.concatenate(
+        [
+            random.permutation(common)[: counts[0]],
+            random.permutation(own_test)[: counts[1]] + common,
+        ]
+    )
+    x = images[order].reshape(sum(sizes), -1).astype("float32")
+    x /= images.max()
+    mean = x[: sizes[0]].mean(axis=0)
+    x -= mean
+    y = labels[order].astype("int32")
     parts = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:2])
     train, validation, test = ((x[part], y[part]) for part in parts)
     return Images(
@@ -80,31 +84,30 @@ def load(
         validation,
         test,
         shape=tuple(n for n in images.shape[1:] if n > 1),
-        classes=1 + max(int(labels.max()) for _, labels in pools),
+        classes=int(labels.max()) + 1,
+        mean=mean,
     )
 
 
 def _read(
     name: str, data_dir: str | None
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns images and labels; of two pools, the second is for the test."""
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Returns images, labels, and how many at the end are for the test only."""
     if name == "digits":
         from sklearn import datasets
 
         digits = datasets.load_digits()
-        return [(digits.images, digits.target)]
-    # The papers draw MNIST's test examples from the training images too.
-    files = {
-        "mnist": ("mnist.npz", ["train"]),
-        "cifar10": ("cifar10_jpeg_5k1k.npz", ["train", "test"]),
-    }
-    if name in files and data_dir:
-        file, parts = files[name]
-        path = pathlib.Path(data_dir, file)
-        if path.exists():
-            with np.load(path, allow_pickle=False) as arrays:
-                return [(arrays[f"x_{k}"], arrays[f"y_{k}"]) for k in parts]
-    return [_read_tfds(name, data_dir)]
+        return digits.images, digits.target, 0
+    path = pathlib.Path(data_dir or "", FILES.get(name, ""))
+    if not path.is_file():
+        return *_read_tfds(name, data_dir), 0
+    with np.load(path, allow_pickle=False) as arrays:
+        images, labels = arrays["x_train"], arrays["y_train"]
+        if name == "mnist":  # of which the papers draw their test examples too
+            return images, labels, 0
+        images = np.concatenate([images, arrays["x_test"]])
+        labels = np.concatenate([labels, arrays["y_test"]])
+        return images, labels, len(arrays["y_test"])
 
 
 def _read_tfds(name: str, data_dir: str | None):

@@ -1,6 +1,6 @@
 """keras_drmad: hyperparameters of Keras models, learned by gradient."""
 
-from keras_drmad import callbacks, hyperparameters, plots
+from keras_drmad import callbacks, hyperparameters, layers, plots
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.meta_optimizers import SignDescent
 from keras_drmad.methods import (
@@ -25,6 +25,7 @@ __all__ = [
     "Truncated",
     "callbacks",
     "hyperparameters",
+    "layers",
     "plots",
 ]
 __version__ = "0.1.0"

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import checked_transform
+from keras_drmad.plain_keras import PlainKeras
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -68,13 +69,15 @@ class Hyperparameter(keras.layers.Layer):
             shape=self.initial.shape,
             initializer=lambda shape, dtype: tf.constant(raw, dtype),
             trainable=False,
+            autocast=False,  # half precision would round logarithms
             name="raw",
         )
         self.built = True
 
     def value(self) -> tf.Tensor:
-        """Returns the value, of the shape of `initial`."""
-        return self.transform.value(tf.convert_to_tensor(self.raw.value))
+        """Returns the value, of the shape of `initial`, in `compute_dtype`."""
+        value = self.transform.value(tf.convert_to_tensor(self.raw.value))
+        return tf.cast(value, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -106,6 +109,13 @@ class InLayer(base.Kind):
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         """Does nothing: it is bound to its layer."""
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        plain.leave_out(
+            self.name,
+            "It is part of a layer of this package, and is saved and exported "
+            "with it. Give its value to the layer that takes its place.",
+        )
 
 
 def find(model: keras.Model) -> list[InLayer]:

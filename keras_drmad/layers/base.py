@@ -1,0 +1,131 @@
+"""What the layers of this folder share: their arguments, and draws."""
+
+import math
+import numbers
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.in_layers import Hyperparameter
+from keras_drmad.hyperparameters.transforms import checked_transform
+
+
+def learned(
+    layer: keras.Layer,
+    argument: str,
+    initial: Any,
+    transform: str,
+    bounds: tuple[float | None, float | None] | None,
+    *,
+    is_scalar: bool = False,
+) -> Hyperparameter:
+    """Returns a hyperparameter for a layer, from an argument of the layer.
+
+    Args:
+        layer: whose precision it has.
+        argument: str, the argument's name.
+        initial: number or array, the argument's value.
+        transform: str, as for `Hyperparameter`.
+        bounds: as for `Hyperparameter`.
+        is_scalar: bool, whether arrays are refused.
+
+    Raises:
+        TypeError: if `initial` is not a number, or an array of numbers.
+        ValueError: if it is not within range and bounds.
+    """
+    kind = checked_transform(transform)
+    ends = base.checked_bounds(bounds, kind)
+    array = np.asarray(initial)
+    expected = "a number" if is_scalar else "a number or an array of numbers"
+    is_number = array.dtype.kind in "fiu"
+    if not is_number or (is_scalar and array.ndim):
+        raise TypeError(
+            f"Invalid type for argument `{argument}`. Expected {expected}. "
+            f"Received: {argument}={initial!r}."
+        )
+    if not np.isfinite(base.raw_of(array.astype(float), ends, kind)).all():
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected {expected}, "
+            f"{base.range_in_words(ends, kind)}. "
+            f"Received: {argument}={initial!r}. To start from nothing, take a "
+            "small positive number; to have nothing, leave the layer out or, "
+            "where it has several strengths, pass None."
+        )
+    return Hyperparameter(
+        initial, transform, bounds, dtype=layer.dtype_policy, name=argument
+    )
+
+
+def checked_number(argument: str, value: Any) -> float:
+    """Returns a number, if it is finite.
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"Invalid type for argument `{argument}`. Expected a number. "
+            f"Received: {argument}={value!r}."
+        )
+    if not math.isfinite(value):
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected a finite "
+            f"number. Received: {argument}={value!r}."
+        )
+    return float(value)
+
+
+def checked_seed(seed: Any) -> int | None:
+    """Returns the seed of a `keras.random.SeedGenerator`.
+
+    Raises:
+        TypeError: if it is neither a whole number nor `None`.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise TypeError(
+            "Invalid type for argument `seed`. Expected a whole number or "
+            f"None. Received: seed={seed!r}."
+        )
+    return int(seed)
+
+
+def check_broadcasts(
+    argument: str, values: Hyperparameter, input_shape: tuple[int | None, ...]
+) -> None:
+    """Checks that a hyperparameter's values fit the inputs' last axes.
+
+    Raises:
+        ValueError: if these have other sizes.
+    """
+    shape = values.initial.shape
+    last = tuple(input_shape)[len(input_shape) - len(shape) :]
+    fits = len(shape) < len(input_shape) or not shape
+    if not fits or any(
+        n not in (1, m) for n, m in zip(shape, last, strict=True)
+    ):
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected a number, or "
+            "an array with the sizes of the inputs' last axes, or 1 in their "
+            f"places. Received: {argument} of shape {shape}, for inputs of "
+            f"shape {tuple(input_shape)}."
+        )
+
+
+def precision(layer: keras.Layer) -> str:
+    """Returns in which dtype a layer draws and reckons noise.
+
+    That of the inputs, but never less than float32: in bfloat16 one uniform
+    draw in 256 would be 0.
+    """
+    return keras.backend.result_type(layer.compute_dtype, "float32")
+
+
+def value_of(hyperparameter: Hyperparameter, dtype: str) -> tf.Tensor:
+    """Returns a hyperparameter's value in another precision."""
+    return tf.cast(hyperparameter.value(), dtype)

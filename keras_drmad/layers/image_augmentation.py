@@ -1,0 +1,255 @@
+"""Image augmentation with strengths that are learned."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import base as hyperparameters
+from keras_drmad.layers import base
+from keras_drmad.layers.sampling import moved
+
+STRENGTHS = ("brightness", "contrast", "rotation", "translation")
+FILL_MODES = ("nearest", "constant")
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class ImageAugmentation(keras.layers.Layer):
+    """Changes images at random, by strengths that are learned.
+
+    For each image x in training, with strengths b, c, r, t, five draws
+    u_b, u_c, u_r, u_t, u_t' ~ U(−1, 1), and the mean m of all its numbers:
+
+        y = m + exp(c u_c) (S x − m) + b u_b
+
+    S turns x counterclockwise about its centre by r u_r turns, then shifts it
+    down by t u_t of its height and right by t u_t' of its width. One bilinear
+    interpolation does both; it has derivatives with respect to r and t, and as
+    many as one likes with respect to x. In inference y = x.
+
+    The hyperparameters are named `"<layer name>.<strength>"`. A strength that
+    is `None` is off: no hyperparameter, and no time spent; the others draw the
+    same numbers. y is not clipped to the range of x.
+
+    Example:
+
+    ```python
+    inputs = keras.Input((32, 32, 3))
+    x = kd.layers.ImageAugmentation(brightness=None, rotation=0.01)(inputs)
+    ```
+
+    Attributes:
+        brightness: `Hyperparameter`, b, or `None`; positive, like all of them.
+        contrast: `Hyperparameter`, c, or `None`.
+        rotation: `Hyperparameter`, r, or `None`.
+        translation: `Hyperparameter`, t, or `None`.
+
+    References: Jaderberg, Simonyan, Zisserman, Kavukcuoglu, *Spatial
+    Transformer Networks*, NeurIPS 2015, https://arxiv.org/abs/1506.02025,
+    equations 1 and 5. Lorraine, Vicol, Duvenaud, *Optimizing Millions of
+    Hyperparameters by Implicit Differentiation*, AISTATS 2020,
+    https://arxiv.org/abs/1911.02590, section 5, for augmentation learned by
+    hypergradient.
+    """
+
+    def __init__(
+        self,
+        brightness: float | None = 0.1,
+        contrast: float | None = 0.1,
+        rotation: float | None = 0.02,
+        translation: float | None = 0.05,
+        bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+        fill_mode: str = "nearest",
+        fill_value: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        """Initializes the layer.
+
+        Args:
+            brightness: positive float, where b starts, in the units of the
+                images; or `None`. The default suits a range of about 1.
+            contrast: positive float, where c starts, in units of the natural
+                logarithm: 0.1 scales by 0.90 to 1.11; or `None`.
+            rotation: positive float, where r starts, in turns: 0.02 is 7.2
+                degrees; or `None`.
+            translation: positive float, where t starts, a fraction of height
+                and width; or `None`.
+            bounds: dict from the name of a strength to its `(lowest, highest)`
+                value, either may be `None`.
+            fill_mode: what lies outside an image: `"nearest"`, the numbers of
+                its edge, or `"constant"`, `fill_value`.
+            fill_value: float, of S x; contrast and brightness change it too.
+            seed: int, of the draws; `None` for another one each time.
+            **kwargs: those of `keras.layers.Layer`.
+
+        Raises:
+            TypeError: if an argument is of another type.
+            ValueError: if one is out of its range.
+        """
+        super().__init__(**kwargs)
+        given = dict(
+            zip(
+                STRENGTHS,
+                (brightness, contrast, rotation, translation),
+                strict=True,
+            )
+        )
+        bounds = _checked_bounds(bounds, given)
+        for name, initial in given.items():
+            strength = None
+            if initial is not None:
+                strength = base.learned(
+                    self,
+                    name,
+                    initial,
+                    "log",
+                    bounds.get(name),
+                    is_scalar=True,
+                )
+            setattr(self, name, strength)
+        self.fill_mode = _checked_fill_mode(fill_mode)
+        self.fill_value = base.checked_number("fill_value", fill_value)
+        self.seed = base.checked_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
+
+    def build(self, input_shape):
+        """Checks the inputs' shape.
+
+        Raises:
+            ValueError: if it is not `(batch, height, width, channels)`.
+        """
+        if len(input_shape) != 4:
+            raise ValueError(
+                f"Invalid inputs for the layer '{self.name}'. Expected images "
+                "of shape (batch, height, width, channels). Received: inputs "
+                f"of shape {tuple(input_shape)}. Use `keras.layers.Reshape` "
+                "before it."
+            )
+
+    def call(self, inputs, training=False):
+        """Returns the images, in training changed at random."""
+        inputs = tf.cast(inputs, self.compute_dtype)
+        if not training:
+            return inputs
+        dtype = base.precision(self)
+        u = keras.random.uniform(
+            (tf.shape(inputs)[0], 5),
+            minval=-1,
+            maxval=1,
+            dtype=dtype,
+            seed=self.seed_generator,
+        )
+        images = augmented(
+            tf.cast(inputs, dtype),
+            tf.unstack(u, axis=1),
+            *(self._strength(name, dtype) for name in STRENGTHS),
+            fill_value=None if self.fill_mode == "nearest" else self.fill_value,
+        )
+        return tf.cast(images, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the inputs."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        learned = {
+            name: getattr(self, name)
+            for name in STRENGTHS
+            if getattr(self, name) is not None
+        }
+        initial = {name: h.initial.item() for name, h in learned.items()}
+        bounds = {
+            name: hyperparameters.given_bounds(h.bounds, h.transform)
+            for name, h in learned.items()
+        }
+        return (
+            super().get_config()
+            | dict.fromkeys(STRENGTHS)
+            | initial
+            | {
+                "bounds": bounds,
+                "fill_mode": self.fill_mode,
+                "fill_value": self.fill_value,
+                "seed": self.seed,
+            }
+        )
+
+    def _strength(self, name: str, dtype: str) -> tf.Tensor | None:
+        strength = getattr(self, name)
+        return None if strength is None else base.value_of(strength, dtype)
+
+
+def augmented(
+    x: tf.Tensor,
+    u: list[tf.Tensor],
+    brightness: tf.Tensor | None,
+    contrast: tf.Tensor | None,
+    rotation: tf.Tensor | None,
+    translation: tf.Tensor | None,
+    *,
+    fill_value: float | None,
+) -> tf.Tensor:
+    """Returns changed images, for given draws; see `ImageAugmentation`.
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        u: five tensors `(batch,)`: for brightness, contrast, rotation, and
+            translation down and right.
+        brightness: scalar b, or `None` for none, and so are the others.
+        contrast: scalar c.
+        rotation: scalar r.
+        translation: scalar t.
+        fill_value: float, what lies outside; `None` for the nearest edge.
+    """
+    turns = shifts = None
+    if rotation is not None:
+        turns = rotation * u[2]
+    if translation is not None:
+        shifts = translation * tf.stack(u[3:], axis=1)
+    y = moved(x, turns, shifts, fill_value)
+    if contrast is not None:
+        mean = tf.reduce_mean(x, [1, 2, 3], keepdims=True)
+        y = mean + _for_images(tf.exp(contrast * u[1])) * (y - mean)
+    if brightness is not None:
+        y += _for_images(brightness * u[0])
+    return y
+
+
+def _for_images(numbers: tf.Tensor) -> tf.Tensor:
+    return numbers[:, None, None, None]
+
+
+def _checked_bounds(bounds: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the argument `bounds` as a dict.
+
+    Raises:
+        TypeError: if it is not one.
+        ValueError: if it names what is no strength, or is off.
+    """
+    bounds = {} if bounds is None else bounds
+    if not isinstance(bounds, Mapping):
+        raise TypeError(
+            "Invalid type for argument `bounds`. Expected a dict from the name "
+            "of a strength to a pair (lowest, highest). "
+            f"Received: bounds={bounds!r}."
+        )
+    learned = [name for name, initial in given.items() if initial is not None]
+    if not set(bounds) <= set(learned):
+        raise ValueError(
+            "Invalid value for argument `bounds`. Expected names of strengths "
+            f"that are not None: {learned}. Received: bounds={bounds!r}."
+        )
+    return dict(bounds)
+
+
+def _checked_fill_mode(fill_mode: Any) -> str:
+    if fill_mode not in FILL_MODES:
+        raise ValueError(
+            "Invalid value for argument `fill_mode`. Expected one of "
+            f"{', '.join(map(repr, FILL_MODES))}. "
+            f"Received: fill_mode={fill_mode!r}."
+        )
+    return fill_mode
