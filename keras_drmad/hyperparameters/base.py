@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_drmad.batches import Batch
 from keras_drmad.hyperparameters.transforms import Transform
+from keras_drmad.plain_keras import PlainKeras
 
 
 class Training(NamedTuple):
@@ -178,6 +179,21 @@ class Kind(abc.ABC):
         del raw
         return weights
 
+    # ---- how it leaves
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        """Puts the values where plain Keras has a place for them.
+
+        A kind changes the attributes of `plain`, in which those before it are
+        already, or calls `add_regularizers`, `set_numbers` or `leave_out`.
+
+        Args:
+            plain: `PlainKeras`, what plain Keras needs so far.
+        """
+        plain.leave_out(
+            self.name, f"Its values are in plain.values['{self.name}']."
+        )
+
     # ---- values
 
     def value(self) -> tf.Tensor:
@@ -223,6 +239,23 @@ class Kind(abc.ABC):
             raw = self._bound()
             raw.assign(tf.clip_by_value(raw.value, lowest, highest))
 
+    def create(self, shape: tuple[int, ...], initial: Any) -> None:
+        """Creates `raw`; called by `bind`.
+
+        Args:
+            shape: of `raw`.
+            initial: values at first, a number or an array of this shape.
+        """
+        if self.raw is not None and tuple(self.raw.shape) == shape:
+            return  # compiled again: what was learned stays
+        raw = raw_of(np.asarray(initial, float), self.bounds, self.transform)
+        self.raw = keras.Variable(
+            np.broadcast_to(raw, shape),
+            dtype=keras.config.floatx(),
+            trainable=True,
+            name=self.name,
+        )
+
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
@@ -240,18 +273,6 @@ class Kind(abc.ABC):
             f"{k}={v!r}" for k, v in self.get_config().items()
         )
         return f"{type(self).__name__}({arguments})"
-
-    def _create(self, shape: tuple[int, ...], initial: Any) -> None:
-        """Creates `raw`, with the values `initial`, a number or an array."""
-        if self.raw is not None and tuple(self.raw.shape) == shape:
-            return  # compiled again: what was learned stays
-        raw = raw_of(np.asarray(initial, float), self.bounds, self.transform)
-        self.raw = keras.Variable(
-            np.broadcast_to(raw, shape),
-            dtype=keras.config.floatx(),
-            trainable=True,
-            name=self.name,
-        )
 
     def _bound(self) -> keras.Variable:
         if self.raw is None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_drmad.batches import Batch, leaves
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import checked_transform
+from keras_drmad.plain_keras import PlainKeras
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -82,7 +83,7 @@ class ExampleWeights(base.Kind):
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         count = self.size if self.groups is None else self.groups.max() + 1
-        self._create((int(count),), self.initial)
+        self.create((int(count),), self.initial)
 
     def prepare(self, training: base.Training) -> None:
         if training.batch.index is None:
@@ -106,6 +107,14 @@ class ExampleWeights(base.Kind):
         return batch._replace(
             sample_weight=weighted(batch.sample_weight, weights)
         )
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        weights = self.value().numpy()
+        if self.groups is not None:
+            weights = weights[self.groups]
+        if plain.sample_weight is not None:
+            weights = weights * plain.sample_weight
+        plain.sample_weight = weights
 
     def get_config(self) -> dict[str, Any]:
         groups = self.groups

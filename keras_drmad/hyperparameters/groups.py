@@ -1,4 +1,4 @@
-"""Which weights share a hyperparameter: all, a layer's, a unit's, each."""
+"""Which weights share a hyperparameter: all, a layer's, a tensor's, ..."""
 
 import math
 import re
@@ -14,6 +14,7 @@ TRANSPOSED = (
     keras.layers.Conv2DTranspose,
     keras.layers.Conv3DTranspose,
 )
+PER = ("all", "layer", "tensor", "unit", "weight")
 Layers: TypeAlias = "str | keras.Layer | Sequence[str | keras.Layer] | None"
 
 
@@ -63,17 +64,34 @@ class Groups(NamedTuple):
             for layer, own in places.items()
         }
 
+    def by_weight(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Splits values `(..., count)` by the weights' paths.
 
-def check_per(per: str, allowed: tuple[str, ...]) -> str:
-    """Returns `per` if it is allowed.
+        Returns:
+            Dict from a path to an array `(..., *shape)`, of a shape that
+            broadcasts with the weight.
+        """
+        rows = values.shape[: values.ndim - len(self.shape)]
+        split = {}
+        for variable, start, shape in self.members:
+            own = values
+            if self.shape:
+                own = values[..., start : start + math.prod(shape)]
+                own = own.reshape(*rows, *shape)
+            split[variable.path] = own
+        return split
+
+
+def check_per(per: str) -> str:
+    """Returns `per` if `group` knows it.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if it does not.
     """
-    if per not in allowed:
+    if per not in PER:
         raise ValueError(
             "Invalid value for argument `per`. Expected one of "
-            f"{', '.join(map(repr, allowed))}. Received: per={per!r}."
+            f"{', '.join(map(repr, PER))}. Received: per={per!r}."
         )
     return per
 
@@ -86,9 +104,10 @@ def group(
     Args:
         model: a built model.
         per: `"all"`, one entry for all weights; `"layer"`, one for each layer;
-            `"unit"`, one for each row of a kernel's input side (axis −2; the
-            last axis for transposed convolutions) and one for each bias;
-            `"weight"`, one for each weight.
+            `"tensor"`, one for each kernel and each bias; `"unit"`, one for
+            each row of a kernel's input side (axis −2; the last axis for
+            transposed convolutions) and one for each bias; `"weight"`, one for
+            each weight.
         layers: which layers; see `chosen`.
         only_kernels: bool, whether to leave out biases and the scales and
             shifts of normalization layers (weights of rank 0 and 1, and any

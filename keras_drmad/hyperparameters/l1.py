@@ -21,6 +21,7 @@ class L1(Penalty):
     """
 
     default_name = "l1"
+    keras_argument = "l1"
 
     @staticmethod
     def measure(w: tf.Tensor) -> tf.Tensor:

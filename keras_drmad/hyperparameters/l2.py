@@ -22,6 +22,7 @@ class L2(Penalty):
     """
 
     default_name = "l2"
+    keras_argument = "l2"
 
     @staticmethod
     def measure(w: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_drmad.batches import Batch
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import Sigmoid
+from keras_drmad.plain_keras import PlainKeras
 
 LOSSES = (
     keras.losses.SparseCategoricalCrossentropy,
@@ -62,7 +63,7 @@ class LabelSmoothing(base.Kind):
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self._loss = _cross_entropy(model.loss, self.name)
-        self._create((), self.initial)
+        self.create((), self.initial)
 
     def loss(
         self, raw: tf.Tensor, loss: tf.Tensor, batch: Batch, y_pred: Any
@@ -75,6 +76,20 @@ class LabelSmoothing(base.Kind):
             change *= tf.reshape(weight, tf.shape(change))
         smoothing = tf.cast(self.transform.value(raw), loss.dtype)
         return loss + smoothing * tf.cast(tf.reduce_mean(change), loss.dtype)
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        config = self._loss.get_config()
+        if "label_smoothing" not in config:
+            return plain.leave_out(
+                self.name,
+                "Losses of sparse labels have no `label_smoothing`. Use "
+                "`CategoricalCrossentropy(label_smoothing="
+                f"{float(self.value()):.6g})` and labels that are one-hot.",
+            )
+        # What is left of a label, of what the loss left of it.
+        left = (1 - float(self.value())) * (1 - config["label_smoothing"])
+        config |= {"label_smoothing": 1 - left, "dtype": self._loss.dtype}
+        plain.loss = type(self._loss).from_config(config)
 
     def get_config(self) -> dict[str, Any]:
         return {"initial": self.initial, **super().get_config()}

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_drmad.batches import Batch
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import checked_transform
+from keras_drmad.plain_keras import PlainKeras
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -64,7 +65,7 @@ class LearnedData(base.Kind):
             )
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        self._create(self.initial.shape, self.initial)
+        self.create(self.initial.shape, self.initial)
 
     def prepare(self, training: base.Training) -> None:
         x, index = training.batch.x, training.batch.index
@@ -87,6 +88,9 @@ class LearnedData(base.Kind):
     def batch(self, raw: tf.Tensor, batch: Batch) -> Batch:
         x = self.transform.value(tf.gather(raw, batch.index))
         return batch._replace(x=tf.cast(x, keras.config.floatx()))
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        plain.training_data = self.value().numpy()
 
     def get_config(self) -> dict[str, Any]:
         return {

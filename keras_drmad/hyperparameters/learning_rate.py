@@ -49,13 +49,14 @@ class LearningRate(OptimizerNumber):
 
         Args:
             per: `"all"`; `"layer"`, where a bias shares its kernel's;
-                `"unit"`, one for each row of a kernel's input side and one
-                for each bias; `"weight"`.
+                `"tensor"`, one for each kernel and each bias; `"unit"`, one
+                for each row of a kernel's input side and one for each bias;
+                `"weight"`.
             initial: positive float, where they start. By default the
                 optimizer's learning rate (1.0 where it has a schedule).
             schedule: `None`, `"step"` for a value at each step, or
                 `"piecewise"` for `knots` of them.
-            steps: int, T, with `schedule="step"`.
+            steps: int, T, with `schedule="step"`; otherwise `fit` sets it.
             knots: int, how many, with `schedule="piecewise"`.
             layers: the layers whose rate is learned: a layer, its name, a
                 regular expression for names, or a list of these. All by

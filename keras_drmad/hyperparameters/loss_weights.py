@@ -10,6 +10,7 @@ from keras_drmad.batches import Batch, leaves
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.example_weights import weighted
 from keras_drmad.hyperparameters.transforms import Log
+from keras_drmad.plain_keras import PlainKeras
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -19,15 +20,18 @@ class LossWeights(base.Kind):
     Training minimizes Σ weight_k · loss_k over a model's outputs, in the order
     of `model.output_names`, and over the chosen layers that call `add_loss`.
     They multiply `compile`'s `loss_weights`. Validation sees the losses without
-    them: what `loss_weights` says is what hyperparameters are fitted to. The
-    raw values are logarithms.
+    them: what `loss_weights` says is what hyperparameters are fitted to, of
+    the outputs that count there. Sample weights of 0 in the validation data
+    keep an output from counting. The raw values are logarithms.
 
     Example:
 
     ```python
-    # fit the weights to the main output alone
     model.compile(loss={"main": "mse", "hint": "mse"},
                   hyperparameters=[kd.hyperparameters.LossWeights()], ...)
+    # fit the weights to the main output alone
+    alone = {"main": np.ones(len(x_val)), "hint": np.zeros(len(x_val))}
+    model.fit(..., validation_data=(x_val, y_val, alone))
     ```
 
     Attributes:
@@ -90,7 +94,7 @@ class LossWeights(base.Kind):
                     ", which weights of outputs do not change. Use "
                     "'sum_over_batch_size'."
                 )
-        self._create((len(self.names),), self.initial)
+        self.create((len(self.names),), self.initial)
 
     def prepare(self, training: base.Training) -> None:
         silent = [x.name for x in self._with_losses if not x.losses]
@@ -111,8 +115,9 @@ class LossWeights(base.Kind):
             ones = tf.ones([tf.shape(leaves(y)[0])[0]], values.dtype)
             return weighted(own, values[k] * ones)
 
+        # No annotation: AutoGraph can't rewrite one ("can't be nonlocal").
         if isinstance(batch.y, dict):
-            weights: Any = {
+            weights = {
                 key: of(
                     self._outputs.index(key),
                     y,
@@ -120,13 +125,14 @@ class LossWeights(base.Kind):
                 )
                 for key, y in batch.y.items()
             }
-        else:
-            several = isinstance(given, (list, tuple))
-            weights = [
+            return batch._replace(sample_weight=weights)
+        several = isinstance(given, (list, tuple))
+        return batch._replace(
+            sample_weight=[
                 of(k, y, given[k] if several else given)
                 for k, y in enumerate(batch.y)
             ]
-        return batch._replace(sample_weight=weights)
+        )
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> Any:
         # Keras has added the layers' losses, with a weight of 1.
@@ -136,6 +142,29 @@ class LossWeights(base.Kind):
             for k, layer in enumerate(self._with_losses)
             for loss in layer.losses
         )
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        values = dict(zip(self.names, self.value().numpy(), strict=True))
+        if self._outputs:
+            # Keras takes weights of losses only where it knows each loss.
+            names = self._outputs
+            plain.loss = _by_output(names, plain.loss, plain.loss)
+            given = _by_output(names, plain.loss_weights, 1.0)
+            plain.loss_weights = {
+                name: float(values[name] * given.get(name, 1.0))
+                for name in plain.loss
+            }
+        if self._with_losses:
+            weights = [
+                (x.name, float(values[x.name])) for x in self._with_losses
+            ]
+            plain.leave_out(
+                self.name,
+                "Losses that layers add have no weights. Multiply them, or the "
+                "factor of an activity regularizer, in the layers: "
+                + ", ".join(f"{name} by {w:.6g}" for name, w in weights)
+                + ".",
+            )
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         return {
@@ -148,6 +177,21 @@ class LossWeights(base.Kind):
             "layers": groups.layer_names(self.layers),
             **super().get_config(),
         }
+
+
+def _by_output(names: list[str], given: Any, one: Any) -> dict[str, Any]:
+    """Returns what `compile` was given for the outputs, by their names.
+
+    Args:
+        names: list of str, in the order in which Keras takes outputs.
+        given: dict, list, or what is neither.
+        one: what each has if `given` is neither.
+    """
+    if isinstance(given, dict):
+        return given
+    if not isinstance(given, (list, tuple)):
+        given = [one] * len(names)
+    return dict(zip(names, given, strict=True))
 
 
 def _output_names(model: keras.Model) -> list[str]:

@@ -53,7 +53,7 @@ class Momentum(OptimizerNumber):
             per: as for `LearningRate`, and so are the others.
             initial: float in (0, 1), the optimizer's by default.
             schedule: `None`, `"step"` or `"piecewise"`.
-            steps: int, T, with `schedule="step"`.
+            steps: int, T, with `schedule="step"`; otherwise `fit` sets it.
             knots: int, how many, with `schedule="piecewise"`.
             coefficient: `"momentum"`, `"beta_1"`, `"beta_2"` or `"rho"`: which
                 of the optimizer's; by default the first that it has.

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.hyperparameters import base, groups
+from keras_drmad.plain_keras import PlainKeras
 
 SCHEDULES = (None, "step", "piecewise")
 
@@ -27,6 +28,7 @@ class OptimizerNumber(base.Kind):
     """
 
     acts_on = "update"
+    _multiplies = False  # the optimizer's number, in whose place it is else
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class OptimizerNumber(base.Kind):
             ValueError: if one of the others is not valid.
         """
         super().__init__(name, bounds)
-        self.per = groups.check_per(per, ("all", "layer", "unit", "weight"))
+        self.per = groups.check_per(per)
         if initial is not None:
             initial = base.check_initial(initial, self.bounds, self.transform)
         self.initial = initial
@@ -57,6 +59,7 @@ class OptimizerNumber(base.Kind):
         self.layers = layers
         self._groups = groups.Groups([], ())
         self._last_step = tf.Variable(0.0, trainable=False, dtype=tf.float64)
+        self._set_steps(steps)
 
     @abc.abstractmethod
     def _given(self, optimizer: keras.Optimizer) -> float:
@@ -75,7 +78,7 @@ class OptimizerNumber(base.Kind):
         self._groups = groups.group(
             model, self.per, self.layers, only_kernels=False
         )
-        self._create((*self._rows(), *self._groups.shape), initial)
+        self.create((*self._rows(), *self._groups.shape), initial)
 
     def _rows(self) -> tuple[int, ...]:
         if self.schedule is None:
@@ -95,8 +98,14 @@ class OptimizerNumber(base.Kind):
                     f"{training.steps}`, or `schedule='piecewise'`, which "
                     "serves any number."
                 )
-        elif training.is_tuned:
-            self._last_step.assign(max(training.steps - 1, 1))
+        elif training.is_tuned or self.steps is None:
+            self._set_steps(training.steps)
+
+    def _set_steps(self, steps: int | None) -> None:
+        """Sets the number of iterations that the values are those of."""
+        self.steps = steps
+        if steps is not None:
+            self._last_step.assign(max(steps - 1, 1))
 
     def reverse_steps(self, T: int) -> int:
         if self.schedule is None:
@@ -116,7 +125,7 @@ class OptimizerNumber(base.Kind):
         for member in self._groups.members:
             if member.variable is variable:
                 entries = member.entries(self._at(raw, t))
-                if self.per in ("all", "layer"):
+                if self.per in ("all", "layer", "tensor"):
                     entries = tf.reshape(entries, [])
                 value = self.transform.value(entries)
                 return self._instead_of(number, tf.cast(value, variable.dtype))
@@ -149,6 +158,28 @@ class OptimizerNumber(base.Kind):
         raw = self._bound().value
         rows = [self._at(raw, tf.constant(t)) for t in range(T)]
         return self.transform.value(tf.stack(rows)).numpy()
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        (attribute,) = self.numbers
+        values = self.value().numpy()
+        if self.schedule == "step":
+            values = self.over_time(len(values))
+        elif self.schedule == "piecewise":
+            last_step = int(self._last_step.numpy())
+            if not last_step:
+                return plain.leave_out(
+                    self.name,
+                    "Its knots are spread over the steps of a training. Call "
+                    "`fit` first.",
+                )
+            values = self.over_time(last_step + 1)
+        plain.set_numbers(
+            self.name,
+            attribute,
+            self._groups.by_weight(values),
+            is_schedule=self.schedule is not None,
+            is_factor=self._multiplies,
+        )
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         return self._groups.by_layer(values)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.transforms import Log
+from keras_drmad.plain_keras import PlainKeras
 
 
 class Penalty(base.Kind):
@@ -16,10 +17,16 @@ class Penalty(base.Kind):
 
     The raw values are the logarithms of the coefficients, so that these stay
     positive.
+
+    Attributes:
+        default_name: str, the kind's name.
+        keras_argument: str, the argument of `keras.regularizers.L1L2` that is
+            the same penalty's coefficient; `None` if it has none.
     """
 
     transform = Log()
     default_name: str
+    keras_argument: str | None = None
 
     def __init__(
         self,
@@ -34,9 +41,10 @@ class Penalty(base.Kind):
 
         Args:
             per: `"all"`, one coefficient for all weights; `"layer"`, one for
-                each layer; `"unit"`, one for each row of a kernel's input side
-                (each input of a dense layer, each input channel of a
-                convolution) and one for each bias; `"weight"`.
+                each layer; `"tensor"`, one for each kernel and each bias;
+                `"unit"`, one for each row of a kernel's input side (each input
+                of a dense layer, each input channel of a convolution) and one
+                for each bias; `"weight"`.
             initial: positive float, where all coefficients start.
             layers: the layers to penalize: a layer, its name, a regular
                 expression for names, or a list of these. All by default.
@@ -52,7 +60,7 @@ class Penalty(base.Kind):
                 not within `bounds`.
         """
         super().__init__(name or self.default_name, bounds)
-        self.per = groups.check_per(per, ("all", "layer", "unit", "weight"))
+        self.per = groups.check_per(per)
         self.initial = base.check_initial(initial, self.bounds, self.transform)
         self.layers = layers
         self.biases = biases
@@ -67,7 +75,7 @@ class Penalty(base.Kind):
         self._groups = groups.group(
             model, self.per, self.layers, only_kernels=not self.biases
         )
-        self._create(self._groups.shape, self.initial)
+        self.create(self._groups.shape, self.initial)
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> tf.Tensor:
         coefficients = self.transform.value(raw)
@@ -77,6 +85,12 @@ class Penalty(base.Kind):
             coefficient = tf.cast(member.entries(coefficients), w.dtype)
             terms.append(tf.reduce_sum(coefficient * self.measure(w)))
         return tf.add_n(terms)
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        if self.keras_argument is None:
+            return super().to_keras(plain)
+        by_weight = self._groups.by_weight(self.value().numpy())
+        plain.add_regularizers(self.name, self.keras_argument, by_weight)
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         return self._groups.by_layer(values)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.transforms import Identity, Log
+from keras_drmad.plain_keras import PlainKeras
 
 
 class _Start(base.Kind):
@@ -33,7 +34,7 @@ class _Start(base.Kind):
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class InitialScale(_Start):
-    """A factor on the first weights: w_0 = scale · w, one for each layer.
+    """A factor on the first weights: w_0 = scale · w.
 
     w are the model's weights when `fit` is called, or a new draw. The raw
     values are logarithms.
@@ -63,7 +64,8 @@ class InitialScale(_Start):
         """Initializes the scales.
 
         Args:
-            per: `"all"`, `"layer"`, `"unit"` or `"weight"`; see `L2`.
+            per: `"all"`, `"layer"`, `"tensor"`, `"unit"` or `"weight"`; see
+                `L2`.
             initial: positive float, the factor at first.
             layers: a layer, its name, a regular expression for names, or a
                 list of these; all by default.
@@ -77,7 +79,7 @@ class InitialScale(_Start):
             ValueError: if an argument is not valid.
         """
         super().__init__(name, bounds)
-        self.per = groups.check_per(per, ("all", "layer", "unit", "weight"))
+        self.per = groups.check_per(per)
         self.initial = base.check_initial(initial, self.bounds, self.transform)
         self.layers = layers
         self.biases = biases
@@ -87,7 +89,7 @@ class InitialScale(_Start):
         self._groups = groups.group(
             model, self.per, self.layers, only_kernels=not self.biases
         )
-        self._create(self._groups.shape, self.initial)
+        self.create(self._groups.shape, self.initial)
 
     def start(self, raw: tf.Tensor, params: dict[int, Any]) -> dict[int, Any]:
         scales = self.transform.value(raw)
@@ -98,6 +100,17 @@ class InitialScale(_Start):
                 scale = tf.cast(member.entries(scales), params[key].dtype)
                 scaled[key] = scale * params[key]
         return scaled
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        by_weight = self._groups.by_weight(self.value().numpy())
+        for path, scale in by_weight.items():
+            if path in plain.initial_weights:
+                plain.initial_weights[path] = (
+                    scale * plain.initial_weights[path]
+                )
+            else:
+                given = plain.initial_scales.get(path, 1.0)
+                plain.initial_scales[path] = scale * given
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         return self._groups.by_layer(values)
@@ -164,7 +177,7 @@ class InitialWeights(_Start):
         )
         values = [np.ravel(m.variable) for m in self._groups.members]
         flat = np.concatenate(values).astype(float)
-        self._create(self._groups.shape, np.clip(flat, *self.bounds))
+        self.create(self._groups.shape, np.clip(flat, *self.bounds))
 
     def start(self, raw: tf.Tensor, params: dict[int, Any]) -> dict[int, Any]:
         values = self.transform.value(raw)
@@ -175,6 +188,12 @@ class InitialWeights(_Start):
                 entries = member.entries(values)
                 started[key] = tf.cast(entries, params[key].dtype)
         return started
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        by_weight = self._groups.by_weight(self.value().numpy())
+        for path, values in by_weight.items():
+            plain.initial_scales.pop(path, None)
+            plain.initial_weights[path] = values
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         return self._groups.by_layer(values)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import Log
+from keras_drmad.plain_keras import PlainKeras
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -57,12 +58,20 @@ class Temperature(base.Kind):
                 f"are logits. Received: loss={model.loss!r}. Leave out the "
                 "last activation, and give the loss `from_logits=True`."
             )
-        self._create((), self.initial)
+        self.create((), self.initial)
 
     def outputs(self, raw: tf.Tensor, y_pred: Any) -> Any:
         tau = self.transform.value(raw)
         return tf.nest.map_structure(
             lambda z: z / tf.cast(tau, z.dtype), y_pred
+        )
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        plain.leave_out(
+            self.name,
+            "Train a model with `keras.layers.Rescaling("
+            f"{1 / float(self.value()):.6g})` after its logits, and use it "
+            "without.",
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class WeightDecay(OptimizerNumber):
             per: as for `LearningRate`, and so are the others.
             initial: positive float, the optimizer's by default.
             schedule: `None`, `"step"` or `"piecewise"`.
-            steps: int, T, with `schedule="step"`.
+            steps: int, T, with `schedule="step"`; otherwise `fit` sets it.
             knots: int, how many, with `schedule="piecewise"`.
             layers: the layers whose decay is learned, all by default.
             bounds: `(lowest, highest)` value, either may be `None`.

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.transforms import Identity
+from keras_drmad.plain_keras import PlainKeras
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -92,7 +93,7 @@ class WeightSharing(base.Kind):
         if np.ndim(initial) == 0:
             initial = initial * np.eye(n) + (1 - initial) / n
         shape = (len(self._depths), n, n)
-        self._create(shape, np.broadcast_to(initial, shape))
+        self.create(shape, np.broadcast_to(initial, shape))
 
     def _towers(self, model: keras.Model, entry: Any) -> list[list]:
         """Returns the weights of each of the layers that share."""
@@ -134,6 +135,13 @@ class WeightSharing(base.Kind):
                 for key, row, v in zip(keys, rows, same, strict=True):
                     mixed[key] = tf.reshape(row, v.shape)
         return mixed
+
+    def to_keras(self, plain: PlainKeras) -> None:
+        plain.leave_out(
+            self.name,
+            "Layers of Keras train the weights that they compute with. The "
+            "trained model is a plain one; to train it again, use DrMADModel.",
+        )
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         entries = math.prod(values.shape[-2:])
