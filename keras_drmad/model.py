@@ -13,11 +13,13 @@ from keras_drmad.elementary_problem import ElementaryProblem
 from keras_drmad.elementary_training import ElementaryTraining, Hypergradient
 from keras_drmad.hypergradient import Walks
 from keras_drmad.hypergradient_check import HypergradientCheck, check
+from keras_drmad.hyperparameter_summary import summary
 from keras_drmad.hyperparameters import Kind, Training, in_layers
 from keras_drmad.hyperparameters.suggested import suggested
 from keras_drmad.initial_weights import InitialState
 from keras_drmad.meta_training import MetaTraining, Resumed
 from keras_drmad.methods import Method
+from keras_drmad.plain_keras import PlainKeras, exported
 from keras_drmad.pure_optimizer import check_optimizer
 from keras_drmad.second_derivatives import check_convex
 from keras_drmad.trajectories import FinalPoint, Trajectory
@@ -141,6 +143,7 @@ class DrMADModel(Wrapper):
         checks.check_trainable(model)
         check_optimizer(model.optimizer)
         given = hyperparameters
+        self._are_suggested = isinstance(given, str)
         if isinstance(given, str):
             given = suggested(model, model.optimizer)
         kinds = [*given, *in_layers.find(model)]
@@ -171,6 +174,30 @@ class DrMADModel(Wrapper):
         super().summary(*args, **kwargs)
         if self.compiled:
             (kwargs.get("print_fn") or print)(self._words_on_method())
+
+    def hyperparameter_summary(
+        self, print_fn: Callable[[str], Any] | None = None
+    ) -> None:
+        """Prints every hyperparameter with its shape, count and values.
+
+        Below the table stands which kinds could not be tuned in this model, by
+        this optimizer and method, and why.
+
+        Args:
+            print_fn: takes the text; `print` by default.
+
+        Raises:
+            ValueError: if the model was not compiled.
+        """
+        checks.check_compiled(self)
+        (print_fn or print)(
+            summary(
+                self.elementary_model,
+                self.optimizer,
+                self.hyperparameters,
+                self.method,
+            )
+        )
 
     def _words_on_method(self) -> str:
         why = self.method_used_because
@@ -292,6 +319,8 @@ class DrMADModel(Wrapper):
         training = self._elementary_training(
             plan, meta_iterations > 0, initial_weights
         )
+        if verbose and meta_iterations and self._are_suggested:
+            self.hyperparameter_summary()
         if verbose and meta_iterations and self.method_used_because:
             print(self._words_on_method().strip())
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -582,6 +611,43 @@ class DrMADModel(Wrapper):
             place = places[id(variable)]
             self.start_weights[place].assign(ends[0][k])
             self.end_weights[place].assign(ends[1][k])
+
+    # ---- leaving
+
+    def to_keras(self) -> PlainKeras:
+        """Returns what plain Keras needs to train with what was learned.
+
+        Regularizers, the optimizer with its learning rate or a schedule of it,
+        the loss, weights of losses and examples, training data and initial
+        weights: in classes of Keras alone, and exact: the same training in
+        plain Keras gives the same weights, but for rounding. (With
+        `ScheduleFreeAdamW` it does not: Keras steps otherwise on TensorFlow.)
+        What Keras has no place for is left out, with a warning that names it
+        and says what to do.
+
+        Example:
+
+        ```python
+        plain = model.to_keras()
+        for v in other.trainable_variables:  # a plain model of the same layers
+            v.regularizer = plain.regularizers[v.path]
+        other.compile(plain.optimizer, plain.loss, plain.loss_weights)
+        other.fit(x, y, sample_weight=plain.sample_weight)
+        plain.save("tuned")  # a folder for Keras, json and NumPy
+        ```
+
+        Returns:
+            `PlainKeras`.
+
+        Raises:
+            ValueError: if the model is not compiled, or two of its weights have
+                the same path.
+        """
+        checks.check_compiled(self)
+        checks.check_bound(self.hyperparameters, self.elementary_model)
+        return exported(
+            self.elementary_model, self.optimizer, self.hyperparameters
+        )
 
     # ---- saving
 

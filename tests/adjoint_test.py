@@ -16,6 +16,7 @@ from closed_forms import (
 )
 from keras_drmad import nested
 from keras_drmad.adjoint import step_back
+from keras_drmad.batches import Batch
 from keras_drmad.elementary_problem import ElementaryProblem
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -60,7 +61,7 @@ def keras_problem(optimizer):
     ]
     net = inputs, keras.layers.Dense(2)(x)
     model = exact_model(net, kinds, optimizer)
-    batch = (*map(tf.constant, regression(6)), None)
+    batch = Batch(*map(tf.constant, regression(6)))
     problem = ElementaryProblem(
         model.elementary_model, model.optimizer, kinds, batch
     )

@@ -30,7 +30,7 @@ def tuned(*kinds):
 
 # What `compile` is given, the argument that the error names, what came.
 WRONG_VALUES = [
-    (lambda: tuned(), "hyperparameters", "empty"),
+    (lambda: tuned(), "hyperparameters", "none"),
     (lambda: tuned(hp.L2(), hp.L2()), "hyperparameters", "['l2', 'l2']"),
     (lambda: tuned(hp.L2(layers="nope.*")), "layers", "'nope.*'"),
     (lambda: tuned(hp.L2(layers=keras.layers.Dense(3))), "layers", "Dense"),
@@ -147,7 +147,7 @@ WRONG_VALUES_IN_CONSTRUCTORS = [
     (lambda: kd.SignDescent(0), "step", "=0"),
     (lambda: kd.SignDescent(-0.1), "step", "=-0.1"),
     (lambda: hp.L2(per="row"), "per", "'row'"),
-    (lambda: hp.LearningRate(per="unit"), "per", "'unit'"),
+    (lambda: hp.LearningRate(per="row"), "per", "'row'"),
     (lambda: hp.L2(initial=0), "initial", "=0"),
     (lambda: hp.L1(initial=-1.0), "initial", "=-1.0"),
     (lambda: hp.L2(initial=float("inf")), "initial", "=inf"),

@@ -148,7 +148,7 @@ class LinearTerm(Kind):
     def bind(self, model, optimizer) -> None:
         (kernel,) = model.trainable_variables
         self._member = Member(kernel, 0, tuple(kernel.shape))
-        self._create(tuple(kernel.shape), 0.1)
+        self.create(tuple(kernel.shape), 0.1)
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> tf.Tensor:
         return tf.reduce_sum(raw * params[id(self._member.variable)])

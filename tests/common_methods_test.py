@@ -9,6 +9,7 @@ import keras_drmad as kd
 from checks import flat, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import set_precision
+from keras_drmad.batches import Batch
 from keras_drmad.hypergradient import Loop
 from keras_drmad.hyperparameters import L2, LearningRate
 from small_models import assert_helps, compiled, numbers, put_back
@@ -258,12 +259,12 @@ def test_one_step_with_other_optimizers(optimizer, in_float64):
     problem = model._compiled_walks[1]
     s_T, hparams = problem.state(), problem.hparams()
     batch, held_out = (
-        (*map(tf.constant, data), None) for data in ((X, Y), VALIDATION)
+        Batch(*map(tf.constant, data)) for data in ((X, Y), VALIDATION)
     )
     none = problem.metrics_state()
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([s_T.params, hparams])
-        loss, _, _ = problem.validation_loss(s_T, held_out, none)
+        loss, _, _ = problem.validation_loss(s_T, hparams, held_out, none)
         after, _, _ = problem.step(s_T, hparams, batch, none)
     dw = tape.gradient(loss, s_T.params)
     (expected,) = tape.gradient(after.params, hparams, dw)

@@ -14,6 +14,7 @@ from checks import flat, relative_error
 from closed_forms import exact_model, linear_net, regression, tanh_net
 from keras_drmad import nested
 from keras_drmad.adjoint import second_products, step_back
+from keras_drmad.batches import Batch
 from keras_drmad.elementary_problem import ElementaryProblem
 from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.second_derivatives import check_convex, places_of
@@ -158,7 +159,7 @@ def case(request, float64):
     kinds = [L2("unit", PENALTY)]
     model = exact_model((inputs, outputs), kinds, loss=case.loss())
     weight = case.sample_weight
-    batch = (
+    batch = Batch(
         tf.constant(X),
         tf.nest.map_structure(tf.constant, case.targets),
         None if weight is None else tf.constant(weight),
@@ -285,7 +286,7 @@ OPTIMIZERS = {
 def test_step_back_is_exact_where_the_model_is_linear(make, optimizer):
     kinds = [L2("unit", PENALTY), LearningRate("layer")]
     model = exact_model(make(), kinds, OPTIMIZERS[optimizer]())
-    batch = tf.constant(X), tf.constant(TARGETS), None
+    batch = Batch(tf.constant(X), tf.constant(TARGETS))
     problem = ElementaryProblem(
         model.elementary_model, model.optimizer, kinds, batch
     )

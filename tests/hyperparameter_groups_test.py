@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from closed_forms import bound, penalty, tanh_net
-from keras_drmad.hyperparameters import L2
+from keras_drmad.hyperparameters import L2, LearningRate
 
 
 def paper_net():
@@ -21,6 +22,9 @@ def paper_net():
     [
         ("all", False, None),
         ("layer", False, 4),
+        ("layer", True, 4),
+        ("tensor", False, 4),
+        ("tensor", True, 8),
         ("unit", False, 784 + 50 + 50 + 50),
         ("unit", True, 784 + 50 + 50 + 50 + 4),
         ("weight", False, 784 * 50 + 2 * 50 * 50 + 50 * 10),
@@ -30,6 +34,32 @@ def paper_net():
 def test_counts_on_the_net_of_the_paper(per, biases, count):
     kind, _ = bound(L2(per, biases=biases), paper_net())
     assert tuple(kind.raw.shape) == (() if count is None else (count,))
+
+
+def test_kernel_and_bias_are_tensors_apart():
+    kind, model = bound(L2("tensor", biases=True))
+    weights = [np.full(v.shape, 1.0) for v in model.trainable_variables]
+    model.set_weights(weights)
+    values = 0.5 ** np.arange(len(weights))
+    kind.assign(values)
+    sizes = [w.size for w in weights]
+    assert penalty(kind, model) == pytest.approx(values @ sizes, rel=1e-5)
+    by_layer = kind.by_layer(values)
+    assert list(by_layer) == ["a", "b"]
+    np.testing.assert_array_equal(np.concatenate([*by_layer.values()]), values)
+
+
+def test_a_learning_rate_for_each_tensor_and_step():
+    kind, model = bound(LearningRate("tensor", schedule="step", steps=3))
+    values = 0.1 + np.arange(12.0).reshape(3, 4)
+    kind.assign(values)
+    for k, variable in enumerate(model.trainable_variables):
+        for t in range(3):
+            rate = kind.number(
+                kind.raw.value, "learning_rate", variable, None, tf.constant(t)
+            )
+            assert rate.shape == ()
+            assert float(rate) == pytest.approx(values[t, k], rel=1e-5)
 
 
 UNITS = {

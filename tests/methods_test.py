@@ -138,7 +138,7 @@ def test_a_walk_for_learning_rates_covers_the_training():
 
     whole = repr(kd.DrMAD(last=1.0, average=False))
     method, why = used(kd.DrMAD(), LearningRate(), L2())
-    assert (repr(method), why[:14]) == (whole, "learning rates")
+    assert (repr(method), why[:14]) == (whole, "hyperparameter")
     assert repr(used(kd.DrMAD(), L2())[0]) == repr(kd.DrMAD())
     given = kd.DrMAD(0.2, last=0.5)
     assert used(given, LearningRate()) == (given, "")

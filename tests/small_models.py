@@ -105,7 +105,7 @@ def visited(walk):
     found = {}
     for iterations, chunk in walk:
         for i, t in enumerate(iterations):
-            x, y, _ = chunk.visit(tf.constant(i), lambda batch: batch)
+            x, y, *_ = chunk.visit(tf.constant(i), lambda batch: batch)
             found[int(t)] = x.numpy(), y.numpy()
     return found
 

@@ -10,7 +10,7 @@ from checks import assert_exact_hypergradient, flat, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from keras_drmad import nested
 from keras_drmad.adjoint import State
-from keras_drmad.batches import CHUNK_SIZE, divide
+from keras_drmad.batches import CHUNK_SIZE, Batch, divide
 from keras_drmad.elementary_problem import ElementaryProblem
 from keras_drmad.elementary_training import ElementaryTraining
 from keras_drmad.hyperparameters import L2, LearningRate
@@ -122,7 +122,7 @@ def unrolled(float64):
     keras.utils.set_random_seed(0)
     model = momentum_model(kd.ReverseMode())
     batches = [
-        (*(tf.constant(a[k : k + 5]) for a in (X, Y)), None)
+        Batch(*(tf.constant(a[k : k + 5]) for a in (X, Y)))
         for k in range(0, 18, 5)
     ]
     problem = ElementaryProblem(
@@ -131,7 +131,7 @@ def unrolled(float64):
         model.hyperparameters,
         batches[0],
     )
-    held_out = (*map(tf.constant, VALIDATION), None)
+    held_out = Batch(*map(tf.constant, VALIDATION))
 
     def loss(hparams, last=T):
         state = problem.initial_state()
@@ -140,7 +140,7 @@ def unrolled(float64):
             if t < T - last:
                 felt = [tf.stop_gradient(h) for h in hparams]
             state, _, _ = problem.step(state, felt, batches[t % 4], [])
-        return problem.validation_loss(state, held_out, [])[0]
+        return problem.validation_loss(state, hparams, held_out, [])[0]
 
     problem.metrics = []
     return problem.hparams(), loss

@@ -14,6 +14,7 @@ from keras_drmad.hyperparameters import Kind
 from keras_drmad.trajectories import Trajectory
 
 CURVATURES = ("hessian", "gauss_newton")
+FOR_ANY = 10**9  # stands for a number of iterations that is not known yet
 
 
 class Method(abc.ABC):
@@ -70,6 +71,27 @@ class Method(abc.ABC):
             ValueError: if it cannot see one of the hyperparameters, or cannot
                 walk back through the optimizer.
         """
+
+    def refuse_early(
+        self, hyperparameters: Sequence[Kind], last: float | int | None, T: int
+    ) -> None:
+        """Refuses what acts before the part of a training that is seen.
+
+        Args:
+            hyperparameters: those to be tuned.
+            last: the part: a count, a fraction of T, or `None` for all.
+            T: int, the number of iterations; `FOR_ANY` where it is not known
+                yet, and a fraction alone decides.
+
+        Raises:
+            ValueError: if there are any.
+        """
+        if last is None or (T == FOR_ANY and isinstance(last, int)):
+            return
+        L = count_of("last", last, T)
+        if T > L:
+            early = [h for h in hyperparameters if h.reverse_steps(T) > 1]
+            self.refuse(early, f"the last steps of a training (last={last})")
 
     def refuse(self, blind_to: Sequence[Kind], sees: str) -> None:
         """Refuses hyperparameters that the method cannot see.

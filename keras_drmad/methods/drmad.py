@@ -141,6 +141,13 @@ class DrMAD(base.Method):
         reasons = [why, f"{method.anchors + 1} anchors take {words} {where}"]
         return method, "; ".join(filter(None, reasons))
 
+    def check(
+        self,
+        optimizer: keras.Optimizer,
+        hyperparameters: Sequence[Kind],
+    ) -> None:
+        self.refuse_early(hyperparameters, self.last, base.FOR_ANY)
+
     def over_all_that_acts(
         self, T: int, hyperparameters: Sequence[Kind]
     ) -> "DrMAD":
@@ -158,10 +165,8 @@ class DrMAD(base.Method):
         """
         config = self.get_config()
         if self.last is not None:
-            L = base.count_of("last", self.last, T)
-            if L < T:
-                early = [h for h in hyperparameters if h.reverse_steps(T) > 1]
-                self.refuse(early, f"the last {L} of {T} steps")
+            self.refuse_early(hyperparameters, self.last, T)
+            if base.count_of("last", self.last, T) < T:
                 return self
         elif all(h.acts_on == "loss" for h in hyperparameters):
             return self

@@ -53,11 +53,15 @@ class Truncated(base.Method):
         state: State,
         hyperparameters: Sequence[Kind] = (),
     ) -> tuple[base.Method, str]:
-        K = base.count_of("last", self.last, T)
-        if K < T:
-            early = [h for h in hyperparameters if h.reverse_steps(T) > 1]
-            self.refuse(early, f"the last {K} of {T} steps")
+        self.refuse_early(hyperparameters, self.last, T)
         return self, ""
+
+    def check(
+        self,
+        optimizer: keras.Optimizer,
+        hyperparameters: Sequence[Kind],
+    ) -> None:
+        self.refuse_early(hyperparameters, self.last, base.FOR_ANY)
 
     def get_config(self) -> dict[str, Any]:
         return {"last": self.last}

@@ -1,0 +1,100 @@
+"""What a model tunes, and what it could or could not, in words."""
+
+import math
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from keras_drmad import hyperparameters as kinds
+from keras_drmad.hyperparameters import Kind
+from keras_drmad.methods import Method
+
+# One of each kind that needs no data to be made.
+POSSIBLE = (
+    kinds.L2,
+    kinds.L1,
+    kinds.LearningRate,
+    kinds.Momentum,
+    kinds.WeightDecay,
+    kinds.InitialScale,
+    kinds.InitialWeights,
+    kinds.LabelSmoothing,
+    kinds.Temperature,
+    kinds.LossWeights,
+)
+ABOUT_METHOD = "Invalid value for argument `hypergradient`. "
+COLUMNS = "{:<36}{:<14}{:>10}  {:<24}{}"
+WIDTH = 104
+
+
+def summary(
+    model: keras.Model,
+    optimizer: keras.Optimizer,
+    tuned: Iterable[Kind],
+    method: Method,
+) -> str:
+    """Returns a table of hyperparameters, and what can't be tuned and why.
+
+    Args:
+        model: the elementary model, compiled.
+        optimizer: its optimizer.
+        tuned: the kinds that are tuned.
+        method: the method of their hypergradient.
+    """
+    rule = "─" * WIDTH
+    tuned = list(tuned)
+    total = sum(math.prod(h.raw.shape) for h in tuned)
+    lines = [
+        f'Hyperparameters of "{model.name}"',
+        rule,
+        COLUMNS.format("Name (kind)", "Shape", "Count", "Values", "Bounds"),
+        rule,
+        *map(_row, tuned),
+        rule,
+        f" Tuned by gradient: {total:,}",
+        f" Hypergradient: {method!r}",
+    ]
+    refused = _refused(model, optimizer, method)
+    if refused:
+        lines.append(" Can't be tuned here:")
+    for name, why in refused.items():
+        lines += textwrap.wrap(
+            f"{name}: {why}",
+            WIDTH,
+            initial_indent="   ",
+            subsequent_indent="     ",
+        )
+    return "\n".join(lines)
+
+
+def _row(h: Kind) -> str:
+    return COLUMNS.format(
+        f"{h.name} ({type(h).__name__})",
+        str(tuple(h.raw.shape)),
+        f"{math.prod(h.raw.shape):,}",
+        _span(h.value().numpy()),
+        "{:.4g}, {:.4g}".format(*h.bounds),
+    )
+
+
+def _span(values: Any) -> str:
+    low, high = (f"{x:.4g}" for x in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def _refused(
+    model: keras.Model, optimizer: keras.Optimizer, method: Method
+) -> dict[str, str]:
+    """Returns why kinds can't be tuned, by their names."""
+    refused: dict[str, str] = {}
+    for make in POSSIBLE:
+        kind: Any = make()
+        try:
+            kind.bind(model, optimizer)
+            method.check(optimizer, [kind])
+        except ValueError as error:
+            why = str(error).removeprefix(ABOUT_METHOD)
+            refused[make.__name__] = why.partition(" Received")[0]
+    return refused

@@ -1,0 +1,62 @@
+"""The example with a residual net, and its hypergradient."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+import keras_drmad as kd
+from checks import assert_exact_hypergradient
+from closed_forms import exact_model
+from conftest import set_precision
+from examples.resnet import residual_net
+from running import run_example
+
+
+def images(size, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(size, 8, 8, 3)), np.arange(size) % 4
+
+
+@pytest.mark.slow
+def test_exact_hypergradient_of_a_residual_net():
+    set_precision("float64")
+    try:
+        model = exact_model(
+            residual_net((8, 8, 3), 4, blocks=1, channels=2),
+            "auto",
+            keras.optimizers.Adam(1e-2),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        l2, rate = model.hyperparameters
+        assert l2.raw.shape == rate.raw.shape == (10,)
+        # A step small beside the kinks of ReLU.
+        assert_exact_hypergradient(
+            model,
+            *images(12),
+            batch_size=6,
+            steps_per_epoch=4,
+            validation_data=images(8, seed=1),
+            step=1e-6,
+            rtol=1e-4,
+        )
+    finally:
+        set_precision("float32")
+
+
+def test_short_run(tmp_path):
+    out = run_example(
+        "resnet",
+        tmp_path,
+        "--channels=2",
+        "--steps=4",
+        "--meta_iterations=2",
+        "--hypergradient=drmad",
+    )
+    assert "20 hyperparameters by DrMAD" in out
+    folder = pathlib.Path(tmp_path, "resnet", "short")
+    names = {path.name for path in (folder / "figures").iterdir()}
+    assert names == {"l2.png", "learning_rate.png", "loss.png"}
+    loaded = keras.models.load_model(folder / "model.keras")
+    assert isinstance(loaded, kd.DrMADModel)

@@ -1,0 +1,119 @@
+"""`hyperparameters="auto"`, and what the summary says."""
+
+import keras
+import pytest
+
+import keras_drmad as kd
+from closed_forms import tanh_net
+from keras_drmad import hyperparameters as kinds
+from small_models import VALIDATION, X, Y, compiled, cross_entropy, hidden
+
+
+def kinds_of(model):
+    return {h.name: tuple(h.raw.shape) for h in model.hyperparameters}
+
+
+@pytest.mark.parametrize(
+    "optimizer, expected",
+    [
+        ("sgd", {"l2": (2,), "learning_rate": (2,)}),
+        (
+            "adamw",
+            {"l2": (2,), "learning_rate": (2,), "weight_decay": (2,)},
+        ),
+        ("lion", {"learning_rate": (2,)}),
+    ],
+)
+def test_auto_takes_what_the_optimizer_has(optimizer, expected):
+    model = compiled(hidden(), hyperparameters="auto", optimizer=optimizer)
+    assert kinds_of(model) == expected
+    assert repr(model.method) == "Auto()"
+
+
+def test_auto_leaves_out_layers_without_a_kernel():
+    x = inputs = keras.Input((4,))
+    x = keras.layers.Dense(3, name="a")(x)
+    x = keras.layers.BatchNormalization()(x)
+    net = keras.Model(inputs, keras.layers.Dense(3, name="b")(x))
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    model = compiled(
+        net,
+        hyperparameters="auto",
+        optimizer=keras.optimizers.SGD(schedule),
+        hypergradient=kd.DrMAD(),
+    )
+    assert kinds_of(model) == {"l2": (2,), "learning_rate": (2,)}
+    assert model.hyperparameters[1].bounds == (0.01, 100.0)
+    assert repr(model.method) == "DrMAD()"
+
+
+def test_auto_is_printed_before_training(capsys):
+    model = compiled(hidden(), hyperparameters="auto")
+    model.fit(X, Y, validation_data=VALIDATION, meta_iterations=1, verbose=2)
+    printed = capsys.readouterr().out
+    table, training = printed.split("1/1", 1)[0], printed
+    assert "l2 (L2)" in table and "learning_rate (LearningRate)" in table
+    assert "Tuned by gradient: 4" in table
+    assert "val_loss" in training
+
+
+def test_auto_is_saved_with_its_values(tmp_path):
+    model = compiled(hidden(), hyperparameters="auto")
+    model.fit(X, Y, validation_data=VALIDATION, meta_iterations=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for h, other in zip(
+        model.hyperparameters, loaded.hyperparameters, strict=True
+    ):
+        assert h.value().numpy().tolist() == other.value().numpy().tolist()
+
+
+def summary_of(**options):
+    model = compiled(
+        keras.Model(*tanh_net()), **{"loss": cross_entropy()} | options
+    )
+    text: list[str] = []
+    model.hyperparameter_summary(print_fn=text.append)
+    return "\n".join(text)
+
+
+def test_summary_has_shape_count_values_and_bounds():
+    text = summary_of(
+        hyperparameters=[
+            kinds.L2("unit", 0.25),
+            kinds.LearningRate(initial=0.5, bounds=(0.1, 1.0)),
+        ]
+    )
+    rows = {line.split(" ")[0]: line.split() for line in text.splitlines()}
+    assert rows["l2"] == ["l2", "(L2)", "(7,)", "7", "0.25", "0,", "inf"]
+    assert rows["learning_rate"][2:] == ["()", "1", "0.5", "0.1,", "1"]
+    assert "Tuned by gradient: 8" in text
+
+
+@pytest.mark.parametrize(
+    "options, refused, allowed",
+    [
+        (
+            {"optimizer": "adam"},
+            {"WeightDecay", "LossWeights"},
+            {"Momentum", "LabelSmoothing"},
+        ),
+        (
+            {"optimizer": "adamw", "hypergradient": kd.OneStep()},
+            {"LearningRate", "WeightDecay", "InitialScale"},
+            {"LabelSmoothing", "Temperature"},
+        ),
+        (
+            {"optimizer": "sgd", "loss": "mse"},
+            {"Momentum", "LabelSmoothing", "Temperature"},
+            {"InitialScale"},
+        ),
+    ],
+)
+def test_summary_says_what_cannot_be_tuned_and_why(options, refused, allowed):
+    text = summary_of(hyperparameters=[kinds.L2()], **options)
+    _, _, below = text.partition("Can't be tuned here:")
+    for name in refused:
+        assert f"   {name}: " in below
+    for name in allowed:
+        assert f"   {name}: " not in below
