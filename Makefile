@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_FLAGS ?=
-PYTEST_FLAGS ?=
+# A process for each core; tests of one file share their models.
+PYTEST_FLAGS ?= --numprocesses=auto --dist=loadfile
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

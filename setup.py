@@ -24,6 +24,7 @@ TEST = [
     *EXAMPLES,
     "mypy>=2.4,<2.5",
     "pytest>=9,<10",
+    "pytest-xdist>=3.8,<4",
     "ruff>=0.17.6,<0.18",
 ]
 
