@@ -40,7 +40,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("test_size", None, "Test examples; 497 or 10000.")
 flags.DEFINE_list("hidden", ["64", "64"], "Units of the hidden layers.")
-flags.DEFINE_integer("steps", 300, "T, elementary steps.", lower_bound=1)
+flags.DEFINE_integer("steps", 1000, "T, elementary steps.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 100, "Examples in a step.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 0.003, "Of Adam.", lower_bound=0)
 flags.DEFINE_integer(
@@ -50,7 +50,7 @@ flags.DEFINE_float("meta_rate", 0.2, "Of Adam, on the log weights.", 0)
 flags.DEFINE_enum(
     "hypergradient", "reverse", ["drmad", "reverse"], "The method."
 )
-flags.DEFINE_integer("trials", 3, "Trainings with each set of weights.", 1)
+flags.DEFINE_integer("trials", 5, "Trainings with each set of weights.", 1)
 flags.DEFINE_integer("seed", 0, "Of data, weights, batches and targets.", 0)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
@@ -128,6 +128,7 @@ def draw(run, values, history, compared):
     """Writes the pictures of a run."""
     import numpy as np
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     from keras_drmad import plots
 
@@ -143,11 +144,13 @@ def draw(run, values, history, compared):
     plots.curves(shown, labels, left, "weight / weight of the main loss")
     left.axhline(1, color="gray", linestyle=":")
     left.set_yscale("log")
+    left.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter(ticker.NullFormatter())
     left.set_title("Learned weights of the auxiliary losses")
     names = {"val_loss": "main output, validation"}
     plots.curves(history, names, right, "cross entropy")
-    right.set_title("What they are fitted to")
+    right.set_title("What they are fitted to (each time a new draw)")
     run.write_figure(left, "weights")
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")

@@ -155,11 +155,11 @@ def draw(run, model, history, values, best: int):
 
 
 def _logarithmic(axes):
-    """Makes the vertical axis logarithmic, with 0.1, 0.2, 0.5 and so on."""
+    """Makes the vertical axis logarithmic, with numbers in plain digits."""
     from matplotlib import ticker
 
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 

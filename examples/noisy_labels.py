@@ -8,9 +8,9 @@ labels are wrong; that serves only to say how well the weights find them.
 
 The trainings that learn the weights are short and gentle: a net that has had
 the time to learn wrong labels by heart says little about them. Each starts from
-a new draw of weights. Then the same net is trained with all labels as they are,
-with the learned weights, and with the right labels alone, by a training as
-short, and by a long one.
+a new draw of weights. Then the same net is trained for longer: with all labels
+as they are, with the validation data, with the learned weights, with both, and
+with the right labels.
 
     python -m examples.noisy_labels
     python -m examples.noisy_labels --dataset=mnist --data_dir=FOLDER
@@ -35,16 +35,16 @@ flags.DEFINE_integer(
     "train_size", None, "Training examples; 1000 (digits) or 10000."
 )
 flags.DEFINE_integer(
-    "validation_size", None, "Examples with right labels; 300 or 1000."
+    "validation_size", None, "Examples with right labels; 100 or 1000."
 )
-flags.DEFINE_integer("test_size", None, "Test examples; 497 or 10000.")
+flags.DEFINE_integer("test_size", None, "Test examples; 697 or 10000.")
 flags.DEFINE_float("wrong", 0.5, "The part of wrong labels.", 0.01, 0.99)
 flags.DEFINE_list("hidden", ["100"], "Units of the hidden layers.")
 flags.DEFINE_integer("steps", 100, "T, elementary steps.", lower_bound=1)
 flags.DEFINE_integer("batch_size", None, "Examples in a step; 100 or 500.", 1)
 flags.DEFINE_float("learning_rate", 0.03, "Of SGD.", lower_bound=0)
 flags.DEFINE_float("momentum", 0.9, "Of SGD.", 0, 1)
-flags.DEFINE_integer("long_steps", 1000, "Steps of the long trainings.", 1)
+flags.DEFINE_integer("longer", 10, "How often T the last trainings take.", 1)
 flags.DEFINE_integer(
     "meta_iterations", 12, "Trainings, each with a hypergradient.", 1
 )
@@ -101,50 +101,44 @@ def build_model(images, examples: int):
     return model
 
 
-def test_errors(images, x, y, weights=None) -> tuple[float, ...]:
-    """Trains on weighted examples; returns a short and a long one's error."""
-    errors = []
-    for steps in (FLAGS.steps, FLAGS.long_steps):
-        model = build_model(images, len(x))
-        model.fit(
-            x,
-            y,
-            batch_size=min(FLAGS.batch_size, len(x)),
-            steps_per_epoch=steps,
-            sample_weight=weights,
-            meta_iterations=0,
-            seed=FLAGS.seed,
-            verbose=0,
-        )
-        results = model.evaluate(
-            *images.test, batch_size=1000, verbose=0, return_dict=True
-        )
-        errors.append(1 - results["accuracy"])
-    return tuple(errors)
+def test_errors(images, x, y, weights=None):
+    """Trains on weighted examples; returns the error after each T steps."""
+    import numpy as np
+
+    import keras_drmad as kd
+
+    model = build_model(images, len(x))
+    history = model.fit(
+        x,
+        y,
+        batch_size=min(FLAGS.batch_size, len(x)),
+        epochs=FLAGS.longer,
+        steps_per_epoch=FLAGS.steps,
+        sample_weight=weights,
+        meta_iterations=0,
+        seed=FLAGS.seed,
+        verbose=0,
+        callbacks=[kd.callbacks.HeldOut(*images.test, batch_size=1000)],
+    ).history
+    return 100 * (1 - np.array(history["test_accuracy"]))
 
 
-def compare(images, given, wrong, weights) -> dict[str, tuple[float, ...]]:
+def compare(images, given, wrong, weights):
     """Returns the test errors of all ways to treat the labels."""
     import numpy as np
 
     x, validation = images.train[0], images.validation
-
-    def among(mask):
-        return x[mask], given[mask]
-
-    def with_validation(data):
-        return tuple(map(np.concatenate, zip(data, validation, strict=True)))
-
-    kept, right = among(weights > 1), among(~wrong)
+    together = zip((x, given), validation, strict=True)
+    ones = np.ones(len(validation[1]), "float32")
     ways = {
         "labels as given": (x, given),
-        "learned weights": (x, given, weights),
-        "weights above 1": kept,
-        "right labels": right,
         "validation data": validation,
-        "as given + validation": with_validation((x, given)),
-        "above 1 + validation": with_validation(kept),
-        "right + validation": with_validation(right),
+        "learned weights": (x, given, weights),
+        "learned and validation": (
+            *map(np.concatenate, together),
+            np.append(weights, ones),
+        ),
+        "right labels": (x[~wrong], given[~wrong]),
     }
     return {name: test_errors(images, *way) for name, way in ways.items()}
 
@@ -177,31 +171,36 @@ def draw(run, images, given, wrong, weights, errors, compared):
     run.write_figure(left, "weights")
 
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(11, 4), layout="constrained"
+        1, 2, figsize=(11, 4.5), layout="constrained"
     )
-    name = {"error": "learned weights"}
-    plots.curves({"error": 100 * errors}, name, left, "test error (%)")
-    for k, name in enumerate(("labels as given", "right labels")):
-        short = 100 * compared[name][0]
-        left.axhline(short, color=f"C{k + 1}", ls="--", label=name)
-    left.set_ylim(bottom=0)
-    left.legend(loc="lower left")
-    left.set_title(f"After each training of {FLAGS.steps} steps")
-    names = list(compared)[::-1]
-    long = [100 * compared[name][1] for name in names]
-    bars = right.barh(names, long, color="C0")
-    right.bar_label(bars, fmt="%.1f", padding=3)
-    right.margins(x=0.12)
-    right.set_xlabel("test error (%)")
-    right.set_title(f"After {FLAGS.long_steps} steps")
+    colors = {name: f"C{k}" for k, name in enumerate(compared)}
+    names = {"error": "learned weights"}
+    plots.curves({"error": errors}, names, left, "test error (%)")
+    left.lines[0].set_color(colors["learned weights"])
+    for name in ("labels as given", "right labels"):
+        left.axhline(compared[name][0], color=colors[name], ls="--", label=name)
+    left.set_title(
+        f"Trainings of {FLAGS.steps} steps while weights are learned"
+    )
+    steps = FLAGS.steps * np.arange(1, FLAGS.longer + 1)
+    for name, curve in compared.items():
+        label = f"{name}: {curve[-1]:.1f}"
+        right.plot(steps, curve, ".-", color=colors[name], label=label)
+    right.set_ylim(bottom=0)
+    right.set_xlabel("elementary step")
+    right.set_title("Longer trainings")
+    for axes in (left, right):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     run.write_figure(left, "test_error")
 
     if len(images.shape) == 2:
+        # Black on white again: each pixel is white in some image.
+        pixels = images.train[0] - images.train[0].min(axis=0)
         figure, grid = plt.subplots(
             4, 10, figsize=(9, 4.4), layout="constrained"
         )
         for axes, k in zip(grid.flat, np.argsort(weights), strict=False):
-            axes.imshow(images.train[0][k].reshape(images.shape), cmap="gray_r")
+            axes.imshow(pixels[k].reshape(images.shape), cmap="gray_r")
             color = "black" if wrong[k] else "red"
             axes.set_title(f"“{given[k]}”", color=color, fontsize="medium")
             axes.set_axis_off()
@@ -213,12 +212,12 @@ def draw(run, images, given, wrong, weights, errors, compared):
 
 def table(compared) -> str:
     """Returns the test errors of all ways."""
-    short, long = (
-        f"{steps} steps" for steps in (FLAGS.steps, FLAGS.long_steps)
-    )
-    rows = [f"{'test error after':24}{short:>12}{long:>12}"]
+    steps = (FLAGS.steps, FLAGS.steps * FLAGS.longer)
+    columns = "".join(f"{f'{n} steps':>12}" for n in steps)
+    rows = [f"{'test error after':24}{columns}"]
     for name, errors in compared.items():
-        rows.append(f"{name:24}" + "".join(f"{100 * e:11.2f}%" for e in errors))
+        numbers = "".join(f"{errors[k]:11.2f}%" for k in (0, -1))
+        rows.append(f"{name:24}{numbers}")
     return "\n".join(rows)
 
 
@@ -232,14 +231,14 @@ def main(_):
     from keras_drmad.saved_run import SavedRun
 
     matplotlib.use("Agg")
-    # TensorFlow tells of each file of a SavedModel otherwise.
-    logging.set_verbosity(logging.WARNING)
+    # TensorFlow tells of each file of a SavedModel, and of each new model.
+    logging.set_verbosity(logging.ERROR)
     small = FLAGS.dataset == "digits"
     FLAGS.batch_size = FLAGS.batch_size or (100 if small else 500)
     sizes = (
         FLAGS.train_size or (1000 if small else 10000),
-        FLAGS.validation_size or (300 if small else 1000),
-        FLAGS.test_size or (497 if small else 10000),
+        FLAGS.validation_size or (100 if small else 1000),
+        FLAGS.test_size or (697 if small else 10000),
     )
     images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
     given, wrong = with_wrong_labels(images.train[1], images.classes)
@@ -268,7 +267,7 @@ def main(_):
     run.write_model(model)
     weights = model.hyperparameters[0].value().numpy()
     compared = compare(images, given, wrong, weights)
-    errors = 1 - np.array(history["test_accuracy"])
+    errors = 100 * (1 - np.array(history["test_accuracy"]))
     draw(run, images, given, wrong, weights, errors, compared)
     print(table(compared))
     area = metrics.roc_auc_score(wrong, -weights)

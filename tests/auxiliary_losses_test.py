@@ -39,7 +39,8 @@ def test_digits_run_tells_useful_from_harmful(tmp_path):
             "-m",
             f"examples.{NAME}",
             "--meta_iterations=4",
-            "--steps=150",
+            "--steps=100",
+            "--train_size=500",
             "--trials=1",
             f"--save_dir={tmp_path}",
             "--run_name=short",
@@ -65,8 +66,7 @@ def test_digits_run_tells_useful_from_harmful(tmp_path):
         weights = arrays["loss_weights"]
     assert weights.shape == (4, 3)
     assert np.allclose(weights[0], 1)
-    _, odd, random = weights[-1] / weights[-1][0]
-    assert odd > 1 > random
+    assert weights[-1][1] > 1.2 * weights[-1][2]
     learned = re.search(r"learned weights +([\d., ]+?) +[\d.]+%", done.stdout)
     odd, random = map(float, learned[1].split(",")[1:])
     assert odd > weights[-1][1] and random < weights[-1][2]  # a step further
