@@ -190,8 +190,8 @@ def main(_):
     from keras_drmad.saved_run import SavedRun
 
     matplotlib.use("Agg")
-    # TensorFlow tells of each file of a SavedModel otherwise.
-    logging.set_verbosity(logging.WARNING)
+    # TensorFlow tells of each file of a SavedModel, and of each new model.
+    logging.set_verbosity(logging.ERROR)
     small = FLAGS.dataset == "digits"
     sizes = (
         FLAGS.train_size or (1000 if small else 5000),

@@ -35,38 +35,6 @@ flags.DEFINE_string("save_dir", "saved_runs", "Where runs are kept.")
 flags.DEFINE_string("run_name", None, "Name of the run, the time by default.")
 
 
-def residual_net(shape, classes: int, blocks: int, channels: int):
-    """Returns a ResNet of three stages for small images (He et al. 2016).
-
-    6 * blocks + 2 layers with kernels, and a 1x1 convolution where a stage
-    begins with a stride.
-    """
-    import keras
-
-    L = keras.layers
-
-    def convolution(x, filters, size, strides, name):
-        x = L.Conv2D(filters, size, strides, "same", use_bias=False, name=name)(
-            x
-        )
-        return L.BatchNormalization(name=f"{name}_norm")(x)
-
-    x = inputs = keras.Input(shape)
-    x = L.ReLU()(convolution(x, channels, 3, 1, "first"))
-    for stage in range(3):
-        filters = channels * 2**stage
-        for block in range(blocks):
-            name = f"stage{stage}_block{block}"
-            strides = 2 if stage and not block else 1
-            y = convolution(x, filters, 3, strides, f"{name}_a")
-            y = convolution(L.ReLU()(y), filters, 3, 1, f"{name}_b")
-            if strides > 1:
-                x = convolution(x, filters, 1, strides, f"{name}_skip")
-            x = L.ReLU()(L.Add()([x, y]))
-    x = L.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, L.Dense(classes, name="last")(x))
-
-
 def draw(run, model, history, values):
     """Writes the pictures of a run."""
     from matplotlib import pyplot as plt
@@ -93,6 +61,7 @@ def main(_):
 
     import keras_drmad as kd
     from examples import datasets
+    from examples.residual_net import residual_net
     from keras_drmad.saved_run import SavedRun
 
     matplotlib.use("Agg")

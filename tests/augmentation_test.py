@@ -1,59 +1,36 @@
 """The example of learned augmentation, and the data it reads."""
 
-import csv
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from examples import datasets
+from running import (
+    assert_flag_is_refused_without_tensorflow,
+    assert_folder_is_complete,
+    history,
+    run_example,
+)
 
-ROOT = pathlib.Path(__file__).parent.parent
 STRENGTHS = ["brightness", "contrast", "rotation", "translation"]
 
 
-def run(*command: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_flags_are_answered_without_tensorflow():
-    check = (
-        "import sys, examples.augmentation as example\n"
-        "try: example.app.run(example.main, ['x', '--momentum=2'])\n"
-        "except SystemExit: pass\n"
-        "assert 'tensorflow' not in sys.modules, 'imported TensorFlow'\n"
-    )
-    done = run("-c", check)
-    assert done.returncode == 0, done.stderr
-    assert "--momentum" in done.stderr
+    assert_flag_is_refused_without_tensorflow("augmentation", "--momentum=2")
 
 
 @pytest.mark.slow
 def test_short_run_writes_its_folder(tmp_path):
-    done = run(
-        "-m",
-        "examples.augmentation",
+    out = run_example(
+        "augmentation",
+        tmp_path,
         "--meta_iterations=2",
         "--epochs=4",
         "--trials=2",
-        f"--save_dir={tmp_path}",
-        "--run_name=short",
     )
-    assert done.returncode == 0, done.stderr
     folder = tmp_path / "augmentation" / "short"
-    with (folder / "history.csv").open() as file:
-        logs = list(csv.DictReader(file))
-    assert len(logs) == 2
+    assert len(history(folder)["val_loss"]) == 2
 
-    rows = {line[:10].strip(): line.split() for line in done.stdout.split("\n")}
+    rows = {line[:10].strip(): line.split() for line in out.split("\n")}
     assert rows["none"][1:5] == ["-"] * 4
     assert rows["by hand"][2:6] == ["0.1000", "0.1000", "0.0200", "0.0500"]
     with np.load(folder / "hyperparameters.npz") as arrays:
@@ -64,14 +41,11 @@ def test_short_run_writes_its_folder(tmp_path):
     # The mean over the last quarter: of two, the last one.
     assert rows["learned"][1:5] == [f"{value[1]:.4f}" for value in values]
 
-    assert {path.name for path in (folder / "figures").iterdir()} == {
-        "augmented_images.png",
-        "strengths.png",
-        "test_error.png",
-    }
-    for name in ("flags.txt", "model.keras", "saved_model", "tensorboard"):
-        assert (folder / name).exists()
-    assert "--meta_iterations=2" in (folder / "flags.txt").read_text()
+    assert_folder_is_complete(
+        folder,
+        {"augmented_images", "strengths", "test_error"},
+        "--meta_iterations=2",
+    )
 
 
 def test_cifar_has_test_images_of_its_own(tmp_path):
