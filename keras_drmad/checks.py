@@ -157,6 +157,21 @@ def checked_meta_optimizer(meta_optimizer: Any) -> keras.Optimizer:
     return meta_optimizer
 
 
+def check_moves(meta_optimizer: keras.Optimizer, raws: Sequence) -> None:
+    """Checks that a meta-optimizer was built for these raw values.
+
+    Raises:
+        ValueError: if it was built for others before.
+    """
+    known = {id(v) for v in meta_optimizer._trainable_variables}
+    if not {id(raw) for raw in raws} <= known:
+        raise ValueError(
+            "Invalid value for argument `meta_optimizer`. Expected one of this "
+            "model's own. Received: one that moves the hyperparameters of "
+            "another model, or others of this one. Pass a new one."
+        )
+
+
 def check_jit_compile(jit_compile: Any) -> None:
     """Checks the argument `jit_compile`.
 

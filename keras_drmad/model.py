@@ -162,7 +162,9 @@ class DrMADModel(Wrapper):
             if meta_optimizer is None
             else meta_optimizer
         )
-        self.meta_optimizer.build([kind.raw for kind in kinds])
+        raws = [kind.raw for kind in kinds]
+        self.meta_optimizer.build(raws)
+        checks.check_moves(self.meta_optimizer, raws)
         self._jit_choice = jit_compile
 
     def summary(self, *args: Any, **kwargs: Any) -> None:

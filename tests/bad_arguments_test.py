@@ -137,6 +137,19 @@ def test_a_subclass_with_its_own_loss():
         Mine(hidden())
 
 
+def test_a_meta_optimizer_moves_the_values_of_one_model():
+    mine = keras.optimizers.Adam(0.1)
+    model = compiled(meta_optimizer=mine)
+    with pytest.raises(ValueError, match=r"`meta_optimizer`.*Pass a new one"):
+        compiled(meta_optimizer=mine)
+    # The same hyperparameters once more are fine.
+    compiled(
+        model.elementary_model,
+        meta_optimizer=mine,
+        hyperparameters=model.hyperparameters,
+    )
+
+
 # ---- constructors
 
 WRONG_VALUES_IN_CONSTRUCTORS = [

@@ -409,3 +409,24 @@ def test_six_kinds_at_once():
         validation_data=(regression(6, seed=1)[0], CLASSES[:6])
     )
     assert_exact_hypergradient(model, X, CLASSES, **training)
+
+
+class Scale(keras.layers.Layer):
+    """Multiplies by a hyperparameter that it was given."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor.value()
+
+
+def test_hyperparameter_shared_by_two_layers():
+    factor = kd.Hyperparameter(0.7)
+    x = inputs = keras.Input((4,))
+    x = Scale(factor, name="first")(keras.layers.Dense(3, "tanh")(x))
+    x = keras.layers.Dense(2)(Scale(factor, name="second")(x))
+    model = exact_model((inputs, x), [], momentum())
+    assert [h.name for h in model.hyperparameters] == ["first.factor"]
+    assert_exact_hypergradient(model, X, Y, **TRAINING)

@@ -122,14 +122,15 @@ def find(model: keras.Model) -> list[InLayer]:
     """Returns a kind for each `Hyperparameter` in a model's layers.
 
     Its name is that of the layer and that of the attribute, with a dot between
-    them.
+    them; of the first of the layers that share it.
     """
-    return [
-        InLayer(layer, f"{owner.name}.{_attribute(owner, layer)}")
-        for owner in model._flatten_layers()
-        for layer in owner._layers
-        if isinstance(layer, Hyperparameter)
-    ]
+    found: dict[int, InLayer] = {}
+    for owner in model._flatten_layers():
+        for layer in owner._layers:
+            if isinstance(layer, Hyperparameter) and id(layer) not in found:
+                name = f"{owner.name}.{_attribute(owner, layer)}"
+                found[id(layer)] = InLayer(layer, name)
+    return list(found.values())
 
 
 def _attribute(owner: keras.Layer, layer: Hyperparameter) -> str:
