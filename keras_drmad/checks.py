@@ -103,6 +103,24 @@ def check_names(kinds: Sequence[Kind]) -> None:
             )
 
 
+def check_none_is_replaced(kinds: Sequence[Kind]) -> None:
+    """Checks that no bound kind takes away all that another one does.
+
+    Raises:
+        ValueError: if a later one replaces what an earlier one acts on.
+    """
+    for k, later in enumerate(kinds):
+        for earlier in kinds[:k]:
+            if later.replaces() & earlier.acts_at():
+                raise ValueError(
+                    "Invalid value for argument `hyperparameters`. Expected "
+                    "kinds that leave each other's work as it is. Received: "
+                    f"'{later.name}', which replaces what '{earlier.name}' "
+                    "does for some of the same weights. Use one of them, give "
+                    "them other `layers`, or (first weights) the other order."
+                )
+
+
 def check_bound(kinds: list[Kind], model: keras.Model) -> None:
     """Checks that hyperparameters were last compiled into a model.
 

@@ -153,6 +153,7 @@ class DrMADModel(Wrapper):
         for kind in kinds:
             kind.bind(model, model.optimizer)
             kind.model = model
+        checks.check_none_is_replaced(kinds)
         self._reset_compiled()
         self.hyperparameters = kinds
         self.method = method

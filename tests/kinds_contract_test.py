@@ -427,3 +427,37 @@ def test_knots_stay_where_they_were_learned(tmp_path):
         loaded.hyperparameters[0].over_time(T), expected
     )
     assert np.ptp(expected, axis=0).min() > 0.1
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        (kinds.LearningRate(), kinds.LearningRate("layer", name="other")),
+        (kinds.Momentum(layers="a"), kinds.Momentum(name="other")),
+        (kinds.InitialScale(name="scale"), kinds.InitialWeights(name="other")),
+    ],
+)
+def test_what_another_kind_would_replace_is_refused(first, second):
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
+    with pytest.raises(ValueError) as error:
+        exact_model(tanh_net(), [first, second], optimizer)
+    assert_helps(error, "hyperparameters", f"'{first.name}'")
+    assert "'other'" in str(error.value)
+
+
+def test_kinds_on_other_weights_or_that_multiply_go_together():
+    schedule = keras.optimizers.schedules.CosineDecay(0.2, 10)
+    exact_model(
+        tanh_net(),
+        [kinds.LearningRate(), kinds.LearningRate("layer", name="factor")],
+        keras.optimizers.SGD(schedule),
+    )
+    exact_model(
+        tanh_net(),
+        [
+            kinds.LearningRate(layers="a"),
+            kinds.LearningRate(layers="b", name="other"),
+            kinds.InitialWeights(),
+            kinds.InitialScale(),
+        ],
+    )

@@ -417,7 +417,7 @@ def test_data_and_first_weights():
     plain, data, scale, start = exported(
         [
             kinds.LearnedData(X),
-            kinds.InitialScale("unit", biases=True),
+            kinds.InitialScale("unit", layers="a", biases=True),
             kinds.InitialWeights(layers="b"),
         ]
     )

@@ -102,6 +102,18 @@ class Kind(abc.ABC):
         del T
         return 1
 
+    def replaces(self) -> set[tuple[str, int]]:
+        """Returns what it puts a value in the place of, whatever was there.
+
+        Pairs of a name and the id of a variable: a kind that acts on one of
+        these before (`acts_at`) would have no effect, and is refused.
+        """
+        return set()
+
+    def acts_at(self) -> set[tuple[str, int]]:
+        """Returns what it changes of what other kinds may replace."""
+        return self.replaces()
+
     # ---- hooks: where it acts
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> Any:

@@ -112,6 +112,13 @@ class OptimizerNumber(base.Kind):
             return 1
         return T if self.schedule == "step" else min(T, 4 * self.knots)
 
+    def acts_at(self) -> set[tuple[str, int]]:
+        (attribute,) = self.numbers
+        return {(attribute, id(m.variable)) for m in self._groups.members}
+
+    def replaces(self) -> set[tuple[str, int]]:
+        return set() if self._multiplies else self.acts_at()
+
     def number(
         self,
         raw: tf.Tensor,

@@ -91,6 +91,9 @@ class InitialScale(_Start):
         )
         self.create(self._groups.shape, self.initial)
 
+    def acts_at(self) -> set[tuple[str, int]]:
+        return {("start", id(m.variable)) for m in self._groups.members}
+
     def start(self, raw: tf.Tensor, params: dict[int, Any]) -> dict[int, Any]:
         scales = self.transform.value(raw)
         scaled = dict(params)
@@ -179,6 +182,9 @@ class InitialWeights(_Start):
         flat = np.concatenate(values).astype(float)
         self.create(self._groups.shape, np.clip(flat, *self.bounds))
 
+    def replaces(self) -> set[tuple[str, int]]:
+        return {("start", id(m.variable)) for m in self._groups.members}
+
     def start(self, raw: tf.Tensor, params: dict[int, Any]) -> dict[int, Any]:
         values = self.transform.value(raw)
         started = dict(params)
@@ -192,7 +198,6 @@ class InitialWeights(_Start):
     def to_keras(self, plain: PlainKeras) -> None:
         by_weight = self._groups.by_weight(self.value().numpy())
         for path, values in by_weight.items():
-            plain.initial_scales.pop(path, None)
             plain.initial_weights[path] = values
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
