@@ -27,24 +27,46 @@ def penalties_by_layer(
     """
     axes = _axes(axes)
     for layer, rows in values.items():
-        logs = np.log(rows)
-        mean, spread = logs.mean(axis=1), logs.std(axis=1)
         steps = np.arange(1, len(rows) + 1)
         name = f"{layer} ({rows.shape[1]})"
-        (line,) = axes.plot(steps, np.exp(mean), label=name)
-        axes.fill_between(
-            steps,
-            np.exp(mean - spread),
-            np.exp(mean + spread),
-            color=line.get_color(),
-            alpha=0.2,
-            linewidth=0,
-        )
+        mean_and_band(steps, rows.T, axes, name, log=True)
     axes.set_yscale("log")
     _number_meta_iterations(axes)
     axes.set_ylabel(label)
     axes.legend()
     return axes
+
+
+def mean_and_band(
+    places: Sequence[float] | np.ndarray,
+    rows: np.ndarray,
+    axes: Any,
+    label: str = "",
+    log: bool = False,
+    **style: Any,
+) -> None:
+    """Draws the mean of several rows, and one standard deviation around it.
+
+    Args:
+        places: `(n,)`, horizontal.
+        rows: `(count, n)`; of different seeds, for instance.
+        axes: matplotlib `Axes`.
+        label: str, of the line.
+        log: bool, whether mean and deviation are those of the logarithms.
+        **style: of the line, as for `Axes.plot`.
+    """
+    values = np.log(rows) if log else np.asarray(rows)
+    mean, spread = values.mean(axis=0), values.std(axis=0)
+    back = np.exp if log else np.asarray
+    (line,) = axes.plot(places, back(mean), label=label, **style)
+    axes.fill_between(
+        places,
+        back(mean - spread),
+        back(mean + spread),
+        color=line.get_color(),
+        alpha=0.2,
+        linewidth=0,
+    )
 
 
 def curves(

@@ -1,44 +1,58 @@
 """The folder in which an experiment keeps what it found."""
 
+import csv
 import datetime
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from absl import flags
 
+# Flags that say where files are and how many processes work.
+PLACES = ("data_dir", "processes", "run_name", "save_dir")
+
 
 class SavedRun:
     """A folder `<save_dir>/<name>/<run_name>/` and its files.
 
     flags.txt, history.csv, hyperparameters.npz, figures/*.png, model.keras,
-    saved_model/ and tensorboard/.
+    saved_model/ and tensorboard/; for a study of many trainings, what each
+    one gave in results/*.npz.
 
     Attributes:
         folder: `pathlib.Path` of the run.
     """
 
-    def __init__(self, save_dir: str, name: str, run_name: str | None = None):
+    def __init__(
+        self,
+        save_dir: str,
+        name: str,
+        run_name: str | None = None,
+        resume: bool = False,
+    ):
         """Creates the folder.
 
         Args:
             save_dir: str, the folder of all runs.
             name: str, the experiment's.
             run_name: str, the date and time by default.
+            resume: bool, whether a run of this name that is there is gone on
+                with; see `result`.
 
         Raises:
-            FileExistsError: if a run of this name is there.
+            FileExistsError: if a run of this name is there, without `resume`.
         """
         run_name = run_name or f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
         self.folder = pathlib.Path(save_dir, name, run_name)
-        if self.folder.exists():
+        if self.folder.exists() and not resume:
             raise FileExistsError(
                 f"Invalid value for argument `run_name`. There is a run in "
                 f"{self.folder} already. Choose another name, or remove it."
             )
-        (self.folder / "figures").mkdir(parents=True)
+        (self.folder / "figures").mkdir(parents=True, exist_ok=True)
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Returns callbacks that write history.csv and tensorboard/."""
@@ -55,13 +69,69 @@ class SavedRun:
         Args:
             values: absl's flags.
             one: str, the name of a flag of the program; all that are defined
-                beside it are written.
+                beside it are written, but for those in `PLACES`, which change
+                nothing that is found.
+
+        Raises:
+            ValueError: if the run that is gone on with had other flags.
         """
         module = values.find_module_defining_flag(one)
         own = sorted(values.get_key_flags_for_module(module), key=_name)
-        lines = [flag.serialize() for flag in own if flag.value is not None]
+        lines = [
+            flag.serialize()
+            for flag in own
+            if flag.value is not None and flag.name not in PLACES
+        ]
         text = "\n".join(lines) + "\n"
-        (self.folder / "flags.txt").write_text(text, encoding="utf-8")
+        path = self.folder / "flags.txt"
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            before = set(path.read_text(encoding="utf-8").splitlines())
+            raise ValueError(
+                f"The run in {self.folder} was begun with other flags. "
+                f"Expected: {sorted(before - set(lines))}. Received: "
+                f"{sorted(set(lines) - before)}. Give the same flags, or "
+                "another `--run_name`."
+            )
+        path.write_text(text, encoding="utf-8")
+
+    def has_result(self, name: str) -> bool:
+        """Returns whether `result` has this one."""
+        return self._result_path(name).exists()
+
+    def result(self, name: str) -> dict[str, np.ndarray]:
+        """Returns what `write_result` kept."""
+        with np.load(self._result_path(name), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def write_result(self, name: str, values: Mapping[str, Any]) -> None:
+        """Writes results/<name>.npz: the whole file, or nothing if killed.
+
+        Args:
+            name: str, of the training for instance.
+            values: dict of arrays and numbers.
+        """
+        path = self._result_path(name)
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **dict(values))
+        os.replace(partial, path)
+
+    def _result_path(self, name: str) -> pathlib.Path:
+        return self.folder / "results" / f"{name}.npz"
+
+    def write_table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+        """Writes <name>.csv.
+
+        Args:
+            rows: list of dicts with the same keys, the columns.
+            name: str.
+        """
+        path = self.folder / f"{name}.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
     def write_hyperparameters(self, values: Mapping[str, np.ndarray]) -> None:
         """Writes hyperparameters.npz: values in each meta-iteration."""

@@ -1,0 +1,72 @@
+"""Studies: many trainings, in processes of their own, that may be killed.
+
+What each training gave is kept as soon as it ends. The same command, with the
+same `--run_name`, goes on with those that are missing.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+
+from keras_drmad.saved_run import SavedRun
+
+
+def run_cells(
+    run: SavedRun,
+    function: Callable[..., Mapping[str, Any]],
+    cells: Mapping[str, Mapping[str, Any]],
+    processes: int,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Calls a function for each cell of a study, each in a new process.
+
+    Prints a line for each that ends. A new process begins without what others
+    have compiled and allocated.
+
+    Args:
+        run: where results are kept; those that it has are not computed again.
+        function: takes a cell's settings as keyword arguments; returns arrays
+            and numbers. Both are pickled: a function of a module, plain values.
+        cells: dict from names to settings.
+        processes: int, how many work at a time; they share the cores.
+
+    Returns:
+        Dict from the names to what the function returned, as arrays.
+    """
+    missing = [name for name in cells if not run.has_result(name)]
+    done = len(cells) - len(missing)
+    print(f"{run.folder}: {done} of {len(cells)} parts are there.", flush=True)
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    begin = time.perf_counter()
+    with futures.ProcessPoolExecutor(
+        processes,
+        multiprocessing.get_context("spawn"),
+        _use_threads,
+        (threads,),
+        max_tasks_per_child=1,
+    ) as pool:
+        pending = {pool.submit(function, **cells[k]): k for k in missing}
+        try:
+            for future in futures.as_completed(pending):
+                run.write_result(pending[future], future.result())
+                done += 1
+                minutes = (time.perf_counter() - begin) / 60
+                print(
+                    f"[{done}/{len(cells)}] {pending[future]}, "
+                    f"{minutes:.1f} min",
+                    flush=True,
+                )
+        except BaseException:  # an interrupt too
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {name: run.result(name) for name in cells}
+
+
+def _use_threads(count: int) -> None:
+    """Makes TensorFlow, imported later, use this many threads."""
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(count)
+    os.environ["TF_NUM_INTEROP_THREADS"] = str(count)

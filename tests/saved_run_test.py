@@ -1,0 +1,81 @@
+"""The folder of a run, and studies that are gone on with."""
+
+import csv
+
+import numpy as np
+import pytest
+from absl import flags
+
+from examples import study
+from keras_drmad.saved_run import SavedRun
+
+
+def values_of(steps: int, save_dir: str) -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_integer("steps", 1, "", flag_values=values)
+    flags.DEFINE_string("save_dir", "", "", flag_values=values)
+    values(["program", f"--steps={steps}", f"--save_dir={save_dir}"])
+    return values
+
+
+def square(x):
+    return {"square": x * x}
+
+
+def fail(x):
+    raise ArithmeticError(f"not to be called with {x}")
+
+
+def test_run_that_is_there_is_refused_unless_it_is_resumed(tmp_path):
+    first = SavedRun(str(tmp_path), "study", "run")
+    first.write_result("one", {"a": np.arange(3), "b": 2.5})
+    with pytest.raises(FileExistsError, match="run_name"):
+        SavedRun(str(tmp_path), "study", "run")
+    again = SavedRun(str(tmp_path), "study", "run", resume=True)
+    assert again.has_result("one") and not again.has_result("two")
+    np.testing.assert_array_equal(again.result("one")["a"], [0, 1, 2])
+    assert again.result("one")["b"] == 2.5
+
+
+def test_other_flags_are_refused_but_not_other_places(tmp_path):
+    run = SavedRun(str(tmp_path), "study", "run")
+    run.write_flags(values_of(5, "here"), "steps")
+    assert (run.folder / "flags.txt").read_text() == "--steps=5\n"
+    run.write_flags(values_of(5, "there"), "steps")
+    with pytest.raises(ValueError, match=r"--steps=5.*Received.*--steps=6"):
+        run.write_flags(values_of(6, "here"), "steps")
+
+
+def test_result_that_was_being_written_does_not_count(tmp_path):
+    run = SavedRun(str(tmp_path), "study", "run")
+
+    class Killed:
+        def __array__(self, dtype=None, copy=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.write_result("one", {"a": np.ones(3), "b": Killed()})
+    assert not run.has_result("one")
+
+
+def test_table_has_a_row_for_each(tmp_path):
+    run = SavedRun(str(tmp_path), "study", "run")
+    run.write_table([{"a": 1, "b": "x"}, {"a": 2, "b": "y"}], "results")
+    with (run.folder / "results.csv").open() as file:
+        assert [row["b"] for row in csv.DictReader(file)] == ["x", "y"]
+
+
+@pytest.mark.slow
+def test_study_computes_what_is_missing(tmp_path, capfd):
+    run = SavedRun(str(tmp_path), "study", "run")
+    run.write_result("two", {"square": 4})
+    cells = {"two": {"x": 2}, "three": {"x": 3}}
+    results = study.run_cells(run, square, cells, processes=1)
+    assert {k: int(v["square"]) for k, v in results.items()} == {
+        "two": 4,
+        "three": 9,
+    }
+    assert "1 of 2 parts are there" in capfd.readouterr().out
+    assert study.run_cells(run, fail, cells, 1).keys() == cells.keys()
+    with pytest.raises(ArithmeticError, match="with 4"):
+        study.run_cells(run, fail, cells | {"four": {"x": 4}}, 1)
