@@ -7,7 +7,7 @@ same `--run_name`, goes on with those that are missing.
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -64,6 +64,20 @@ def run_cells(
             pool.shutdown(cancel_futures=True)
             raise
     return {name: run.result(name) for name in cells}
+
+
+def report(run: SavedRun, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Writes a table to <name>.csv, and prints it as Markdown.
+
+    Args:
+        run: where it is kept.
+        rows: list of dicts with the same keys, the columns.
+        name: str.
+    """
+    run.write_table(rows, name)
+    print(f"\n| {' | '.join(rows[0])} |\n|{' --- |' * len(rows[0])}")
+    for row in rows:
+        print(f"| {' | '.join(map(str, row.values()))} |")
 
 
 def _use_threads(count: int) -> None:

@@ -72,37 +72,25 @@ def build_model(inputs: int, classes: int):
     import keras
 
     import keras_drmad as kd
+    from examples.tanh_net import compile_as_papers, tanh_net
 
     keras.utils.set_random_seed(FLAGS.seed)
-
-    def dense(units, activation, name):
-        scale = math.exp(FLAGS.log_init_scale)
-        return keras.layers.Dense(
-            units,
-            activation,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=scale),
-            name=name,
-        )
-
-    x = first = keras.Input((inputs,))
-    for k, units in enumerate(FLAGS.hidden):
-        x = dense(int(units), "tanh", f"hidden_{k + 1}")(x)
-    model = kd.DrMADModel(first, dense(classes, None, "output")(x))
+    hidden = [int(units) for units in FLAGS.hidden]
+    model = kd.DrMADModel.from_model(
+        tanh_net(inputs, hidden, classes, math.exp(FLAGS.log_init_scale))
+    )
     R, log_penalty = FLAGS.reverse_steps, FLAGS.log_penalty
     if log_penalty is None:
         log_penalty = -5.5 if FLAGS.dataset == "digits" else -4.4
-    model.compile(
-        # Keras's velocity has the rate in it, and no factor 1 - gamma.
-        optimizer=keras.optimizers.SGD(
-            FLAGS.learning_rate * (1 - FLAGS.momentum), FLAGS.momentum
-        ),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        hyperparameters=[kd.hyperparameters.L2("unit", math.exp(log_penalty))],
-        hypergradient=kd.ReverseMode()
+    compile_as_papers(
+        model,
+        FLAGS.learning_rate,
+        FLAGS.momentum,
+        kd.hyperparameters.L2("unit", math.exp(log_penalty)),
+        kd.ReverseMode()
         if FLAGS.hypergradient == "reverse"
         else kd.DrMAD(int(R) if R > 1 else R),
-        meta_optimizer=kd.SignDescent(FLAGS.meta_step),
+        FLAGS.meta_step,
     )
     return model
 

@@ -1,0 +1,231 @@
+"""Tunes one L2 penalty for a net, then one a layer, then one a unit.
+
+The setting of Maclaurin et al. 2015, section 3.2, in the fourth run of their
+code: each meta-iteration draws anew what is training and what validation, and
+is judged on test images after a training on both.
+
+    python -m examples.penalties_in_stages --data_dir=FOLDER --run_name=mnist
+
+The same command goes on where it was killed.
+"""
+
+import math
+
+from absl import app, flags, logging
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Which images.")
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder with mnist.npz or TFDS's data; KERAS_DRMAD_DATA by default.",
+)
+flags.DEFINE_list("methods", ["drmad", "reverse"], "The paper's and exact.")
+flags.DEFINE_integer("seeds", 3, "Of data, weights and batches.", 1)
+flags.DEFINE_list(
+    "meta_iterations",
+    ["10", "5", "3"],
+    "With one penalty for all weights, one a layer, one a unit.",
+)
+flags.DEFINE_float("meta_step", 0.1, "Step of the log penalties, by sign.", 0)
+flags.DEFINE_float("log_penalty", -4.0, "Of the penalty at the start.")
+flags.DEFINE_list("hidden", ["1000", "1000"], "Units of the hidden layers.")
+flags.DEFINE_integer("size", 1000, "Training, validation and test images.", 1)
+flags.DEFINE_integer("steps", 100, "T, elementary steps.", 1)
+flags.DEFINE_integer("processes", 1, "Trainings at a time.", 1)
+flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
+flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
+
+STAGES = ("all", "layer", "unit")
+
+
+def tune(
+    dataset: str,
+    data_dir: str | None,
+    method: str,
+    seed: int,
+    meta_iterations: list[int],
+    meta_step: float,
+    log_penalty: float,
+    size: int,
+    T: int,
+    hidden: list[int],
+):
+    """Tunes through all stages; returns test losses and mean penalties."""
+    import keras
+    import numpy as np
+
+    import keras_drmad as kd
+    from examples import datasets
+    from examples.tanh_net import compile_as_papers, tanh_net
+
+    images = datasets.load(dataset, data_dir, (2 * size, 1, size), seed)
+    net = math.prod(images.shape), hidden, images.classes, math.exp(-3)
+    way_back = {
+        "drmad": kd.DrMAD(0.1, last=1.0, average=False),
+        "reverse": kd.ReverseMode(),
+    }[method]
+    random = np.random.default_rng(seed)
+    keras.utils.set_random_seed(seed)
+    coefficients = {"": np.exp([log_penalty])}
+    losses, means = [], []
+    for per, count in zip(STAGES, meta_iterations, strict=True):
+        model = kd.DrMADModel.from_model(tanh_net(*net))
+        penalties = kd.hyperparameters.L2(per)
+        compile_as_papers(model, 0.3, 0.9, penalties, way_back, meta_step)
+        penalties.raw.assign(np.log(spread(coefficients, penalties)))
+        for _ in range(count):
+            means.append(np.mean(penalties.raw))
+            # New weights, a new split.
+            model.elementary_model.set_weights(tanh_net(*net).get_weights())
+            split = random.permutation(2 * size).reshape(2, size)
+            losses.append(
+                step(model, images, split, T=T, batch_size=200, seed=seed)
+            )
+        coefficients = penalties.by_layer(penalties.value().numpy())
+    return {"test_loss": np.array(losses), "mean_log_l2": np.array(means)}
+
+
+def step(model, images, split, T: int, batch_size: int, seed: int) -> float:
+    """Takes a meta-iteration; returns the test loss before it.
+
+    Args:
+        model: a `DrMADModel`; its hyperparameters are moved.
+        images: `Images`; those for training are split.
+        split: `(2, size)`, places of training and of validation images.
+        T: int, elementary steps.
+        batch_size: int.
+        seed: int, of the order of the batches.
+    """
+    x, y = images.train
+    training = {
+        "batch_size": min(batch_size, split.shape[1]),
+        "steps_per_epoch": T,
+        "seed": seed,
+    }
+    loss = model.train_loss_at(x, y, validation_data=images.test, **training)
+    model.fit(
+        x[split[0]],
+        y[split[0]],
+        validation_data=(x[split[1]], y[split[1]]),
+        meta_iterations=1,
+        restore_best=False,  # which leaves the hyperparameters a step further
+        verbose=0,
+        **training,
+    )
+    return loss
+
+
+def spread(coefficients, penalties):
+    """Returns where finer penalties start, from coarser ones.
+
+    Args:
+        coefficients: dict from a layer to its coefficients; or from anything
+            to the one that all layers share.
+        penalties: the finer `L2`, bound.
+    """
+    import numpy as np
+
+    count = math.prod(penalties.raw.shape)
+    places = penalties.by_layer(np.arange(count).reshape(penalties.raw.shape))
+    finer = np.empty(count)
+    for layer, own in places.items():
+        finer[own] = coefficients.get(layer, next(iter(coefficients.values())))
+    return finer.reshape(penalties.raw.shape)
+
+
+def cells() -> dict[str, dict]:
+    """Returns the settings of each training in stages."""
+    return {
+        f"{method}_seed_{seed}": {
+            "dataset": FLAGS.dataset,
+            "data_dir": FLAGS.data_dir,
+            "method": method,
+            "seed": seed,
+            "meta_iterations": [int(n) for n in FLAGS.meta_iterations],
+            "meta_step": FLAGS.meta_step,
+            "log_penalty": FLAGS.log_penalty,
+            "size": FLAGS.size,
+            "T": FLAGS.steps,
+            "hidden": [int(n) for n in FLAGS.hidden],
+        }
+        for method in FLAGS.methods
+        for seed in range(FLAGS.seeds)
+    }
+
+
+def draw(run, by_method):
+    """Writes the test loss and the mean penalty through the stages."""
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    from keras_drmad import plots
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    counts = [int(n) for n in FLAGS.meta_iterations]
+    entries = {
+        "test_loss": "test loss",
+        "mean_log_l2": "mean logarithm of the L2 coefficients",
+    }
+    for panel, (entry, label) in zip(axes, entries.items(), strict=True):
+        for method, records in by_method.items():
+            rows = np.array([record[entry] for record in records])
+            steps = np.arange(1, sum(counts) + 1)
+            plots.mean_and_band(steps, rows, panel, method)
+        for k in np.cumsum(counts)[:-1]:
+            panel.axvline(k + 0.5, color="gray", linestyle=":", linewidth=0.8)
+        panel.set_xlabel("meta-iteration")
+        panel.set_ylabel(label)
+    axes[0].legend()
+    figure.suptitle("One penalty for all, then one a layer, then one a unit")
+    run.write_figure(axes[0], "stages")
+
+
+def rows(by_method) -> list[dict]:
+    """Returns the mean test loss of each stage, and the last one."""
+    import numpy as np
+
+    ends = np.cumsum([0, *map(int, FLAGS.meta_iterations)])
+    table = []
+    for method, records in by_method.items():
+        losses = np.array([record["test_loss"] for record in records])
+        table.append({"method": method, "start": f"{losses[:, 0].mean():.4f}"})
+        for per, first, last in zip(STAGES, ends[:-1], ends[1:], strict=True):
+            table[-1][f"mean, per {per}"] = (
+                f"{losses[:, first:last].mean():.4f}"
+            )
+        log_l2 = np.mean([record["mean_log_l2"][-1] for record in records])
+        table[-1] |= {
+            "last": f"{losses[:, -1].mean():.4f}",
+            "its deviation": f"{losses[:, -1].std():.4f}",
+            "log L2 at last": f"{log_l2:.2f}",
+        }
+    return table
+
+
+def main(_):
+    import matplotlib
+
+    from examples import datasets, study
+    from keras_drmad.saved_run import SavedRun
+
+    matplotlib.use("Agg")
+    logging.set_verbosity(logging.WARNING)
+    sizes = (2 * FLAGS.size, 1, FLAGS.size)
+    datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, 0)  # or an error now
+    run = SavedRun(
+        FLAGS.save_dir, "penalties_in_stages", FLAGS.run_name, resume=True
+    )
+    run.write_flags(FLAGS, "dataset")
+    results = study.run_cells(run, tune, cells(), FLAGS.processes)
+    by_method = {
+        method: [results[f"{method}_seed_{k}"] for k in range(FLAGS.seeds)]
+        for method in FLAGS.methods
+    }
+    draw(run, by_method)
+    study.report(run, rows(by_method), "results")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,258 @@
+"""The paper's MNIST experiment: 934 penalties by DrMAD and by reverse mode.
+
+Fu et al. 2016, figure 8: trainings of 2,000 and of 20,000 steps, momentum 0.1
+as in the paper and 0.95 as in its code, several seeds.
+
+    python -m examples.penalties_study --data_dir=FOLDER --run_name=mnist
+
+The same command goes on where it was killed.
+"""
+
+import math
+
+from absl import app, flags, logging
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Which images.")
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder with mnist.npz or TFDS's data; KERAS_DRMAD_DATA by default.",
+)
+flags.DEFINE_list(
+    "methods",
+    ["drmad", "reverse", "default"],
+    "drmad, the paper's; reverse, exact; default, this package's DrMAD().",
+)
+flags.DEFINE_list("steps", ["2000", "20000"], "T, elementary steps.")
+flags.DEFINE_list(
+    "momenta",
+    ["0.1:0.1", "0.95:0.05"],
+    "Pairs gamma:alpha of v <- gamma v - (1 - gamma) g, w <- w + alpha v.",
+)
+flags.DEFINE_integer("seeds", 3, "Of data, weights and batches.", 1)
+flags.DEFINE_integer("meta_iterations", 20, "Trainings.", 1)
+flags.DEFINE_float(
+    "meta_step",
+    0.14,
+    "Step of the log penalties, against the hypergradient's sign. The papers' "
+    "code steps by 0.07 on t, where a penalty is exp(-4 - 2 t).",
+    0,
+)
+flags.DEFINE_float("log_penalty", -4.4, "Of the penalties at the start.")
+flags.DEFINE_list("hidden", ["50", "50", "50"], "Units of the hidden layers.")
+flags.DEFINE_integer("processes", 1, "Trainings at a time.", 1)
+flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
+flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
+
+# (training, validation, test)
+SIZES = {"mnist": (15000, 5000, 5000), "digits": (1000, 400, 397)}
+
+
+def way_back(name: str, T: int):
+    """Returns a method by the name of its curve."""
+    import keras_drmad as kd
+
+    methods = {
+        "drmad": kd.DrMAD(0.1, last=1.0, average=False),
+        "default": kd.DrMAD(),
+        "reverse": kd.ReverseMode("stored" if T <= 5000 else "checkpointed"),
+    }
+    return methods[name]
+
+
+def tune(
+    dataset: str,
+    data_dir: str | None,
+    method: str,
+    T: int,
+    gamma: float,
+    alpha: float,
+    seed: int,
+    meta_iterations: int,
+    meta_step: float,
+    log_penalty: float,
+    hidden: list[int],
+):
+    """Tunes a penalty for each unit; returns the record of each training.
+
+    As in the papers' code each training starts from new weights and goes
+    through the data in a new order.
+    """
+    import keras
+    import numpy as np
+
+    import keras_drmad as kd
+    from examples import datasets
+    from examples.tanh_net import compile_as_papers, tanh_net
+
+    images = datasets.load(dataset, data_dir, SIZES[dataset], seed)
+    keras.utils.set_random_seed(seed)
+    net = math.prod(images.shape), hidden, images.classes, math.exp(-3)
+    model = kd.DrMADModel.from_model(tanh_net(*net))
+    compile_as_papers(
+        model,
+        alpha,
+        gamma,
+        kd.hyperparameters.L2("unit", math.exp(log_penalty)),
+        way_back(method, T),
+        meta_step,
+    )
+    recorder = kd.callbacks.HyperparameterHistory()
+    history = model.fit(
+        *images.train,
+        batch_size=50,
+        steps_per_epoch=T,
+        validation_data=images.validation,
+        meta_iterations=meta_iterations,
+        initial_weights="resample",
+        seed=seed,
+        verbose=0,
+        callbacks=[
+            kd.callbacks.HeldOut(*images.test, batch_size=1000),
+            recorder,
+        ],
+    ).history
+    kept = ("val_loss", "test_loss", "test_accuracy", "adjoint_growth")
+    record = {name: np.array(history[name]) for name in kept}
+    record["log_l2"] = np.log(recorder.values["l2"]).astype("float32")
+    return record
+
+
+# ---- tables and pictures
+
+
+def cells() -> dict[str, dict]:
+    """Returns the settings of each tuning; those of short trainings first."""
+    settings = {}
+    for T in map(int, FLAGS.steps):
+        for method in FLAGS.methods:
+            for pair in FLAGS.momenta:
+                gamma, alpha = map(float, pair.split(":"))
+                for seed in range(FLAGS.seeds):
+                    settings[f"{method}_{T}_momentum_{gamma}_seed_{seed}"] = {
+                        "dataset": FLAGS.dataset,
+                        "data_dir": FLAGS.data_dir,
+                        "method": method,
+                        "T": T,
+                        "gamma": gamma,
+                        "alpha": alpha,
+                        "seed": seed,
+                        "meta_iterations": FLAGS.meta_iterations,
+                        "meta_step": FLAGS.meta_step,
+                        "log_penalty": FLAGS.log_penalty,
+                        "hidden": [int(n) for n in FLAGS.hidden],
+                    }
+    return settings
+
+
+LABELS = {
+    "drmad": "DrMAD",
+    "reverse": "RMAD, exact",
+    "default": "DrMAD(), this package's",
+}
+
+
+def groups_of(cells: dict[str, dict]) -> dict[tuple, list[str]]:
+    """Returns the names of cells that differ in the seed only."""
+    groups: dict[tuple, list[str]] = {}
+    for name, cell in cells.items():
+        key = cell["gamma"], cell["T"], cell["method"]
+        groups.setdefault(key, []).append(name)
+    return groups
+
+
+def draw(run, results, groups):
+    """Writes figure 8: log coefficients and test error by meta-iterations."""
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    from keras_drmad import plots
+
+    gammas = sorted({gamma for gamma, _, _ in groups})
+    figure, rows = plt.subplots(
+        2,
+        len(gammas),
+        figsize=(5.5 * len(gammas), 8),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    steps = np.arange(1, FLAGS.meta_iterations + 1)
+    for (gamma, T, method), names in groups.items():
+        above, below = rows[:, gammas.index(gamma)]
+        label = f"{LABELS[method]} ({T:,})"
+        # Each of the 934 in each seed is a row: (seeds * 934, meta_iterations).
+        logs = [results[name]["log_l2"].T for name in names]
+        plots.mean_and_band(steps, np.concatenate(logs), above, label)
+        errors = [100 * (1 - results[n]["test_accuracy"]) for n in names]
+        plots.mean_and_band(steps, np.array(errors), below, label)
+    for gamma, (above, below) in zip(gammas, rows.T, strict=True):
+        above.set_title(f"momentum {gamma}")
+        below.set_xlabel("meta-iteration")
+        below.set_yscale("log")
+    rows[0, 0].set_ylabel("logarithm of the L2 coefficients")
+    rows[1, 0].set_ylabel("test error, %")
+    rows[0, -1].legend(fontsize="small")
+    figure.suptitle("Mean, and one standard deviation (top: of all penalties)")
+    run.write_figure(rows[0, 0], "figure_8")
+
+
+def rows(results, groups) -> list[dict]:
+    """Returns what each method reached, mean and deviation over seeds."""
+    import numpy as np
+
+    table = []
+    for (gamma, T, method), names in groups.items():
+        of = [results[name] for name in names]
+        error = np.array([100 * (1 - one["test_accuracy"]) for one in of])
+        final = np.array([one["log_l2"][-1] for one in of])
+        growth = max(one["adjoint_growth"].max() for one in of)
+        exact = groups.get((gamma, T, "reverse"), [])
+        alike = [
+            np.corrcoef(one, results[name]["log_l2"][-1])[0, 1]
+            for one, name in zip(final, exact, strict=False)
+        ]
+        table.append(
+            {
+                "momentum": gamma,
+                "method": f"{LABELS[method]} ({T:,})",
+                "first_error": f"{error[:, 0].mean():.2f}",
+                "last_error": f"{error[:, -1].mean():.2f}",
+                "last_error_sd": f"{error[:, -1].std():.2f}",
+                "log_l2": f"{final.mean():.2f}",
+                "log_l2_sd": f"{final.std(axis=1).mean():.2f}",
+                "correlation_with_exact": f"{np.mean(alike):.2f}"
+                if alike
+                else "",
+                "largest_growth": f"{growth:.3g}",
+            }
+        )
+    return table
+
+
+def main(_):
+    import matplotlib
+
+    from examples import datasets, study
+    from keras_drmad.saved_run import SavedRun
+
+    matplotlib.use("Agg")
+    logging.set_verbosity(logging.WARNING)
+    sizes = SIZES[FLAGS.dataset]
+    datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, 0)  # or an error now
+    run = SavedRun(
+        FLAGS.save_dir, "penalties_study", FLAGS.run_name, resume=True
+    )
+    run.write_flags(FLAGS, "dataset")
+    settings = cells()
+    results = study.run_cells(run, tune, settings, FLAGS.processes)
+    groups = groups_of(settings)
+    draw(run, results, groups)
+    study.report(run, rows(results, groups), "results")
+
+
+if __name__ == "__main__":
+    app.run(main)
