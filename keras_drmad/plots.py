@@ -2,12 +2,22 @@
 
 Each function draws on a matplotlib `Axes` (a new one by default) and returns
 it. matplotlib is an optional requirement: `pip install keras_drmad[plots]`.
+`losses_along_line` and `barrier` (of `line.py`) give numbers without a picture.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from keras_drmad.line import (
+    ALPHAS,
+    Barrier,
+    barrier,
+    checked_places,
+    losses_along_line,
+)
 
 
 def penalties_by_layer(
@@ -129,44 +139,41 @@ def loss_along_line(
     model: Any,
     data: Mapping[str, tuple],
     axes: Any = None,
-    alphas: Sequence[float] | None = None,
+    alphas: Sequence[float] | np.ndarray | None = None,
 ) -> Any:
     """Draws the loss on the straight line from the first to the last weights.
 
-    The line of `model`'s last elementary training: w(α) = (1 − α) w_0 + α w_T.
-    DrMAD walks back along it, on the premise that the loss falls smoothly
-    along it. Statistics of BatchNormalization stay those the model has now.
-    The model is left as it was.
+    What is drawn, `losses_along_line` returns. DrMAD walks back along this
+    line, on the premise that the training loss falls smoothly along it and has
+    a single minimum near its end. Where instead it rises on the way by more
+    than 5 % of its fall from α = 0 to α = 1, or does not fall at all, there is
+    a barrier (see `barrier`): the picture marks it, and a warning tells of it.
 
     Args:
         model: a `DrMADModel` that was fitted.
-        data: dict from a label to `(x, y)` or `(x, y, sample_weight)`.
+        data: dict from a label to `(x, y)` or `(x, y, sample_weight)`; the
+            first one, the training data, is searched for a barrier.
         axes: matplotlib `Axes`.
-        alphas: where to evaluate, 41 points from −0.5 to 1.5 by default.
+        alphas: ascending places, 41 from −0.5 to 1.5 by default.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: if the model was not fitted.
+        ValueError: if the model was not fitted, there is no data, or the
+            places do not ascend or are not in [0, 1], but for one.
+
+    Warns:
+        UserWarning: if there is a barrier.
 
     References: Goodfellow, Vinyals, Saxe, *Qualitatively characterizing neural
     network optimization problems*, ICLR 2015, https://arxiv.org/abs/1412.6544.
     """
-    if not model.start_weights:
-        raise ValueError(
-            "Invalid value for argument `model`. Expected a model that was "
-            f"fitted in this session. Received: '{model.name}'. Call `fit`."
-        )
-    places = np.linspace(-0.5, 1.5, 41) if alphas is None else alphas
+    places = checked_places(ALPHAS if alphas is None else alphas)
+    losses = losses_along_line(model, data, places)
     axes = _axes(axes)
-    before = model.get_weights()
-    try:
-        for label, arrays in data.items():
-            losses = [_loss_at(model, alpha, arrays) for alpha in places]
-            axes.plot(places, losses, label=label)
-    finally:
-        model.set_weights(before)
+    for label, values in losses.items():
+        axes.plot(places, values, label=label)
     for alpha, name in ((0, "first weights"), (1, "last weights")):
         axes.axvline(alpha, color="gray", linewidth=0.8, linestyle=":")
         axes.annotate(
@@ -178,31 +185,31 @@ def loss_along_line(
             fontsize="small",
             color="gray",
         )
+    first = next(iter(losses))
+    found = barrier(places, losses[first])
+    if found.is_there:
+        label = f"barrier: {first} loss rises by {found.height:.3g}"
+        axes.axvspan(found.foot, found.top, color="C3", alpha=0.15, label=label)
+        _warn_of(found, first)
     axes.set_xlabel("α: place on the line (1 − α) · first + α · last weights")
     axes.set_ylabel("loss")
-    axes.legend(loc="lower left")
+    axes.legend()
     return axes
 
 
-def _loss_at(model: Any, alpha: float, arrays: tuple) -> float:
-    ends = zip(
-        model.trainable_variables,
-        model.start_weights,
-        model.end_weights,
-        strict=True,
+def _warn_of(found: Barrier, label: str) -> None:
+    warnings.warn(
+        f"The {label} loss has a barrier on the line from the first weights "
+        f"to the last: it rises by {found.height:.3g} from α = "
+        f"{found.foot:.3g} to α = {found.top:.3g}, while from α = 0 to α = 1 "
+        f"it falls by {found.fall:.3g}. DrMAD's premise, that the loss falls "
+        "smoothly along this line, fails here, and its hypergradient may be "
+        "poor. Use `hypergradient=keras_drmad.ReverseMode()`, `'auto'`, or a "
+        "way back with anchors, `keras_drmad.DrMAD(0.7, anchors=39, "
+        "spacing='end')`.",
+        UserWarning,
+        stacklevel=3,
     )
-    for variable, first, last in ends:
-        variable.assign((1 - alpha) * first + alpha * last)
-    x, y, *weight = arrays
-    results = model.evaluate(
-        x,
-        y,
-        sample_weight=weight[0] if weight else None,
-        batch_size=256,
-        verbose=0,
-        return_dict=True,
-    )
-    return results["loss"]
 
 
 def _number_meta_iterations(axes: Any) -> None:
