@@ -1,0 +1,48 @@
+"""Penalties for all, for each layer, for each unit, one after the other."""
+
+import csv
+
+import numpy as np
+import pytest
+
+import keras_drmad as kd
+from examples import penalties_in_stages
+from examples.tanh_net import tanh_net
+from running import run_example
+
+
+@pytest.mark.slow
+def test_each_stage_begins_where_the_one_before_ended(tmp_path):
+    out = run_example(
+        "penalties_in_stages",
+        tmp_path,
+        "--dataset=digits",
+        "--methods=reverse",
+        "--meta_iterations=2,1,1",
+        "--seeds=1",
+        "--hidden=10",
+        "--size=200",
+        "--steps=10",
+    )
+    folder = tmp_path / "penalties_in_stages" / "short"
+    with np.load(folder / "results" / "reverse_seed_0.npz") as arrays:
+        losses, means = arrays["test_loss"], arrays["mean_log_l2"]
+    # One penalty, moved by the sign of its hypergradient; then finer ones.
+    np.testing.assert_allclose(means[0], -4.0, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(np.diff(means[:3])), 0.1, rtol=1e-3)
+    assert abs(means[3] - means[2]) <= 0.1 + 1e-6
+    with (folder / "results.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["start"] == f"{losses[0]:.4f}" and row["start"] in out
+    assert (folder / "figures" / "stages.png").exists()
+
+
+def test_finer_penalties_start_at_the_coarser_ones():
+    model = kd.DrMADModel.from_model(tanh_net(4, [3], 2, 0.1))
+    finer = kd.hyperparameters.L2("unit")
+    model.compile("sgd", "mse", hyperparameters=[finer])
+    by_layer = {"hidden_1": np.array([0.5]), "output": np.array([0.25])}
+    got = penalties_in_stages.spread(by_layer, finer)
+    np.testing.assert_array_equal(got, [0.5] * 4 + [0.25] * 3)
+    got = penalties_in_stages.spread({"all layers": np.array([2.0])}, finer)
+    np.testing.assert_array_equal(got, [2.0] * 7)
