@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import nested
 from keras_drmad.trajectories import CHUNK_SIZE
 
 CHUNK_BYTES = 64 * 2**20  # of a stream's stacked batches, at most
@@ -62,14 +63,14 @@ class ArrayChunk(NamedTuple):
         """Returns `function(batch)` for the i-th `Batch`."""
 
         def on(indices):
-            index = indices[i]
+            index = nested.at(indices, i)
             data = map_arrays(lambda a: tf.gather(a, index), self.data)
             return function(Batch(*data, index))
 
         if self.is_short is None:
             return on(self.indices)
         return tf.cond(
-            self.is_short[i],
+            nested.at(self.is_short, i),
             lambda: on(self.short_indices),
             lambda: on(self.indices),
         )

@@ -109,7 +109,7 @@ class Anchored(Trajectory):
     def note(self, notes: "Notes", i: tf.Tensor, state: State) -> "Notes":
         bits = nested.halved(state.params)
         return notes._replace(
-            bits=nested.write(notes.bits, notes.slots[i], bits)
+            bits=nested.write(notes.bits, nested.at(notes.slots, i), bits)
         )
 
     def close(self, notes: "Notes") -> "Notes":
@@ -153,13 +153,13 @@ class Anchored(Trajectory):
         )
 
     def state(self, known: "Lines", i: tf.Tensor) -> State:
-        k, like = known.k[i], known.s_T.params
+        k, like = nested.at(known.k, i), known.s_T.params
         first, last = (
             nested.whole(nested.at(known.bits, place), like)
             for place in (k, k + 1)
         )
-        w = nested.interpolate(first, last, known.beta[i])
-        rest = nested.counted(known.s_0, known.s_T, known.t[i], known.T)
+        w = nested.interpolate(first, last, nested.at(known.beta, i))
+        rest = nested.counted(known.s_0, known.s_T, nested.at(known.t, i), known.T)
         return rest._replace(params=w)
 
 
