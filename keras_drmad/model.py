@@ -17,6 +17,7 @@ from keras_drmad.hyperparameter_summary import summary
 from keras_drmad.hyperparameters import Kind, Training, in_layers
 from keras_drmad.hyperparameters.suggested import suggested
 from keras_drmad.initial_weights import InitialState
+from keras_drmad.meta_optimizers import united
 from keras_drmad.meta_training import MetaTraining, Resumed
 from keras_drmad.methods import Method
 from keras_drmad.plain_keras import PlainKeras, exported
@@ -76,8 +77,6 @@ class DrMADModel(Wrapper):
 
     def __init__(self, inputs: Any, outputs: Any = None, name=None):
         super().__init__(inputs, outputs, name)
-        self.start_weights: list[tf.Variable] = []
-        self.end_weights: list[tf.Variable] = []
         self._reset_compiled()
 
     # ---- compile
@@ -92,7 +91,10 @@ class DrMADModel(Wrapper):
         *,
         hyperparameters: Sequence[Kind] | str = (),
         hypergradient: Method | str | None = None,
-        meta_optimizer: str | keras.Optimizer | None = None,
+        meta_optimizer: str
+        | keras.Optimizer
+        | dict[str, str | keras.Optimizer]
+        | None = None,
         jit_compile: bool | str = "auto",
     ) -> None:
         """Configures training and meta-training.
@@ -114,7 +116,9 @@ class DrMADModel(Wrapper):
                 `Auto()`, the most faithful one that memory and time allow,
                 which is the default with `hyperparameters="auto"`.
             meta_optimizer: moves the raw hyperparameters; any Keras optimizer
-                or `SignDescent`. `keras.optimizers.Adam(0.05)` by default.
+                or `SignDescent`. `keras.optimizers.Adam(0.05)` by default. Or
+                a dict from names of hyperparameters to optimizers; those that
+                it does not name stay as they are.
             jit_compile: bool, whether XLA compiles the loops of training; or
                 `"auto"`, yes where the model is likely to gain by it. Dropout
                 masks of one seed differ between the two.
@@ -158,11 +162,13 @@ class DrMADModel(Wrapper):
         self.hyperparameters = kinds
         self.method = method
         self.method_used, self.method_used_because = method, ""
-        self.meta_optimizer = checks.checked_meta_optimizer(
+        self._given_meta_optimizer = checks.checked_meta_optimizer(
             keras.optimizers.Adam(0.05)
             if meta_optimizer is None
-            else meta_optimizer
+            else meta_optimizer,
+            kinds,
         )
+        self.meta_optimizer = united(self._given_meta_optimizer, kinds)
         raws = [kind.raw for kind in kinds]
         self.meta_optimizer.build(raws)
         checks.check_moves(self.meta_optimizer, raws)
@@ -600,6 +606,9 @@ class DrMADModel(Wrapper):
         self._compiled_walks = None
         self._in_progress = None
         self._resumed = NEW
+        # As many as there are trainable weights, of which layers may be frozen.
+        self.start_weights: list[tf.Variable] = []
+        self.end_weights: list[tf.Variable] = []
 
     def _keep_ends(self, first: State, last: State) -> None:
         """Keeps the trainable weights at both ends of the last training."""
@@ -669,7 +678,7 @@ class DrMADModel(Wrapper):
                 if not isinstance(h, in_layers.InLayer)  # its layer has it
             ],
             "hypergradient": serialize(self.method),
-            "meta_optimizer": serialize(self.meta_optimizer),
+            "meta_optimizer": serialize(self._given_meta_optimizer),
             "jit_compile": self._jit_choice,
         }
 

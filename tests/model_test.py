@@ -123,3 +123,18 @@ def test_hyperparameters_belong_to_the_model_compiled_last():
     with pytest.raises(ValueError, match="'l2' was compiled into another"):
         fit(first)
     fit(second)
+
+
+def test_layers_may_be_frozen_between_two_fits():
+    model = compiled(hidden())
+    fit(model)
+    model.elementary_model.get_layer("first").trainable = False
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        cross_entropy(),
+        hyperparameters=[kd.hyperparameters.L2(per="unit", layers="last")],
+        jit_compile=False,
+    )
+    fit(model)
+    ends = [w.shape for w in model.end_weights]
+    assert ends == [v.shape for v in model.trainable_variables]
