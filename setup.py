@@ -17,9 +17,10 @@ def version() -> str:
     return match[1]
 
 
+TUNER = ["keras-tuner>=1.4.8,<1.5"]
 PLOTS = ["matplotlib>=3.10.8,<4"]
 # TensorFlow 2.21 no longer brings TensorBoard; Keras's callback writes with it.
-EXAMPLES = [*PLOTS, "scikit-learn>=1.6,<2", "tensorboard>=2.20,<3"]
+EXAMPLES = [*PLOTS, *TUNER, "scikit-learn>=1.6,<2", "tensorboard>=2.20,<3"]
 TEST = [
     *EXAMPLES,
     "mypy>=2.4,<2.5",
@@ -50,7 +51,12 @@ setuptools.setup(
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.8,<5",
     ],
-    extras_require={"plots": PLOTS, "examples": EXAMPLES, "test": TEST},
+    extras_require={
+        "plots": PLOTS,
+        "tuner": TUNER,
+        "examples": EXAMPLES,
+        "test": TEST,
+    },
     packages=setuptools.find_packages(include=["keras_drmad", "keras_drmad.*"]),
     package_data={"keras_drmad": ["py.typed"]},
     zip_safe=False,

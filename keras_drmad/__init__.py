@@ -1,5 +1,7 @@
 """keras_drmad: hyperparameters of Keras models, learned by gradient."""
 
+from typing import TYPE_CHECKING
+
 from keras_drmad import callbacks, hyperparameters, layers, plots
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.meta_optimizers import SignDescent
@@ -13,6 +15,22 @@ from keras_drmad.methods import (
 )
 from keras_drmad.model import DrMADModel
 
+if TYPE_CHECKING:
+    from keras_drmad.super_parameter_search import (
+        SuperParameterSearch as SuperParameterSearch,
+    )
+else:
+
+    def __getattr__(name):
+        """Imports what needs KerasTuner, an extra, when it is asked for."""
+        if name == "SuperParameterSearch":
+            from keras_drmad.super_parameter_search import SuperParameterSearch
+
+            return SuperParameterSearch
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# `SuperParameterSearch` is left out: a star would import KerasTuner.
 __all__ = [
     "Auto",
     "DrMAD",

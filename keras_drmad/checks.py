@@ -155,13 +155,30 @@ def checked_method(method: Any) -> Method:
     return method
 
 
-def checked_meta_optimizer(meta_optimizer: Any) -> keras.Optimizer:
-    """Returns the argument `meta_optimizer` as an optimizer.
+def checked_meta_optimizer(
+    meta_optimizer: Any, kinds: Sequence[Kind]
+) -> keras.Optimizer | dict[str, keras.Optimizer]:
+    """Returns the argument `meta_optimizer` as one optimizer, or as a dict.
 
     Raises:
-        TypeError: if it is not a Keras optimizer, or wraps another one.
-        ValueError: if it is the name of none.
+        TypeError: if one is not a Keras optimizer, or wraps another one.
+        ValueError: if it is the name of none, or a dict of other names than
+            those of the hyperparameters.
     """
+    if isinstance(meta_optimizer, dict) and "class_name" not in meta_optimizer:
+        names = [kind.name for kind in kinds]
+        if not meta_optimizer or not set(meta_optimizer) <= set(names):
+            raise ValueError(
+                "Invalid value for argument `meta_optimizer`. Expected an "
+                "optimizer, or a dict from names of hyperparameters, which are "
+                f"{names}, to optimizers. Received: "
+                f"meta_optimizer={meta_optimizer!r}."
+            )
+        return {k: _meta_optimizer(v) for k, v in meta_optimizer.items()}
+    return _meta_optimizer(meta_optimizer)
+
+
+def _meta_optimizer(meta_optimizer: Any) -> keras.Optimizer:
     if isinstance(meta_optimizer, (str, dict)):
         try:
             meta_optimizer = keras.optimizers.get(meta_optimizer)
@@ -181,7 +198,10 @@ def check_moves(meta_optimizer: keras.Optimizer, raws: Sequence) -> None:
     Raises:
         ValueError: if it was built for others before.
     """
-    known = {id(v) for v in meta_optimizer._trainable_variables}
+    movers = [meta_optimizer]
+    if isinstance(meta_optimizer, keras.optimizers.MultiOptimizer):
+        movers = meta_optimizer.optimizers
+    known = {id(v) for one in movers for v in one._trainable_variables}
     if not {id(raw) for raw in raws} <= known:
         raise ValueError(
             "Invalid value for argument `meta_optimizer`. Expected one of this "

@@ -2,9 +2,12 @@
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+
+from keras_drmad.hyperparameters import Kind
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -47,6 +50,25 @@ class SignDescent(keras.optimizers.Optimizer):
         rate = keras.ops.cast(learning_rate, variable.dtype)
         sign = keras.ops.sign(keras.ops.cast(gradient, variable.dtype))
         self.assign_sub(variable, rate * sign)
+
+
+def united(
+    meta_optimizer: keras.Optimizer | dict[str, keras.Optimizer],
+    kinds: Sequence[Kind],
+) -> keras.Optimizer:
+    """Returns one optimizer for the raw values of all kinds.
+
+    Args:
+        meta_optimizer: one for all, returned as it is; or a dict from names of
+            hyperparameters, of which the others stay as they are.
+        kinds: the bound hyperparameters.
+    """
+    if not isinstance(meta_optimizer, dict):
+        return meta_optimizer
+    held = keras.optimizers.SGD(0.0)
+    chosen = {id(k.raw): meta_optimizer.get(k.name, held) for k in kinds}
+    # By the variable itself: raw values inside layers have paths that change.
+    return keras.optimizers.MultiOptimizer(lambda raw: chosen[id(raw)])
 
 
 def _checked_step(step: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`SignDescent`, against values computed by hand."""
+"""Meta-optimizers, against values computed by hand."""
 
 import keras
 import numpy as np
@@ -6,6 +6,14 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
+from small_models import (
+    At,
+    assert_helps,
+    assert_same,
+    compiled,
+    fit,
+    numbers,
+)
 
 
 def after(optimizer, gradients, start=(1.0, 2.0, 3.0)):
@@ -84,3 +92,101 @@ def test_fit_moves_the_raw_values_by_the_step():
     np.testing.assert_allclose(
         kind.raw, before - 0.5 * np.sign(gradient), rtol=1e-6
     )
+
+
+# ---- one for each hyperparameter
+
+
+def grouped(**options):
+    """Returns a model in which signs move one kind, Adam another one."""
+    defaults = dict(
+        hyperparameters=[
+            kd.hyperparameters.L2(),
+            kd.hyperparameters.LearningRate(),
+        ],
+        meta_optimizer={
+            "l2": kd.SignDescent(0.5),
+            "learning_rate": keras.optimizers.Adam(0.25),
+        },
+    )
+    return compiled(**defaults | options)
+
+
+def raws(model):
+    return {h.name: h.raw.numpy() for h in model.hyperparameters}
+
+
+def test_each_hyperparameter_moves_by_its_own_optimizer():
+    model = grouped()
+    before = raws(model)
+    fit(model, meta_iterations=1, restore_best=False)
+    after = raws(model)
+    # Adam's first step has the size of its rate, too, but for its epsilon.
+    for name, step in {"l2": 0.5, "learning_rate": 0.25}.items():
+        moved = np.abs(after[name] - before[name])
+        np.testing.assert_allclose(moved, step, rtol=1e-3)
+
+
+def test_hyperparameters_that_are_not_named_stay():
+    model = grouped(meta_optimizer={"l2": "adam"})
+    before = raws(model)
+    fit(model, restore_best=False)
+    after = raws(model)
+    np.testing.assert_array_equal(
+        after["learning_rate"], before["learning_rate"]
+    )
+    assert np.all(after["l2"] != before["l2"])
+
+
+def test_optimizers_for_each_are_saved_and_loaded(tmp_path):
+    model = grouped()
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(numbers(loaded), numbers(model))
+    assert loaded.get_compile_config() == model.get_compile_config()
+    assert fit(loaded) == fit(model)
+    assert_same(numbers(loaded), numbers(model))
+
+
+class Crash(Exception):
+    pass
+
+
+def crash():
+    raise Crash
+
+
+def test_a_fit_with_optimizers_for_each_goes_on(tmp_path):
+    whole = fit(grouped(), meta_iterations=4)
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path)
+
+    with pytest.raises(Crash):
+        callbacks = [backup(), At(2, crash, within=True)]
+        fit(grouped(), meta_iterations=4, callbacks=callbacks)
+    rest = fit(grouped(), meta_iterations=4, callbacks=[backup()])
+    assert rest == {name: values[2:] for name, values in whole.items()}
+
+
+def test_an_optimizer_moves_the_values_of_one_model():
+    mine = keras.optimizers.Adam(0.1)
+    grouped(meta_optimizer={"l2": mine})
+    with pytest.raises(ValueError, match=r"`meta_optimizer`.*Pass a new one"):
+        grouped(meta_optimizer={"l2": mine})
+
+
+@pytest.mark.parametrize(
+    "kind, given, received",
+    [
+        (ValueError, {}, "={}"),
+        (ValueError, {"l1": "adam"}, "'l1'"),
+        (ValueError, {"l2": "nope"}, "'nope'"),
+        (TypeError, {"l2": 0.1}, "=0.1"),
+    ],
+)
+def test_wrong_optimizers_for_each(kind, given, received):
+    with pytest.raises(kind) as error:
+        grouped(meta_optimizer=given)
+    assert_helps(error, "meta_optimizer", received)

@@ -1,0 +1,474 @@
+"""Random search for the meta-optimizer's rates: the paper's super-parameters.
+
+The only file that needs KerasTuner.
+"""
+
+import copy
+import math
+import pathlib
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_drmad import checks
+from keras_drmad.model import DrMADModel
+
+try:
+    import keras_tuner
+    from keras_tuner.engine.base_tuner import BaseTuner
+    from keras_tuner.engine.trial import Trial, TrialStatus
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "`keras_drmad.SuperParameterSearch` needs KerasTuner. Install it with "
+        "`pip install keras_drmad[tuner]`."
+    ) from error
+
+GROUP = "hyperparameter"  # the one whose rate a trial tries
+CHANGE = "val_loss_change"  # what trials are ranked by; lower than 0 is found
+# Arguments of `fit` that trials set themselves.
+NOT_OF_SEARCH = ("meta_iterations", "initial_epoch", "restore_best")
+
+
+class Draw(NamedTuple):
+    """A rate that was tried.
+
+    Attributes:
+        hyperparameter: str, the name of the one that it moved.
+        rate: float.
+        start_loss: float, the validation loss before the first step.
+        val_loss: float, the lowest one after it; inf if training diverged.
+        meta_iterations: int, how many trainings it took, the first included.
+    """
+
+    hyperparameter: str
+    rate: float
+    start_loss: float
+    val_loss: float
+    meta_iterations: int
+
+
+class SuperParameterSearch(BaseTuner):
+    """Finds a good enough meta learning rate for each hyperparameter.
+
+    The paper's random search, on KerasTuner. A trial draws a rate for one
+    hyperparameter (an object given to `compile`, all its values together),
+    log-uniformly, holds the others at their start, and runs a few
+    meta-iterations. The first one tells the validation loss at the start. As
+    soon as another one has a lower loss, the trial ends, and the rate is good
+    enough for that hyperparameter: the search for it stops, and goes on with
+    the next. Where no rate of `max_trials` does it, a warning says so, and the
+    best of them is taken.
+
+    All trials build the same initial weights and see the same batches, from
+    `seed`: the first loss is the same in all of them, and a lower one is due to
+    the hyperparameters, not to luck. It still may be a little lower only: a
+    small rate passes as easily as a large one. So let ranges begin where steps
+    are still worth taking.
+
+    The draws follow from `seed`, too. A search that was killed goes on when it
+    is built again with the same `directory` and `project_name`, and `search` is
+    called. It runs in parallel as KerasTuner's tuners do: run the same
+    program in several processes with `KERASTUNER_TUNER_ID` (`"chief"` in one of
+    them), `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT` in the
+    environment; `search` in the chief serves the others until they are done.
+    Workers then try rates of several hyperparameters, or several rates of one,
+    at a time; `rates` of the chief comes out the same as without them. See
+    `examples/super_parameters.py`. When a worker fails, end the others and
+    start all again.
+
+    Example:
+
+    ```python
+    def build_model(rates):
+        model = kd.DrMADModel(inputs(), outputs())
+        model.compile(
+            ...,
+            hyperparameters=[
+                kd.hyperparameters.L2(per="unit"),
+                kd.hyperparameters.LearningRate(per="layer"),
+            ],
+            meta_optimizer={
+                "l2": kd.SignDescent(rates["l2"]),
+                "learning_rate": keras.optimizers.Adam(rates["learning_rate"]),
+            },
+        )
+        return model
+
+    search = kd.SuperParameterSearch(
+        build_model, {"l2": (0.03, 3.0), "learning_rate": (1e-2, 1.0)}
+    )
+    search.search(x, y, batch_size=50, steps_per_epoch=2000,
+                  validation_data=(x_val, y_val))
+    model = build_model(search.rates)
+    ```
+
+    References: Fu, Luo, Feng, Low, Chua, *DrMAD: Distilling Reverse-Mode
+    Automatic Differentiation for Optimizing Hyperparameters of Deep Neural
+    Networks*, IJCAI 2016, https://arxiv.org/abs/1601.00917.
+    """
+
+    def __init__(
+        self,
+        build_model: Callable[[dict[str, float]], DrMADModel],
+        rates: Mapping[str, tuple[float, float]],
+        *,
+        max_trials: int = 10,
+        meta_iterations: int = 3,
+        seed: int = 0,
+        directory: str | None = None,
+        project_name: str = "super_parameters",
+        overwrite: bool = False,
+    ):
+        """Initializes the search, or goes on with one that is in its folder.
+
+        Args:
+            build_model: takes a rate for each name in `rates`; returns a new
+                compiled `DrMADModel` whose meta-optimizer has these rates.
+            rates: dict from a hyperparameter's name to the lowest and the
+                highest rate.
+            max_trials: int, how many rates are drawn for each hyperparameter,
+                at most.
+            meta_iterations: int, how many trainings a trial runs at most, the
+                one at the start included. The paper has less than 20.
+            seed: int, of the draws, of initial weights and of `fit`.
+            directory: str, the folder of searches; the current one by default.
+            project_name: str, the folder of this one in it.
+            overwrite: bool, whether a search in this folder is replaced.
+
+        Raises:
+            TypeError: if `build_model` can't be called, or a number is none.
+            ValueError: if another one is not valid, or the search that is in
+                the folder was begun with others.
+        """
+        if not callable(build_model):
+            raise TypeError(
+                "Invalid type for argument `build_model`. Expected a function "
+                "from rates to a compiled `DrMADModel`. Received: "
+                f"build_model={build_model!r}."
+            )
+        checks.check_counts(1, max_trials=max_trials)
+        checks.check_counts(2, meta_iterations=meta_iterations)
+        checks.check_counts(0, seed=seed)
+        self.build_model = build_model
+        self.seed = seed
+        self.meta_iterations = meta_iterations
+        self.ranges = _checked_ranges(rates)
+        self._oracle = RandomRates(
+            self.ranges, max_trials, meta_iterations, seed
+        )
+        super().__init__(
+            self._oracle,
+            directory=directory,
+            project_name=project_name,
+            overwrite=overwrite and not self._is_worker(),
+        )
+        # KerasTuner does so only if it has completed a trial in this role.
+        state = pathlib.Path(self.project_dir, "oracle.json")
+        if state.exists() and not self._is_worker():
+            self._oracle.reload()
+
+    def search(self, x: Any = None, y: Any = None, **fit: Any) -> None:
+        """Searches until there is a rate for each hyperparameter.
+
+        Args:
+            x: as for `DrMADModel.fit`.
+            y: as for `DrMADModel.fit`.
+            **fit: other arguments of `fit`; callbacks are copied for each
+                trial. `seed` is the search's by default.
+
+        Raises:
+            TypeError: as `fit`, or if `build_model` returns something else.
+            ValueError: as `fit`, or if the model has no such hyperparameter.
+            FloatingPointError: if training diverges at the start already.
+        """
+        _check_arguments_of_fit(fit)
+        try:
+            super().search(x, y, **fit)
+        except keras_tuner.errors.FatalError as fatal:
+            raise (fatal.__cause__ or fatal) from None
+        if not self._is_worker():
+            self._warn_of_rates_that_raise_the_loss()
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The rates found: a dict for `build_model`, once the search is over.
+
+        Raises:
+            RuntimeError: in a worker process, which does not know them.
+        """
+        found = {k: self._of_chief().settled(k) for k in self.ranges}
+        return {k: t.rate for k, t in found.items() if t is not None}
+
+    @property
+    def draws(self) -> list[Draw]:
+        """The rates tried, in the order in which they were drawn.
+
+        Raises:
+            RuntimeError: in a worker process, which does not know them.
+        """
+        draws = map(_draw, self._of_chief().in_order())
+        return [draw for draw in draws if draw is not None]
+
+    def run_trial(
+        self, trial: Trial, x: Any, y: Any, **fit: Any
+    ) -> dict[str, Any]:
+        """Tries the rate of a trial; KerasTuner calls it."""
+        name, rate = _tried(trial)
+        try:
+            losses = self._losses(name, rate, x, y, **fit)
+        except Exception as error:  # KerasTuner would hide it, and go on
+            raise keras_tuner.errors.FatalError(str(error)) from error
+        start, lowest = losses[0], min(losses[1:], default=math.inf)
+        return {
+            CHANGE: lowest - start,
+            "start_loss": start,
+            "val_loss": lowest,
+            "meta_iterations": len(losses),
+        }
+
+    def _losses(
+        self, name: str, rate: float, x: Any, y: Any, callbacks=(), **fit: Any
+    ) -> list[float]:
+        """Returns the validation loss of each meta-iteration of a trial."""
+        keras.utils.set_random_seed(self.seed)
+        others = {k: math.sqrt(a * b) for k, (a, b) in self.ranges.items()}
+        model = self.build_model(others | {name: rate})
+        _check_model(model, self.ranges)
+        held = [kind for kind in model.hyperparameters if kind.name != name]
+        history = model.fit(
+            x,
+            y,
+            meta_iterations=self.meta_iterations,
+            callbacks=[_UntilLower(held), *copy.deepcopy(list(callbacks))],
+            **{"seed": self.seed} | fit,
+        )
+        return history.history["val_loss"]
+
+    def _of_chief(self) -> "RandomRates":
+        if self._is_worker():
+            raise RuntimeError(
+                "The results of a search are in its chief process, and in its "
+                f"folder: {self.project_dir}. Ask for them there, or in a new "
+                "`SuperParameterSearch` with this folder after the search."
+            )
+        return self._oracle
+
+    def _warn_of_rates_that_raise_the_loss(self) -> None:
+        for draw in map(self._oracle.settled, self.ranges):
+            if draw is not None and draw.val_loss >= draw.start_loss:
+                warnings.warn(
+                    f"No rate drawn for '{draw.hyperparameter}' lowered the "
+                    f"validation loss, {draw.start_loss:.6g}, within "
+                    f"{self.meta_iterations} meta-iterations. The best is "
+                    f"{draw.rate:.3g}, with a loss of {draw.val_loss:.6g}. "
+                    "Try more or lower rates, more meta-iterations, or a more "
+                    "exact method: see `check_hypergradient`.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+
+
+class RandomRates(keras_tuner.Oracle):
+    """Draws rates for each hyperparameter until one lowers the loss.
+
+    All that it decides by is in its trials, which KerasTuner keeps.
+    """
+
+    def __init__(
+        self,
+        ranges: dict[str, tuple[float, float]],
+        max_trials: int,
+        meta_iterations: int,
+        seed: int,
+    ):
+        """Initializes the oracle; see `SuperParameterSearch`."""
+        super().__init__(
+            keras_tuner.Objective(CHANGE, "min"),
+            max_trials=max_trials * len(ranges),
+            hyperparameters=_space(ranges),
+        )
+        self.seed = seed  # 0 as well, which KerasTuner takes for none
+        self.ranges = ranges
+        self.draws_each = max_trials
+        self.settings = {
+            "rates": [[name, *ends] for name, ends in ranges.items()],
+            "meta_iterations": meta_iterations,
+            "seed": seed,
+        }
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Returns the next rate, for the hyperparameter with fewest at work."""
+        del trial_id
+        wanted = {}
+        for name in self.ranges:
+            trials = self.in_order(name)
+            found = any(_lowers(trial) for trial in trials)
+            if not found and len(trials) < self.draws_each:
+                wanted[name] = sum(_draw(trial) is None for trial in trials)
+        if not wanted:
+            return {"status": TrialStatus.STOPPED}
+        name = min(wanted, key=lambda name: wanted[name])
+        rate = self._random_rate(name, len(self.in_order(name)))
+        return {
+            "status": TrialStatus.RUNNING,
+            "values": {GROUP: name, _rate_of(name): rate},
+        }
+
+    def settled(self, name: str) -> Draw | None:
+        """Returns the first draw that lowers the loss, or the best of all.
+
+        The first in the order of the draws, not of time, whichever worker was
+        faster. `None` while this is open.
+        """
+        trials = self.in_order(name)
+        for trial in trials:
+            draw = _draw(trial)
+            if draw is None or _lowers(trial):
+                return draw
+        if len(trials) < self.draws_each:
+            return None
+        return _draw(min(trials, key=lambda t: (t.score, _tried(t)[1])))
+
+    def in_order(self, name: str | None = None) -> list[Trial]:
+        """Returns the trials, of one hyperparameter or all, as started."""
+        trials = [self.trials[trial_id] for trial_id in self.start_order]
+        return [t for t in trials if name in (None, _tried(t)[0])]
+
+    def _random_rate(self, name: str, k: int) -> float:
+        """Returns rate number k, the same whatever happened before."""
+        place = list(self.ranges).index(name)
+        random = np.random.default_rng([self.seed, place, k])
+        low, high = np.log(self.ranges[name])
+        return float(np.exp(random.uniform(low, high)))
+
+    def get_state(self) -> dict[str, Any]:
+        return super().get_state() | {"settings": self.settings}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        if state["settings"] != self.settings:
+            raise ValueError(
+                f"The search in {self._project_dir} was begun with other "
+                f"arguments. Expected: {state['settings']}. Received: "
+                f"{self.settings}. Give the same, another `project_name`, or "
+                "`overwrite=True`."
+            )
+        super().set_state(state)
+
+
+class _UntilLower(keras.callbacks.Callback):
+    """Holds hyperparameters, and stops once the loss is below the first."""
+
+    def __init__(self, held: list):
+        super().__init__()
+        self.held = [(kind.raw, kind.raw.numpy()) for kind in held]
+        self.start_loss = math.nan
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # The meta-optimizer has just moved them.
+        for raw, start in self.held:
+            raw.assign(start)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.start_loss = logs["val_loss"]
+        if logs["val_loss"] < self.start_loss:
+            self.model.stop_training = True
+
+
+# ---- trials
+
+
+def _space(ranges: dict[str, tuple[float, float]]):
+    """Returns KerasTuner's description of what is drawn."""
+    space = keras_tuner.HyperParameters()
+    space.Choice(GROUP, list(ranges))
+    for name, (low, high) in ranges.items():
+        with space.conditional_scope(GROUP, [name]):
+            space.Float(_rate_of(name), low, high, sampling="log")
+    return space
+
+
+def _rate_of(name: str) -> str:
+    return f"{name}/rate"  # no hyperparameter's name has a slash
+
+
+def _tried(trial: Trial) -> tuple[str, float]:
+    values = trial.hyperparameters.values
+    return values[GROUP], values[_rate_of(values[GROUP])]
+
+
+def _draw(trial: Trial) -> Draw | None:
+    """Returns what a trial gave, `None` while it goes on."""
+    if trial.status != TrialStatus.COMPLETED:
+        return None
+    start, lowest, count = (
+        trial.metrics.get_best_value(metric)
+        for metric in ("start_loss", "val_loss", "meta_iterations")
+    )
+    return Draw(*_tried(trial), float(start), float(lowest), int(count))
+
+
+def _lowers(trial: Trial) -> bool:
+    return trial.status == TrialStatus.COMPLETED and trial.score < 0
+
+
+# ---- checks
+
+
+def _checked_ranges(rates: Any) -> dict[str, tuple[float, float]]:
+    """Returns the argument `rates` as pairs of floats.
+
+    Raises:
+        ValueError: if it is not a dict of names to positive ranges.
+    """
+    try:
+        ranges = {name: (float(a), float(b)) for name, (a, b) in rates.items()}
+        valid = bool(ranges) and all(
+            isinstance(name, str) and 0 < low < high < math.inf
+            for name, (low, high) in ranges.items()
+        )
+    except (AttributeError, TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            "Invalid value for argument `rates`. Expected a dict from names of "
+            "hyperparameters to pairs (lowest, highest) of positive numbers, "
+            f"such as {{'l2': (0.01, 1.0)}}. Received: rates={rates!r}."
+        )
+    return ranges
+
+
+def _check_arguments_of_fit(fit: dict[str, Any]) -> None:
+    for name in NOT_OF_SEARCH:
+        if name in fit:
+            raise ValueError(
+                f"Invalid argument `{name}` of `search`. Expected arguments of "
+                "`fit` but for this one, which trials set themselves. Received:"
+                f" {name}={fit[name]!r}. Give `meta_iterations` to the "
+                "constructor."
+            )
+    if fit.get("initial_weights", "same") != "same":
+        raise ValueError(
+            "Invalid value for argument `initial_weights` of `search`. Expected"
+            " 'same': a lower loss is to be due to the hyperparameters alone. "
+            f"Received: initial_weights={fit['initial_weights']!r}."
+        )
+
+
+def _check_model(model: Any, ranges: dict[str, tuple[float, float]]) -> None:
+    if not isinstance(model, DrMADModel) or not model.compiled:
+        raise TypeError(
+            "Invalid result of `build_model`. Expected a compiled "
+            f"`DrMADModel`. Received: {model!r}."
+        )
+    names = [kind.name for kind in model.hyperparameters]
+    unknown = sorted(set(ranges) - set(names))
+    if unknown:
+        raise ValueError(
+            "Invalid value for argument `rates`. Expected names of the "
+            f"hyperparameters of the model, which are {names}. Received: "
+            f"{unknown}."
+        )
