@@ -1,0 +1,83 @@
+"""The deep net's study, in its short form on digits."""
+
+import csv
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from running import python
+
+SHORT = (
+    "--dataset=digits",
+    "--blocks=1",
+    "--channels=4",
+    "--steps=10",
+    "--meta_iterations=2",
+    "--methods=drmad,exact",
+    "--compared=",
+    "--grid_rates=1,3",
+    "--grid_penalties=1",
+    "--seeds=1",
+    "--processes=2",
+)
+
+
+def run_study(save_dir: pathlib.Path, *flags: str):
+    return python(
+        "-m",
+        "benchmarks.deep_net",
+        f"--save_dir={save_dir}",
+        "--run_name=short",
+        *flags,
+    )
+
+
+def result(folder: pathlib.Path, name: str) -> dict[str, np.ndarray]:
+    with np.load(folder / "results" / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.slow
+def test_short_form(tmp_path):
+    done = run_study(tmp_path, *SHORT)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "deep_net" / "short"
+    grid, exact, drmad = (
+        result(folder, f"{name}_0") for name in ("grid", "exact", "drmad")
+    )
+    # All begin with the same training, and the exact walk visits every step.
+    start = grid["results"][0]
+    for record in (exact, drmad):
+        assert record["val_loss"][0] == pytest.approx(start[0], rel=1e-3)
+        assert record["test_loss"][0] == pytest.approx(start[2], rel=1e-3)
+    assert exact["reverse_steps_used"].tolist() == [10, 10]
+    assert drmad["reverse_steps_used"].tolist() == [1, 1]
+    if np.argmin(grid["results"][:, 0]) == 0:  # the start twice, from new
+        assert grid["final_best"] == pytest.approx(grid["final_start"])
+    for kind in ("l2", "learning_rate"):
+        # first, last, two in each of 3 stages, and two with a stride
+        assert exact[f"value_{kind}"].shape == (2, 10)
+        step = np.diff(np.log(exact[f"value_{kind}"]), axis=0)[0]
+        assert np.array_equal(
+            np.sign(step), -np.sign(exact[f"first_{kind}"])
+        )  # the one that is kept is the one that was followed
+
+    with (folder / "results.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert rows["exact, checkpointed"]["cosine, l2"] == "1.00 ± 0.00"
+    assert f"{start[0]:.3f}" in rows["the start"]["validation loss"]
+    assert {path.stem for path in (folder / "figures").iterdir()} == {
+        "cost",
+        "hyperparameters",
+        "meta_iterations",
+    }
+
+
+def test_missing_data_are_named_before_work_starts(tmp_path, monkeypatch):
+    monkeypatch.delenv("KERAS_DRMAD_DATA", raising=False)
+    done = run_study(tmp_path, f"--data_dir={tmp_path}")
+    assert done.returncode != 0
+    assert os.fspath(tmp_path / "cifar10_jpeg_5k1k.npz") in done.stderr
+    assert not (tmp_path / "deep_net").exists()
