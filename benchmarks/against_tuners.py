@@ -64,7 +64,9 @@ flags.DEFINE_float("meta_step", 0.3, "Step of the log coefficients.", 0)
 flags.DEFINE_float(
     "search_minutes", 3, "Most processor time outside of trainings.", 0
 )
-flags.DEFINE_integer("processes", 1, "Searches at a time.", 1)
+flags.DEFINE_integer(
+    "processes", 1, "Searches at a time; 0: in this process.", 0
+)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 

@@ -56,7 +56,7 @@ flags.DEFINE_list(
     "grid_penalties", ["0.1", "1", "10"], "Factors on the penalty."
 )
 flags.DEFINE_integer("seeds", 2, "Of data, weights and batches.", 1)
-flags.DEFINE_integer("processes", 1, "Cells at a time.", 1)
+flags.DEFINE_integer("processes", 1, "Cells at a time; 0: in this process.", 0)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 

@@ -44,7 +44,9 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("batch_size", 50, "Examples in a step.", 1)
 flags.DEFINE_integer("points", 61, "Places on the line, from -0.5 to 1.5.", 3)
 flags.DEFINE_integer("seeds", 3, "Trainings of each kind.", 1)
-flags.DEFINE_integer("processes", 1, "Trainings at a time.", 1)
+flags.DEFINE_integer(
+    "processes", 1, "Trainings at a time; 0: in this process.", 0
+)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 

@@ -55,7 +55,9 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_float("meta_step", 0.2, "Of gradient descent on T.", 0)
 flags.DEFINE_integer("seeds", 3, "Of splits, classes and weights.", 1)
-flags.DEFINE_integer("processes", 1, "Cells of the study at a time.", 1)
+flags.DEFINE_integer(
+    "processes", 1, "Cells of the study at a time; 0: in this process.", 0
+)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 

@@ -33,7 +33,9 @@ flags.DEFINE_float("log_penalty", -4.0, "Of the penalty at the start.")
 flags.DEFINE_list("hidden", ["1000", "1000"], "Units of the hidden layers.")
 flags.DEFINE_integer("size", 1000, "Training, validation and test images.", 1)
 flags.DEFINE_integer("steps", 100, "T, elementary steps.", 1)
-flags.DEFINE_integer("processes", 1, "Trainings at a time.", 1)
+flags.DEFINE_integer(
+    "processes", 1, "Trainings at a time; 0: in this process.", 0
+)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 

@@ -42,7 +42,9 @@ flags.DEFINE_float(
 )
 flags.DEFINE_float("log_penalty", -4.4, "Of the penalties at the start.")
 flags.DEFINE_list("hidden", ["50", "50", "50"], "Units of the hidden layers.")
-flags.DEFINE_integer("processes", 1, "Trainings at a time.", 1)
+flags.DEFINE_integer(
+    "processes", 1, "Trainings at a time; 0: in this process.", 0
+)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 

@@ -7,7 +7,7 @@ same `--run_name`, goes on with those that are missing.
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -32,7 +32,8 @@ def run_cells(
         function: takes a cell's settings as keyword arguments; returns arrays
             and numbers. Both are pickled: a function of a module, plain values.
         cells: dict from names to settings.
-        processes: int, how many work at a time; they share the cores.
+        processes: int, how many work at a time; they share the cores. 0: this
+            one does it all, which saves the start of others in a short trial.
 
     Returns:
         Dict from the names to what the function returned, as arrays.
@@ -40,8 +41,27 @@ def run_cells(
     missing = [name for name in cells if not run.has_result(name)]
     done = len(cells) - len(missing)
     print(f"{run.folder}: {done} of {len(cells)} parts are there.", flush=True)
-    threads = max(1, (os.cpu_count() or 1) // processes)
     begin = time.perf_counter()
+    for name, values in _computed(function, cells, missing, processes):
+        run.write_result(name, values)
+        done += 1
+        minutes = (time.perf_counter() - begin) / 60
+        print(f"[{done}/{len(cells)}] {name}, {minutes:.1f} min", flush=True)
+    return {name: run.result(name) for name in cells}
+
+
+def _computed(
+    function: Callable[..., Mapping[str, Any]],
+    cells: Mapping[str, Mapping[str, Any]],
+    names: Sequence[str],
+    processes: int,
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields names of cells and what the function returns, as they come."""
+    if not processes:
+        for name in names:
+            yield name, function(**cells[name])
+        return
+    threads = max(1, (os.cpu_count() or 1) // processes)
     with futures.ProcessPoolExecutor(
         processes,
         multiprocessing.get_context("spawn"),
@@ -49,21 +69,13 @@ def run_cells(
         (threads,),
         max_tasks_per_child=1,
     ) as pool:
-        pending = {pool.submit(function, **cells[k]): k for k in missing}
+        pending = {pool.submit(function, **cells[k]): k for k in names}
         try:
             for future in futures.as_completed(pending):
-                run.write_result(pending[future], future.result())
-                done += 1
-                minutes = (time.perf_counter() - begin) / 60
-                print(
-                    f"[{done}/{len(cells)}] {pending[future]}, "
-                    f"{minutes:.1f} min",
-                    flush=True,
-                )
+                yield pending[future], future.result()
         except BaseException:  # an interrupt too
             pool.shutdown(cancel_futures=True)
             raise
-    return {name: run.result(name) for name in cells}
 
 
 def report(run: SavedRun, rows: Sequence[Mapping[str, Any]], name: str) -> None:

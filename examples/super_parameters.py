@@ -45,7 +45,9 @@ flags.DEFINE_integer("seeds", 3, "Of data, weights, batches and draws.", 1)
 flags.DEFINE_integer(
     "workers", 0, "Processes of a search beside its chief; 0: one does all.", 0
 )
-flags.DEFINE_integer("processes", 1, "Tunings, or searches, at a time.", 1)
+flags.DEFINE_integer(
+    "processes", 1, "Tunings, or searches, at a time; 0: in this process.", 0
+)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 

@@ -36,7 +36,9 @@ flags.DEFINE_multi_float(
 flags.DEFINE_float("meta_rate", 20.0, "Of gradient descent on them.", 0)
 flags.DEFINE_integer("points", 21, "Values of each penalty on the surface.", 2)
 flags.DEFINE_integer("seed", 0, "Of the choice of examples.", 0)
-flags.DEFINE_integer("processes", 1, "Parts of the work at a time.", 1)
+flags.DEFINE_integer(
+    "processes", 1, "Parts of the work at a time; 0: in this process.", 0
+)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 

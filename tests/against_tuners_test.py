@@ -101,6 +101,7 @@ def test_short_form(tmp_path):
         "--seeds=1",
         f"--steps={T}",
         f"--budget={budget}",
+        "--processes=0",
         f"--save_dir={tmp_path}",
         "--run_name=short",
     )

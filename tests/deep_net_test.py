@@ -20,7 +20,7 @@ SHORT = (
     "--grid_rates=1,3",
     "--grid_penalties=1",
     "--seeds=1",
-    "--processes=2",
+    "--processes=0",
 )
 
 

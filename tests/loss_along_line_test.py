@@ -17,7 +17,13 @@ def test_flags_are_answered_without_tensorflow():
 @pytest.mark.slow
 def test_digits_run_says_where_each_loss_rises(tmp_path):
     out = run_example(
-        NAME, tmp_path, "--seeds=1", "--rates=0.1", "--steps=10", "--points=9"
+        NAME,
+        tmp_path,
+        "--seeds=1",
+        "--rates=0.1",
+        "--steps=10",
+        "--points=9",
+        "--processes=0",
     )
     folder = tmp_path / NAME / "short"
     assert (folder / "figures" / f"{NAME}.png").exists()

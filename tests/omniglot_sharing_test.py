@@ -111,6 +111,7 @@ def test_study_keeps_each_cell(data_dir, tmp_path):
         "--steps=4",
         "--meta_iterations=2",
         "--seeds=1",
+        "--processes=0",
     )
     assert "0 of 4 parts are there" in out
     folder = tmp_path / NAME / "short"

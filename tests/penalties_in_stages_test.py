@@ -5,10 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-import keras_drmad as kd
-from examples import penalties_in_stages
-from examples.tanh_net import tanh_net
-from running import run_example
+from running import python, run_example
 
 
 @pytest.mark.slow
@@ -23,6 +20,7 @@ def test_each_stage_begins_where_the_one_before_ended(tmp_path):
         "--hidden=10",
         "--size=200",
         "--steps=10",
+        "--processes=0",
     )
     folder = tmp_path / "penalties_in_stages" / "short"
     with np.load(folder / "results" / "reverse_seed_0.npz") as arrays:
@@ -37,12 +35,24 @@ def test_each_stage_begins_where_the_one_before_ended(tmp_path):
     assert (folder / "figures" / "stages.png").exists()
 
 
+# Programs define flags of the same names, so each has a process of its own.
+SPREAD = """
+import numpy as np
+import keras_drmad as kd
+from examples import penalties_in_stages
+from examples.tanh_net import tanh_net
+
+model = kd.DrMADModel.from_model(tanh_net(4, [3], 2, 0.1))
+finer = kd.hyperparameters.L2("unit")
+model.compile("sgd", "mse", hyperparameters=[finer])
+by_layer = {"hidden_1": np.array([0.5]), "output": np.array([0.25])}
+got = penalties_in_stages.spread(by_layer, finer)
+np.testing.assert_array_equal(got, [0.5] * 4 + [0.25] * 3)
+got = penalties_in_stages.spread({"all layers": np.array([2.0])}, finer)
+np.testing.assert_array_equal(got, [2.0] * 7)
+"""
+
+
 def test_finer_penalties_start_at_the_coarser_ones():
-    model = kd.DrMADModel.from_model(tanh_net(4, [3], 2, 0.1))
-    finer = kd.hyperparameters.L2("unit")
-    model.compile("sgd", "mse", hyperparameters=[finer])
-    by_layer = {"hidden_1": np.array([0.5]), "output": np.array([0.25])}
-    got = penalties_in_stages.spread(by_layer, finer)
-    np.testing.assert_array_equal(got, [0.5] * 4 + [0.25] * 3)
-    got = penalties_in_stages.spread({"all layers": np.array([2.0])}, finer)
-    np.testing.assert_array_equal(got, [2.0] * 7)
+    done = python("-c", SPREAD)
+    assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ SMALL = (
     "--meta_iterations=2",
     "--seeds=1",
     "--hidden=8",
+    "--processes=0",
 )
 
 

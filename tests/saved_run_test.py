@@ -77,5 +77,8 @@ def test_study_computes_what_is_missing(tmp_path, capfd):
     }
     assert "1 of 2 parts are there" in capfd.readouterr().out
     assert study.run_cells(run, fail, cells, 1).keys() == cells.keys()
-    with pytest.raises(ArithmeticError, match="with 4"):
-        study.run_cells(run, fail, cells | {"four": {"x": 4}}, 1)
+    for processes in (0, 1):
+        with pytest.raises(ArithmeticError, match="with 4"):
+            study.run_cells(run, fail, cells | {"four": {"x": 4}}, processes)
+    results = study.run_cells(run, square, cells | {"five": {"x": 5}}, 0)
+    assert results["five"]["square"] == 25

@@ -15,7 +15,7 @@ SHORT = (
     "--meta_iterations=2",
     "--rates=0.1,1000",
     "--trials=6",
-    "--processes=3",
+    "--processes=0",
 )
 
 

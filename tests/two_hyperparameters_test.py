@@ -27,6 +27,7 @@ def short_run(tmp_path_factory):
         folder,
         "--steps=30",
         "--reverse_steps=0.1",
+        "--processes=0",
         "--points=3",  # -9, -4.5 and 0
         "--log_penalties=-4.5",
         "--log_penalties=-9",

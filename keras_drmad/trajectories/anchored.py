@@ -159,7 +159,9 @@ class Anchored(Trajectory):
             for place in (k, k + 1)
         )
         w = nested.interpolate(first, last, nested.at(known.beta, i))
-        rest = nested.counted(known.s_0, known.s_T, nested.at(known.t, i), known.T)
+        rest = nested.counted(
+            known.s_0, known.s_T, nested.at(known.t, i), known.T
+        )
         return rest._replace(params=w)
 
 

@@ -134,8 +134,12 @@ class Shortcut(Trajectory):
         )
 
     def state(self, known: "Line", i: tf.Tensor) -> State:
-        w = nested.interpolate(known.s_0.params, known.end, nested.at(known.beta, i))
-        rest = nested.counted(known.s_0, known.s_T, nested.at(known.t, i), known.T)
+        w = nested.interpolate(
+            known.s_0.params, known.end, nested.at(known.beta, i)
+        )
+        rest = nested.counted(
+            known.s_0, known.s_T, nested.at(known.t, i), known.T
+        )
         return rest._replace(params=w)
 
 
