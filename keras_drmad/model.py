@@ -276,7 +276,9 @@ class DrMADModel(Wrapper):
             hyper_data: if given, the data whose loss is differentiated;
                 `validation_data` then only reports.
             meta_iterations: int; 0 trains with the hyperparameters as they
-                are, from the weights as they are, and epochs are epochs.
+                are, from weights and optimizer (its velocity, its count of
+                steps) as they are, and epochs are epochs. Compile again, or
+                use `train_loss_at`, to begin with a new optimizer.
             initial_weights: where each training starts: `"same"`, from the
                 weights at the call; `"resample"`, from a new draw of the
                 layers' initializers; `"continue"`, from where the last ended.

@@ -12,12 +12,6 @@ from keras_drmad.super_parameter_search import NOT_OF_SEARCH
 from running import python
 from small_models import assert_helps, compiled, linear
 
-pytestmark = [
-    # KerasTuner 1.4.8 asks for the names of threads in the old way.
-    pytest.mark.filterwarnings("ignore:currentThread:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:getName:DeprecationWarning"),
-]
-
 # One weight w starts at 0, and one step of SGD with rate 1 on the training loss
 # (w - a - b)^2 / 2 takes it to a + b. The validation loss is then
 # (1 - a - b)^2 / 2. From a = b = 0, where it is 1/2, sign descent moves one of

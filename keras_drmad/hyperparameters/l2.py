@@ -17,8 +17,7 @@ class L2(Penalty):
     ```
 
     References: Fu et al., *DrMAD*, IJCAI 2016, section 4, tune one coefficient
-    for each input unit of each layer. (The papers penalize ½ coefficient · w²,
-    a coefficient twice as large.)
+    for each input unit of each layer.
     """
 
     default_name = "l2"
