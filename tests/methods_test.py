@@ -162,7 +162,7 @@ def test_lines_spread_their_iterations(way, T, L, R):
 
 
 def test_stored_visits_every_iteration():
-    assert list(Stored().iterations(5)) == [0, 1, 2, 3, 4]
+    assert list(Stored(5).iterations(5)) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

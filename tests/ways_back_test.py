@@ -268,10 +268,10 @@ def test_checkpoints_are_less_than_three_roots():
 @pytest.mark.parametrize(
     "trajectory, expected",
     [
-        (Stored(), 400),
-        (Stored(in_bfloat16=True), 200),
-        (Stored(last=100), 100),
-        (Stored(last=500), 400),
+        (Stored(400), 400),
+        (Stored(400, in_bfloat16=True), 200),
+        (Stored(400, last=100), 100),
+        (Stored(400, last=500), 400),
         # These keep parameters only, half of a state.
         (Shortcut(40, 40, 40), 1),
         (Anchored(40, 40, 7), 8 / 4),

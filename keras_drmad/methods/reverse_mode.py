@@ -79,7 +79,7 @@ class ReverseMode(base.Method):
                     "seen none. Compile a model with it first."
                 )
             return Reversible(self._momentum)
-        return Stored(in_bfloat16=self.storage == "bfloat16")
+        return Stored(T, in_bfloat16=self.storage == "bfloat16")
 
     def resolve(
         self,

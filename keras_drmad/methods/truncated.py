@@ -45,7 +45,7 @@ class Truncated(base.Method):
         self.last = base.checked_part("last", last)
 
     def trajectory(self, T: int) -> Trajectory:
-        return Stored(last=base.count_of("last", self.last, T))
+        return Stored(T, last=base.count_of("last", self.last, T))
 
     def resolve(
         self,

@@ -10,6 +10,9 @@ import tensorflow as tf
 from keras_drmad.adjoint import Problem, State
 
 CHUNK_SIZE = 200  # iterations in one call of a compiled loop, at most
+# Where a chunk's states are held, its lengths are few: loops are compiled anew
+# for each, so only for trainings that differ much.
+LENGTHS = sorted({2**k for k in range(8)} | {3 * 2**k for k in range(7)})
 
 
 def spread(count: int, last: int, T: int) -> np.ndarray:

@@ -9,9 +9,7 @@ import tensorflow as tf
 
 from keras_drmad import nested
 from keras_drmad.adjoint import State
-from keras_drmad.trajectories.base import Trajectory
-
-LONGEST = 192  # iterations that are replayed together; fits into a chunk
+from keras_drmad.trajectories.base import LENGTHS, Trajectory
 
 
 class Checkpointed(Trajectory):
@@ -101,10 +99,5 @@ class Checkpointed(Trajectory):
 
 def _length(T: int) -> int:
     """Returns the longest stretch of which T / L + L is at most 2.8 √T."""
-    lengths = sorted({2**k for k in range(9)} | {3 * 2**k for k in range(7)})
-    fits = [
-        L
-        for L in lengths
-        if L <= LONGEST and math.ceil(T / L) + L <= 2.8 * math.sqrt(T)
-    ]
-    return max(fits, default=min(LONGEST, max(1, math.isqrt(T))))
+    fits = [L for L in LENGTHS if math.ceil(T / L) + L <= 2.8 * math.sqrt(T)]
+    return max(fits, default=min(LENGTHS[-1], max(1, math.isqrt(T))))

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_drmad import nested
 from keras_drmad.adjoint import State
-from keras_drmad.trajectories.base import Trajectory
+from keras_drmad.trajectories.base import LENGTHS, Trajectory
 
 
 class Stored(Trajectory):
@@ -18,7 +18,8 @@ class Stored(Trajectory):
     relative error of up to 2^-9, and the hypergradient one of that order. With
     the last K only, it leaves out what hyperparameters did before.
     Memory: T states (parameters, slots and buffers), or K; half of that in
-    bfloat16. Time: T adjoint steps, or K. Differentiates every kind of
+    bfloat16; while it walks, up to two chunks of states more, of which each is
+    an eighth of these or less. Time: T adjoint steps, or K. Differentiates every kind of
     hyperparameter. Prefer it to any approximation where the states fit in
     memory.
 
@@ -31,19 +32,25 @@ class Stored(Trajectory):
 
     keeps_chunks = True
 
-    def __init__(self, last: int | None = None, in_bfloat16: bool = False):
+    def __init__(
+        self, T: int, last: int | None = None, in_bfloat16: bool = False
+    ):
         """Initializes the way back.
 
         Args:
+            T: int, the number of iterations.
             last: K, the number of states kept; all by default.
             in_bfloat16: bool, whether floats are kept in 16 bits.
         """
         self.last = last
         self.in_bfloat16 = in_bfloat16
+        eighth = (T if last is None else min(last, T)) // 8
+        self.chunk_size = max((L for L in LENGTHS if L <= eighth), default=1)
 
     @property
     def traced_by(self) -> Hashable:
-        return *super().traced_by, self.in_bfloat16  # type: ignore[misc]
+        own = self.in_bfloat16, self.chunk_size
+        return *super().traced_by, *own  # type: ignore[misc]
 
     def iterations(self, T: int) -> np.ndarray:
         return np.arange(self.notes_from(T), T)
