@@ -14,6 +14,12 @@ from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
 
+LABELS = {
+    "drmad": "DrMAD",
+    "reverse": "RMAD, exact",
+    "default": "DrMAD(), this package's",
+}
+
 flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Which images.")
 flags.DEFINE_string(
     "data_dir",
@@ -21,11 +27,25 @@ flags.DEFINE_string(
     "Folder with mnist.npz or TFDS's data; KERAS_DRMAD_DATA by default.",
 )
 flags.DEFINE_list(
-    "methods",
-    ["drmad", "reverse", "default"],
-    "drmad, the paper's; reverse, exact; default, this package's DrMAD().",
+    "curves",
+    [
+        "drmad:2000",
+        "default:2000",
+        "reverse:2000",
+        "drmad:20000",
+        "reverse:20000",
+    ],
+    "Pairs of a method and T, the elementary steps. Methods: drmad, the "
+    "paper's; default, this package's DrMAD(); reverse, exact.",
 )
-flags.DEFINE_list("steps", ["2000", "20000"], "T, elementary steps.")
+flags.register_validator(
+    "curves",
+    lambda curves: all(
+        name in LABELS and T.isdigit() and int(T) > 0
+        for name, _, T in (curve.partition(":") for curve in curves)
+    ),
+    "Expected pairs such as drmad:2000, of drmad, default or reverse.",
+)
 flags.DEFINE_list(
     "momenta",
     ["0.1:0.1", "0.95:0.05"],
@@ -126,34 +146,26 @@ def tune(
 
 
 def cells() -> dict[str, dict]:
-    """Returns the settings of each tuning; those of short trainings first."""
+    """Returns the settings of each tuning."""
     settings = {}
-    for T in map(int, FLAGS.steps):
-        for method in FLAGS.methods:
-            for pair in FLAGS.momenta:
-                gamma, alpha = map(float, pair.split(":"))
-                for seed in range(FLAGS.seeds):
-                    settings[f"{method}_{T}_momentum_{gamma}_seed_{seed}"] = {
-                        "dataset": FLAGS.dataset,
-                        "data_dir": FLAGS.data_dir,
-                        "method": method,
-                        "T": T,
-                        "gamma": gamma,
-                        "alpha": alpha,
-                        "seed": seed,
-                        "meta_iterations": FLAGS.meta_iterations,
-                        "meta_step": FLAGS.meta_step,
-                        "log_penalty": FLAGS.log_penalty,
-                        "hidden": [int(n) for n in FLAGS.hidden],
-                    }
+    for method, _, T in (curve.partition(":") for curve in FLAGS.curves):
+        for pair in FLAGS.momenta:
+            gamma, alpha = map(float, pair.split(":"))
+            for seed in range(FLAGS.seeds):
+                settings[f"{method}_{T}_momentum_{gamma}_seed_{seed}"] = {
+                    "dataset": FLAGS.dataset,
+                    "data_dir": FLAGS.data_dir,
+                    "method": method,
+                    "T": int(T),
+                    "gamma": gamma,
+                    "alpha": alpha,
+                    "seed": seed,
+                    "meta_iterations": FLAGS.meta_iterations,
+                    "meta_step": FLAGS.meta_step,
+                    "log_penalty": FLAGS.log_penalty,
+                    "hidden": [int(n) for n in FLAGS.hidden],
+                }
     return settings
-
-
-LABELS = {
-    "drmad": "DrMAD",
-    "reverse": "RMAD, exact",
-    "default": "DrMAD(), this package's",
-}
 
 
 def groups_of(cells: dict[str, dict]) -> dict[tuple, list[str]]:

@@ -14,7 +14,6 @@ from running import (
 
 SMALL = (
     "--dataset=digits",
-    "--steps=40",
     "--meta_iterations=2",
     "--seeds=1",
     "--hidden=8",
@@ -28,12 +27,14 @@ def table(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 def test_flags_are_answered_without_tensorflow():
-    assert_flag_is_refused_without_tensorflow("penalties_study", "--seeds=0")
+    assert_flag_is_refused_without_tensorflow(
+        "penalties_study", "--curves=other:40"
+    )
 
 
 @pytest.mark.slow
 def test_study_keeps_each_tuning_and_goes_on(tmp_path):
-    flags = *SMALL, "--methods=drmad,reverse", "--momenta=0.9:0.3"
+    flags = *SMALL, "--curves=drmad:40,reverse:40", "--momenta=0.9:0.3"
     out = run_example("penalties_study", tmp_path, *flags)
     assert "0 of 2 parts are there" in out
     folder = tmp_path / "penalties_study" / "short"

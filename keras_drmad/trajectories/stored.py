@@ -19,9 +19,9 @@ class Stored(Trajectory):
     the last K only, it leaves out what hyperparameters did before.
     Memory: T states (parameters, slots and buffers), or K; half of that in
     bfloat16; while it walks, up to two chunks of states more, of which each is
-    an eighth of these or less. Time: T adjoint steps, or K. Differentiates every kind of
-    hyperparameter. Prefer it to any approximation where the states fit in
-    memory.
+    an eighth of these or less. Time: T adjoint steps, or K. Differentiates
+    every kind of hyperparameter. Prefer it to any approximation where the
+    states fit in memory.
 
     References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
     Optimization through Reversible Learning*, ICML 2015,
@@ -44,8 +44,8 @@ class Stored(Trajectory):
         """
         self.last = last
         self.in_bfloat16 = in_bfloat16
-        eighth = (T if last is None else min(last, T)) // 8
-        self.chunk_size = max((L for L in LENGTHS if L <= eighth), default=1)
+        eighth = len(self.iterations(T)) // 8
+        self.chunk_size = max((L for L in LENGTHS if eighth >= L), default=1)
 
     @property
     def traced_by(self) -> Hashable:
