@@ -181,6 +181,7 @@ def draw(run, results, groups):
     """Writes figure 8: log coefficients and test error by meta-iterations."""
     import numpy as np
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     from keras_drmad import plots
 
@@ -206,7 +207,8 @@ def draw(run, results, groups):
     for gamma, (above, below) in zip(gammas, rows.T, strict=True):
         above.set_title(f"momentum {gamma}")
         below.set_xlabel("meta-iteration")
-        below.set_yscale("log")
+        below.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        below.set_ylim(bottom=0)
     rows[0, 0].set_ylabel("logarithm of the L2 coefficients")
     rows[1, 0].set_ylabel("test error, %")
     rows[0, -1].legend(fontsize="small")
