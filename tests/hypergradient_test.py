@@ -150,7 +150,7 @@ def test_start_weights(optimizer, monkeypatch):
     monkeypatch.setattr(walks, "back", recorded)
     model.hypergradient(X, Y, **training)
     weights = model.elementary_model.trainable_variables
-    assert len(ways) == 2  # chunks of 116 and, the last epoch, 4
+    assert len(ways) > 1  # the adjoint was carried from chunk to chunk
     assert_derivative(
         lambda: model.train_loss_at(X, Y, **training),
         weights,
