@@ -5,34 +5,37 @@ import math
 
 import pytest
 
+from benchmarks import against_reverse_mode_report as report
+from benchmarks import against_reverse_mode_trainings as trainings
+from keras_drmad.saved_run import SavedRun
 from running import python
 
+METHODS = ("papers", "stored", "bfloat16", "reversible_0.1")
 STEPS = (20, 80)
 HIDDEN = 8
 SIZES = (784, HIDDEN, HIDDEN, HIDDEN, 10)
 WEIGHTS = sum((a + 1) * b for a, b in zip(SIZES, SIZES[1:], strict=False))
+# All but the states of the longer training fit, stored as they are.
+MEMORY = 60 * 8 * WEIGHTS
 
 
-def run(save_dir, *flags: str):
-    """Returns what a short run printed, and its rows by method and T."""
-    done = python(
-        "-m",
-        "benchmarks.against_reverse_mode",
-        f"--steps={','.join(map(str, STEPS))}",
-        "--rounds=1",
-        f"--hidden={HIDDEN}",
-        "--nojit_compile",
-        "--data_dir=",
-        f"--save_dir={save_dir}",
-        "--run_name=short",
-        *flags,
-    )
-    assert done.returncode == 0, done.stderr
-    folder = save_dir / "against_reverse_mode" / "short"
-    assert (folder / "figures" / "against_reverse_mode.png").is_file()
-    with (folder / "results.csv").open() as file:
-        rows = {(r["method"], int(r["steps"])): r for r in csv.DictReader(file)}
-    return done.stdout, rows
+@pytest.fixture(scope="module")
+def results():
+    """What methods took in trainings on noise, the program's `Results`."""
+    rows = []
+    for T in STEPS:
+        timed = trainings.time_all(
+            METHODS,
+            T,
+            rounds=1,
+            memory=MEMORY,
+            data_dir=None,
+            hidden=HIDDEN,
+            learning_rate=2e-4,
+            jit_compile=False,
+        )
+        rows += report.rows_of(METHODS, T, timed, memory={})
+    return report.Results(rows, {name: f"<{name}>" for name in METHODS})
 
 
 @pytest.mark.parametrize(
@@ -45,18 +48,9 @@ def test_flags_are_refused(flag):
 
 
 @pytest.mark.slow
-def test_bytes_kept(tmp_path):
-    methods = ("papers", "stored", "bfloat16", "reversible_0.1")
-    out, rows = run(
-        tmp_path,
-        "--noprocess_memory",
-        # All states of the shorter training fit, those of the longer do not.
-        f"--memory={60 * 8 * WEIGHTS}",
-        *(f"--method={name}" for name in methods),
-    )
-
+def test_bytes_kept(results):
     def column(name, key):
-        return [float(rows[name, T][key]) for T in STEPS]
+        return results.of(name, key).tolist()
 
     # In float32: both ends of the weights; weights and velocity of each step.
     assert column("papers", "kept_bytes") == [2 * 4 * WEIGHTS] * 2
@@ -64,13 +58,13 @@ def test_bytes_kept(tmp_path):
     assert column("stored", "kept_bytes") == states
     assert column("bfloat16", "kept_bytes") == [n / 2 for n in states]
     assert math.isnan(column("stored", "seconds")[1])
-    assert "Left out: stored, T = 80" in out
-    copies = float(rows["stored", 20]["copies"])
-    assert copies == pytest.approx(2 * 20, rel=1e-3)  # and the counters
+    assert "Left out: <stored>, T = 80" in report.notes(results, MEMORY)
+    copies = column("stored", "copies")[0]
+    assert copies == pytest.approx(2 * STEPS[0], rel=1e-3)  # and the counters
     # Maclaurin et al.: log2(1 / momentum) bits for each weight and step.
     bits = column("reversible_0.1", "buffer_bits")
     assert bits == pytest.approx([math.log2(10)] * 2, rel=0.1)
-    for name in methods[2:]:
+    for name in METHODS[2:]:
         assert column(name, "reverse_steps_used") == list(STEPS)
         assert all(
             s > b > 0
@@ -83,7 +77,38 @@ def test_bytes_kept(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_of_processes(tmp_path):
-    _, rows = run(tmp_path, "--method=papers", "--steps=20")
-    (row,) = rows.values()
+def test_report_does_without_what_was_not_measured(results, tmp_path):
+    assert "| <stored> | 20 | 80 |" in report.tables(results)  # times DrMAD's
+    assert "| <papers> | - | - |" in report.tables(results)  # of the process
+    assert "20 to 80 times less" in report.claims(results)
+    run = SavedRun(tmp_path, "against_reverse_mode", "short")
+    report.draw(run, results)
+    assert (run.folder / "figures" / "against_reverse_mode.png").is_file()
+
+
+@pytest.mark.slow
+def test_program_measures_time_and_memory_of_processes(tmp_path):
+    done = python(
+        "-m",
+        "benchmarks.against_reverse_mode",
+        "--steps=10",
+        "--rounds=1",
+        f"--hidden={HIDDEN}",
+        "--nojit_compile",
+        "--data_dir=",
+        "--method=papers",
+        f"--save_dir={tmp_path}",
+        "--run_name=short",
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "against_reverse_mode" / "short"
+    assert {path.stem for path in (folder / "results").iterdir()} == {
+        "time_10",
+        "memory_10_papers",
+    }
+    with (folder / "results.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["seconds"]) > float(row["seconds_back"]) > 0
     assert float(row["peak"]) >= float(row["peak_alone"]) > 1e8
+    assert "| DrMAD, the paper's | 1 |" in done.stdout
+    assert (folder / "figures" / "against_reverse_mode.png").is_file()

@@ -1,0 +1,227 @@
+"""What DrMAD and exact reverse mode take: seconds, bytes kept, peaks.
+
+For `benchmarks/against_reverse_mode.py`, in processes of their own: `time_all`
+times methods side by side, `measure_memory` measures one of them.
+"""
+
+import math
+import pathlib
+import re
+import time
+
+import keras
+import numpy as np
+
+import keras_drmad as kd
+from examples import datasets
+from keras_drmad import batches
+from keras_drmad.adjoint import State
+
+PAPERS = "papers"  # the base of ratios, and the training that is timed alone
+# Timed by method and round, and said by each method of itself.
+TIMED = ("seconds", "seconds_back")
+SAID = ("copies", "reverse_steps", "reverse_steps_used", "buffer_bits")
+
+
+def method_and_momentum(name: str):
+    """Returns the method of a name, and the momentum of the training."""
+    if name.startswith("reversible"):
+        return kd.ReverseMode("reversible"), float(name.split("_")[1])
+    methods = {
+        "drmad": kd.DrMAD(),
+        PAPERS: kd.DrMAD(0.1, last=1.0, average=False),
+        "full": kd.DrMAD(1.0, average=False),
+    }
+    return methods.get(name) or kd.ReverseMode(name), 0.1
+
+
+# ---- one training
+
+
+class Competitor:
+    """A compiled model with its data.
+
+    Attributes:
+        model: the `DrMADModel`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        data,
+        hidden: int,
+        learning_rate: float,
+        jit_compile: bool,
+    ):
+        """Builds the net.
+
+        Args:
+            name: str, of a method, for `method_and_momentum`.
+            data: `(x, y)` for training and for validation.
+            hidden: int, units of each hidden layer.
+            learning_rate: alpha of v <- gamma v - (1 - gamma) g, w <- w +
+                alpha v.
+            jit_compile: bool, whether XLA compiles the loops.
+        """
+        keras.utils.set_random_seed(0)
+        self.data = data
+        start = keras.initializers.RandomNormal(stddev=math.exp(-3))
+        x = first = keras.Input((784,))
+        for _ in range(3):
+            x = keras.layers.Dense(hidden, "tanh", kernel_initializer=start)(x)
+        x = keras.layers.Dense(10, kernel_initializer=start)(x)
+        self.model = kd.DrMADModel(first, x)
+        method, gamma = method_and_momentum(name)
+        self.model.compile(
+            optimizer=keras.optimizers.SGD(learning_rate * (1 - gamma), gamma),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            hyperparameters=[kd.hyperparameters.L2("unit", math.exp(-4))],
+            hypergradient=method,
+            jit_compile=jit_compile,
+        )
+
+    def kept_bytes(self, T: int) -> float:
+        """Returns the bytes that the method keeps in a training of T steps."""
+        weights = [v.value for v in self.model.trainable_variables]
+        velocities = weights  # of their sizes
+        state = State(weights, velocities, [])
+        return self.model.method.nbytes(T, state)
+
+    def warm_up(self, T: int) -> None:
+        """Compiles all that T steps need, with as few steps as will do."""
+        steps = next(
+            t for t in range(10, T + 1) if self._loops(t) == self._loops(T)
+        )
+        self.train(steps)
+        self.hypergradient(steps)
+
+    def _loops(self, T: int):
+        """Returns what XLA compiles the way back for: kinds and lengths."""
+        way_back = self.model.method.trajectory(T)
+        cuts = way_back.cuts(T) if way_back.keeps_chunks else ()
+        chunks = batches.divide(
+            way_back.iterations(T), batches.CHUNK_SIZE, cuts
+        )
+        return way_back.traced_by, set(map(len, chunks))
+
+    def train(self, T: int) -> None:
+        """Trains, and computes the validation loss."""
+        self.model.train_loss_at(**self._arguments(T))
+
+    def hypergradient(self, T: int) -> dict[str, float]:
+        """Returns the diagnostics of one hypergradient."""
+        return self.model.hypergradient(**self._arguments(T)).diagnostics
+
+    def _arguments(self, T: int):
+        (x, y), validation = self.data
+        return {
+            "x": x,
+            "y": y,
+            "batch_size": 50,
+            "steps_per_epoch": T,
+            "validation_data": validation,
+            "validation_batch_size": 1000,
+        }
+
+
+def images(data_dir: str | None):
+    """Returns `(x, y)` for training and for validation, MNIST or noise."""
+    if data_dir:
+        found = datasets.load("mnist", data_dir, (15000, 5000, 1), 0)
+        return found.train, found.validation
+    random = np.random.default_rng(0)
+    x = random.uniform(-0.5, 0.5, (20000, 784)).astype("float32")
+    y = random.integers(0, 10, 20000).astype("int32")
+    return (x[:15000], y[:15000]), (x[15000:], y[15000:])
+
+
+# ---- cells, each in a process of its own
+
+
+def time_all(
+    names: list[str],
+    T: int,
+    rounds: int,
+    memory: int,
+    data_dir: str | None,
+    **net,
+):
+    """Times methods.
+
+    Args:
+        names: list of str, the methods'.
+        T: int, the steps of a training.
+        rounds: int.
+        memory: int, bytes; methods that would keep more are left out.
+        data_dir: str, for `images`.
+        **net: the other arguments of `Competitor`.
+
+    Returns:
+        Dict of arrays: `alone` `(rounds,)`, seconds of the training alone;
+        `TIMED`, `(methods, rounds)`; `SAID` and `kept_bytes`, `(methods,)`;
+        nan for methods that were left out.
+    """
+    data = images(data_dir)
+    models = [Competitor(name, data, **net) for name in names]
+    kept = np.array([model.kept_bytes(T) for model in models])
+    found: dict[str, np.ndarray] = {
+        key: np.full((len(names), rounds), np.nan) for key in TIMED
+    }
+    found |= {key: np.full(len(names), np.nan) for key in SAID}
+    found |= {"alone": np.zeros(rounds), "kept_bytes": kept}
+    fits = np.flatnonzero(kept <= memory)
+    for k in fits:
+        models[k].warm_up(T)
+    alone = models[names.index(PAPERS)]
+    for r in range(rounds):
+        found["alone"][r] = _seconds(alone.train, T)[0]
+        for k in fits:
+            seconds, d = _seconds(models[k].hypergradient, T)
+            found["seconds"][k, r] = seconds
+            found["seconds_back"][k, r] = d["seconds_back"]
+            for key in SAID:
+                found[key][k] = d.get(key, np.nan)
+    return found
+
+
+def _seconds(function, T: int):
+    """Returns how long a call took, and what it returned."""
+    begin = time.perf_counter()
+    returned = function(T)
+    return time.perf_counter() - begin, returned
+
+
+def measure_memory(
+    name: str, T: int, memory: int, data_dir: str | None, **net
+) -> dict[str, float]:
+    """Measures a process's peak of resident memory.
+
+    The peak is set back once all is compiled. Still the process holds what
+    importing and compiling left, and a small need is met from that: so the
+    peak after a training alone is the measure for that of the hypergradient.
+
+    Args:
+        name: str, the method's.
+        T: int, the steps of a training.
+        memory: int, bytes; nothing is done for a method that would keep more.
+        data_dir: str, for `images`.
+        **net: the other arguments of `Competitor`.
+
+    Returns:
+        Dict of bytes: `alone` and `with_hypergradient`.
+    """
+    model = Competitor(name, images(data_dir), **net)
+    if model.kept_bytes(T) > memory:
+        return {"alone": math.nan, "with_hypergradient": math.nan}
+    model.warm_up(T)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    model.train(T)
+    alone = _peak_bytes()
+    model.hypergradient(T)
+    return {"alone": alone, "with_hypergradient": _peak_bytes()}
+
+
+def _peak_bytes() -> float:
+    text = pathlib.Path("/proc/self/status").read_text()
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", text)
+    return 1024.0 * int(kilobytes)
