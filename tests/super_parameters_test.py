@@ -24,36 +24,61 @@ def test_flags_are_answered_without_tensorflow(flag):
     assert_flag_is_refused_without_tensorflow("super_parameters", flag)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_search_and_sweep(workers, tmp_path):
-    flags = *SHORT, f"--workers={workers}"
-    out = run_example("super_parameters", tmp_path, *flags)
-    folder = tmp_path / "super_parameters" / "short"
-    assert (folder / "figures" / "rates.png").exists()
+@pytest.fixture(scope="module")
+def save_dir(tmp_path_factory):
+    """A search and a sweep in one process."""
+    path = tmp_path_factory.mktemp("alone")
+    run_example("super_parameters", path, *SHORT)
+    return path
+
+
+def search(save_dir) -> dict[str, np.ndarray]:
+    """Returns what the search found."""
+    folder = save_dir / "super_parameters" / "short"
     with np.load(folder / "results" / "search_seed_0.npz") as arrays:
-        rates, rate = arrays["rates"], arrays["rate"]
-        lowers = arrays["val_loss"] < arrays["start_loss"]
-    # Each draw was tried once, and the first good one was taken.
-    trials = [
-        json.loads(path.read_text())
-        for path in (folder / "searches" / "seed_0").glob("trial_*/trial.json")
-    ]
-    tried = [t["hyperparameters"]["values"]["l2/rate"] for t in trials]
-    assert sorted(tried) == sorted(rates)
-    assert len(set(tried)) == len(tried)
+        return dict(arrays)
+
+
+def tried(save_dir) -> list[float]:
+    """Returns the rates of all trials, each of which is complete."""
+    folder = save_dir / "super_parameters" / "short" / "searches" / "seed_0"
+    paths = folder.glob("trial_*/trial.json")
+    trials = [json.loads(path.read_text()) for path in paths]
     assert {trial["status"] for trial in trials} == {"COMPLETED"}
+    return [t["hyperparameters"]["values"]["l2/rate"] for t in trials]
+
+
+@pytest.mark.slow
+def test_each_draw_is_tried_once_and_the_first_good_one_taken(save_dir):
+    found = search(save_dir)
+    lowers = found["val_loss"] < found["start_loss"]
+    assert sorted(tried(save_dir)) == sorted(found["rates"])
     assert lowers.any()
-    assert rate == rates[np.argmax(lowers)]
+    assert found["rate"] == found["rates"][np.argmax(lowers)]
+
+
+@pytest.mark.slow
+def test_goes_on_and_compares_with_the_sweep(save_dir):
+    out = run_example("super_parameters", save_dir, *SHORT)  # draws only
+    assert "1 of 1 parts are there" in out
+    assert "3 of 3 parts are there" in out
+    folder = save_dir / "super_parameters" / "short"
+    assert (folder / "figures" / "rates.png").exists()
     with (folder / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["rate"] for row in rows] == [
         "0.1",
         "1000",
         "best of these",
-        f"found: {rate:.3g}",
+        f"found: {search(save_dir)['rate']:.3g}",
     ]
     assert rows[-1]["val_loss"] in out
-    again = run_example("super_parameters", tmp_path, *flags)  # draws only
-    assert "1 of 1 parts are there" in again
-    assert "3 of 3 parts are there" in again
+
+
+@pytest.mark.slow
+def test_workers_find_the_same(save_dir, tmp_path):
+    run_example("super_parameters", tmp_path, *SHORT, "--workers=2")
+    assert search(tmp_path)["rate"] == search(save_dir)["rate"]
+    rates = tried(tmp_path)
+    assert sorted(rates) == sorted(search(tmp_path)["rates"])
+    assert len(set(rates)) == len(rates)
