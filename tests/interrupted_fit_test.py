@@ -38,6 +38,14 @@ def model(shared):
     put_back(shared, before)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Python's own handler: what a shell starts by `&` ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def known(model):
     """Returns weights and raw hyperparameters."""
     raws = [np.array(h.raw) for h in model.hyperparameters]
