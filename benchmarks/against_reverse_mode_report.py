@@ -37,8 +37,7 @@ def rows_of(names: list[str], T: int, timed, memory) -> list[dict]:
                 "seconds_alone": np.median(timed["alone"]),
                 **{key: np.median(timed[key][k]) for key in TIMED},
                 **{key: timed[key][k] for key in (*SAID, "kept_bytes")},
-                "peak_alone": peaks.get("alone", math.nan),
-                "peak": peaks.get("with_hypergradient", math.nan),
+                "peak": peaks.get("peak", math.nan),
             }
         )
     return rows
@@ -73,8 +72,8 @@ class Results:
         return self.of(name, key) / self.of(base, key)
 
     def process_bytes(self, name: str):
-        """Returns by how much the way back raised the peak of the process."""
-        return self.of(name, "peak") - self.of(name, "peak_alone")
+        """Returns by how much the process's peak is above the paper's DrMAD."""
+        return self.of(name, "peak") - self.of(PAPERS, "peak")
 
 
 def table(title: str, results: Results, column) -> str:
@@ -120,10 +119,10 @@ def tables(results: Results) -> str:
         "bytes kept / bytes kept by DrMAD": lambda name: ratio(
             name, "kept_bytes", PAPERS
         ),
-        "process: MB over the peak of training alone": lambda name: (
+        "process: peak, MB": lambda name: of(name, "peak") / 1e6,
+        "process: MB above the paper's DrMAD": lambda name: (
             results.process_bytes(name) / 1e6
         ),
-        "process: whole peak, MB": lambda name: of(name, "peak") / 1e6,
     }
     return "\n".join(
         table(title, results, column) for title, column in parts.items()
@@ -185,7 +184,7 @@ def notes(results: Results, memory: int) -> str:
 
 
 def draw(run, results: Results) -> None:
-    """Draws seconds, bytes kept and the process's memory against T."""
+    """Draws seconds, bytes kept and the process's peak against T."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -202,13 +201,13 @@ def draw(run, results: Results) -> None:
     titles = {
         seconds: ("Time of one hypergradient", "seconds"),
         kept: ("Kept for the way back", "MB"),
-        process: ("Process: peak over training alone", "MB"),
+        process: ("Process: peak of resident memory", "GB"),
     }
     for panel, (title, unit) in titles.items():
-        if any((line.get_ydata() > 0).any() for line in panel.lines):
+        if any(np.isfinite(line.get_ydata()).any() for line in panel.lines):
             _dress(panel, title, unit, results.steps)
         else:
-            panel.remove()  # no axis of logarithms without numbers above 0
+            panel.remove()  # no axis of logarithms without numbers
     figure.legend(loc="outside lower center", ncols=5)
     run.write_figure(seconds, "against_reverse_mode")
 
@@ -218,7 +217,7 @@ def _draw_method(panels, results: Results, name: str, color, marker) -> None:
     columns = [
         results.of(name, "seconds"),
         results.of(name, "kept_bytes") / 1e6,
-        results.process_bytes(name) / 1e6,
+        results.of(name, "peak") / 1e9,
     ]
     labels = [results.labels[name], None, None]  # once in the legend
     for panel, column, label in zip(panels, columns, labels, strict=True):
@@ -235,6 +234,8 @@ def _draw_method(panels, results: Results, name: str, color, marker) -> None:
 
 def _dress(panel, title: str, unit: str, steps: list[int]) -> None:
     """Gives a panel its title and its axes of logarithms."""
+    from matplotlib.ticker import LogLocator
+
     panel.set_title(title)
     panel.set_xlabel("T, steps of the training")
     panel.set_ylabel(unit)
@@ -243,5 +244,7 @@ def _dress(panel, title: str, unit: str, steps: list[int]) -> None:
     panel.set_xticks(steps, [f"{T:,}" for T in steps])
     panel.tick_params("x", rotation=45)
     panel.xaxis.set_minor_formatter("")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter("{x:g}")
+    panel.yaxis.set_minor_formatter("")
     panel.grid(alpha=0.3)

@@ -194,11 +194,11 @@ def _seconds(function, T: int):
 def measure_memory(
     name: str, T: int, memory: int, data_dir: str | None, **net
 ) -> dict[str, float]:
-    """Measures a process's peak of resident memory.
+    """Measures a process's peak of resident memory in one hypergradient.
 
     The peak is set back once all is compiled. Still the process holds what
-    importing and compiling left, and a small need is met from that: so the
-    peak after a training alone is the measure for that of the hypergradient.
+    importing, the data and compiling left, and a small need may be met from
+    what was freed: so peaks are to be compared with one another.
 
     Args:
         name: str, the method's.
@@ -208,17 +208,15 @@ def measure_memory(
         **net: the other arguments of `Competitor`.
 
     Returns:
-        Dict of bytes: `alone` and `with_hypergradient`.
+        Dict: `peak`, bytes.
     """
     model = Competitor(name, images(data_dir), **net)
     if model.kept_bytes(T) > memory:
-        return {"alone": math.nan, "with_hypergradient": math.nan}
+        return {"peak": math.nan}
     model.warm_up(T)
     pathlib.Path("/proc/self/clear_refs").write_text("5")
-    model.train(T)
-    alone = _peak_bytes()
     model.hypergradient(T)
-    return {"alone": alone, "with_hypergradient": _peak_bytes()}
+    return {"peak": _peak_bytes()}
 
 
 def _peak_bytes() -> float:

