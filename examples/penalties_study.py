@@ -216,6 +216,24 @@ def draw(run, results, groups):
     run.write_figure(rows[0, 0], "figure_8")
 
 
+def persistence(log_l2) -> float:
+    """Returns how far coefficients keep the direction of their steps.
+
+    Args:
+        log_l2: array `(meta_iterations, coefficients)`.
+
+    Returns:
+        Mean product of the signs of successive steps: 1 where no coefficient
+        ever turns, 0 where each step is a coin's throw; nan for fewer than two
+        steps.
+    """
+    import numpy as np
+
+    signs = np.sign(np.diff(log_l2, axis=0))
+    products = signs[1:] * signs[:-1]
+    return products.mean() if len(products) else np.nan
+
+
 def rows(results, groups) -> list[dict]:
     """Returns what each method reached, mean and deviation over seeds."""
     import numpy as np
@@ -225,6 +243,7 @@ def rows(results, groups) -> list[dict]:
         of = [results[name] for name in names]
         error = np.array([100 * (1 - one["test_accuracy"]) for one in of])
         final = np.array([one["log_l2"][-1] for one in of])
+        persistent = [persistence(one["log_l2"]) for one in of]
         growth = max(one["adjoint_growth"].max() for one in of)
         exact = groups.get((gamma, T, "reverse"), [])
         alike = [
@@ -243,6 +262,7 @@ def rows(results, groups) -> list[dict]:
                 "correlation_with_exact": f"{np.mean(alike):.2f}"
                 if alike
                 else "",
+                "sign_persistence": f"{np.mean(persistent):.2f}",
                 "largest_growth": f"{growth:.3g}",
             }
         )

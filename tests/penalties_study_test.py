@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from examples import penalties_study
 from running import (
     assert_flag_is_refused_without_tensorflow,
     python,
@@ -30,6 +31,15 @@ def test_flags_are_answered_without_tensorflow():
     assert_flag_is_refused_without_tensorflow(
         "penalties_study", "--curves=other:40"
     )
+
+
+def test_persistence_of_steps():
+    # One coefficient goes down all the way, one turns at each step.
+    log_l2 = np.array([[0, 0], [-1, 1], [-2, 0], [-3, 1]], float)
+    assert penalties_study.persistence(log_l2[:, :1]) == 1
+    assert penalties_study.persistence(log_l2[:, 1:]) == -1
+    assert penalties_study.persistence(log_l2) == 0
+    assert np.isnan(penalties_study.persistence(log_l2[:2]))
 
 
 @pytest.mark.slow
