@@ -161,7 +161,7 @@ def _range(values) -> str:
     values = values[np.isfinite(values)]
     if not len(values):
         return "-"
-    low, high = (f"{x:.3g}" for x in (values.min(), values.max()))
+    low, high = map(_number, (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
 
 

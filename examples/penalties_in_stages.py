@@ -15,13 +15,21 @@ from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
 
+STAGES = ("all", "layer", "unit")
+LABELS = {"drmad": "DrMAD", "reverse": "exact reverse mode"}
+
 flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Which images.")
 flags.DEFINE_string(
     "data_dir",
     None,
     "Folder with mnist.npz or TFDS's data; KERAS_DRMAD_DATA by default.",
 )
-flags.DEFINE_list("methods", ["drmad", "reverse"], "The paper's and exact.")
+flags.DEFINE_multi_enum(
+    "methods",
+    list(LABELS),
+    list(LABELS),
+    "The paper's and exact; once for each.",
+)
 flags.DEFINE_integer("seeds", 3, "Of data, weights and batches.", 1)
 flags.DEFINE_list(
     "meta_iterations",
@@ -39,7 +47,12 @@ flags.DEFINE_integer(
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 
-STAGES = ("all", "layer", "unit")
+
+@flags.validator("meta_iterations", "Expected three positive whole numbers.")
+def _are_three_counts(values):
+    return len(values) == len(STAGES) and all(
+        value.isdecimal() and int(value) > 0 for value in values
+    )
 
 
 def tune(
@@ -161,6 +174,7 @@ def draw(run, by_method):
     """Writes the test loss and the mean penalty through the stages."""
     import numpy as np
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     from keras_drmad import plots
 
@@ -174,10 +188,11 @@ def draw(run, by_method):
         for method, records in by_method.items():
             rows = np.array([record[entry] for record in records])
             steps = np.arange(1, sum(counts) + 1)
-            plots.mean_and_band(steps, rows, panel, method)
+            plots.mean_and_band(steps, rows, panel, LABELS[method])
         for k in np.cumsum(counts)[:-1]:
             panel.axvline(k + 0.5, color="gray", linestyle=":", linewidth=0.8)
         panel.set_xlabel("meta-iteration")
+        panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         panel.set_ylabel(label)
     axes[0].legend()
     figure.suptitle("One penalty for all, then one a layer, then one a unit")
@@ -185,25 +200,25 @@ def draw(run, by_method):
 
 
 def rows(by_method) -> list[dict]:
-    """Returns the mean test loss of each stage, and the last one."""
+    """Returns test losses at the start and at the last of each stage."""
     import numpy as np
 
-    ends = np.cumsum([0, *map(int, FLAGS.meta_iterations)])
+    ends = np.cumsum([int(n) for n in FLAGS.meta_iterations]) - 1
     table = []
     for method, records in by_method.items():
         losses = np.array([record["test_loss"] for record in records])
-        table.append({"method": method, "start": f"{losses[:, 0].mean():.4f}"})
-        for per, first, last in zip(STAGES, ends[:-1], ends[1:], strict=True):
-            table[-1][f"mean, per {per}"] = (
-                f"{losses[:, first:last].mean():.4f}"
-            )
-        log_l2 = np.mean([record["mean_log_l2"][-1] for record in records])
-        table[-1] |= {
-            "last": f"{losses[:, -1].mean():.4f}",
-            "its deviation": f"{losses[:, -1].std():.4f}",
-            "log L2 at last": f"{log_l2:.2f}",
-        }
+        means = np.array([record["mean_log_l2"] for record in records])
+        row = {"method": LABELS[method], "start": mean_and_deviation(losses, 0)}
+        for per, k in zip(STAGES, ends, strict=True):
+            row[f"last, per {per}"] = mean_and_deviation(losses, k)
+            row[f"log L2, per {per}"] = f"{means[:, k].mean():.2f}"
+        table.append(row)
     return table
+
+
+def mean_and_deviation(losses, k: int) -> str:
+    """Returns what `losses`, `(seeds, meta_iterations)`, are in number k."""
+    return f"{losses[:, k].mean():.4f} ± {losses[:, k].std():.4f}"
 
 
 def main(_):

@@ -5,7 +5,16 @@ import csv
 import numpy as np
 import pytest
 
-from running import python, run_example
+from running import (
+    assert_flag_is_refused_without_tensorflow,
+    python,
+    run_example,
+)
+
+
+@pytest.mark.parametrize("flag", ["--meta_iterations=10,5", "--methods=stored"])
+def test_flags_are_refused(flag):
+    assert_flag_is_refused_without_tensorflow("penalties_in_stages", flag)
 
 
 @pytest.mark.slow
@@ -31,7 +40,10 @@ def test_each_stage_begins_where_the_one_before_ended(tmp_path):
     assert abs(means[3] - means[2]) <= 0.1 + 1e-6
     with (folder / "results.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert row["start"] == f"{losses[0]:.4f}" and row["start"] in out
+    assert row["start"] == f"{losses[0]:.4f} ± 0.0000" and row["start"] in out
+    assert row["last, per all"].startswith(f"{losses[1]:.4f} ")
+    assert row["last, per unit"].startswith(f"{losses[3]:.4f} ")
+    assert row["log L2, per layer"] == f"{means[2]:.2f}"
     assert (folder / "figures" / "stages.png").exists()
 
 
