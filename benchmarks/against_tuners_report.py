@@ -108,8 +108,7 @@ def _row(count, method: str, cells) -> dict[str, Any]:
 
     def words(key: str, digits: int, factor: float = 1) -> str:
         values = [factor * best_so_far(cell, key)[-1] for cell in cells]
-        spread = np.std(values, ddof=min(1, len(values) - 1))
-        return f"{np.mean(values):.{digits}f} ± {spread:.{digits}f}"
+        return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
 
     lengths = sorted({len(cell["steps"]) for cell in cells})
     seconds = [cell["search_seconds"][-1] for cell in cells]

@@ -31,14 +31,14 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("blocks", 3, "Residual blocks in each of 3 stages.", 1)
 flags.DEFINE_integer("channels", 8, "Channels of the first stage.", 1)
-flags.DEFINE_integer("steps", 300, "T, elementary steps.", 1)
+flags.DEFINE_integer("steps", 250, "T, elementary steps.", 1)
 flags.DEFINE_integer("batch_size", 50, "Examples in a step.", 1)
 flags.DEFINE_enum(
     "optimizer", "adam", ["adam", "sgd"], "Adam, or SGD with momentum 0.9."
 )
 flags.DEFINE_float("learning_rate", 1e-3, "At the start.", 0)
 flags.DEFINE_float("penalty", 1e-4, "L2 coefficients at the start.", 0)
-flags.DEFINE_integer("meta_iterations", 7, "Trainings of each way back.", 2)
+flags.DEFINE_integer("meta_iterations", 6, "Trainings of each way back.", 2)
 flags.DEFINE_float("meta_step", 0.35, "Step on the logarithms, by Adam.", 0)
 flags.DEFINE_list(
     "methods", ["drmad", "anchors", "exact"], "Ways back that tune."
@@ -54,7 +54,7 @@ flags.DEFINE_list(
 flags.DEFINE_list(
     "grid_penalties", ["0.1", "1", "10"], "Factors on the penalty."
 )
-flags.DEFINE_integer("seeds", 2, "Of data, weights and batches.", 1)
+flags.DEFINE_integer("seeds", 3, "Of data, weights and batches.", 1)
 flags.DEFINE_integer("processes", 1, "Cells at a time; 0: in this process.", 0)
 flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
 flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")

@@ -6,7 +6,7 @@ from benchmarks.deep_net_trainings import KINDS
 
 LABELS = {
     "drmad": "DrMAD, the paper's line",
-    "anchors": "DrMAD, 39 lines, all steps",
+    "anchors": "DrMAD, 39 lines, R = T",
     "exact": "exact, checkpointed",
     "last_tenth": "DrMAD(last=0.1)",
     "anchors_last": "DrMAD, 39 lines, last 0.3",

@@ -195,7 +195,10 @@ def draw(run, by_method):
         panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         panel.set_ylabel(label)
     axes[0].legend()
-    figure.suptitle("One penalty for all, then one a layer, then one a unit")
+    figure.suptitle(
+        "One penalty for all, then one a layer, then one a unit: mean and "
+        f"deviation of {FLAGS.seeds} seeds"
+    )
     run.write_figure(axes[0], "stages")
 
 

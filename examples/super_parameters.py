@@ -326,13 +326,14 @@ def draw(run, outcomes: dict[str, dict], found: list[dict]) -> None:
     _, axes = plt.subplots(figsize=(7.5, 5), layout="constrained")
     rates = [float(rate) for rate in FLAGS.rates]
     seeds = range(FLAGS.seeds)
-    labels = {"last_val_loss": "last training", "val_loss": "best training"}
+    labels = {"val_loss": "best training", "last_val_loss": "last training"}
     for key, label in labels.items():
         rows = [
             [outcomes[f"rate_{rate}_seed_{s}"][key] for rate in FLAGS.rates]
             for s in seeds
         ]
         plots.mean_and_band(rates, np.array(rows), axes, label)
+    axes.lines[-1].set_linestyle("--")  # seen where both are the same
     ends = [outcomes[f"found_seed_{s}"] for s in seeds]
     axes.plot(
         [float(one["rate"]) for one in found],

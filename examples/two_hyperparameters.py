@@ -282,7 +282,10 @@ def draw_penalties(axes, problem, found, validation):
             zorder=3,
             label=label,
         )
-    axes.set_title("validation loss after training", fontsize="medium")
+    axes.set_title(
+        "validation loss after training; arrows of one length show directions",
+        fontsize="medium",
+    )
     names = problem.settings["features"]
     axes.set_xlabel(f"log L2 of {names[0]}")
     axes.set_ylabel(f"log L2 of {names[1]}")

@@ -34,13 +34,14 @@ def test_flags_are_answered_without_tensorflow():
 
 @pytest.mark.slow
 def test_study_keeps_each_tuning_and_goes_on(tmp_path):
-    flags = *SMALL, "--curves=drmad:40,reverse:40", "--momenta=0.9:0.3"
+    flags = *SMALL, "--curves=drmad:40,reverse:40,one:40", "--momenta=0.9:0.3"
     out = run_example("penalties_study", tmp_path, *flags)
-    assert "0 of 2 parts are there" in out
+    assert "0 of 3 parts are there" in out
     folder = tmp_path / "penalties_study" / "short"
     kept = sorted((folder / "results").iterdir())
     assert [path.stem for path in kept] == [
         "drmad_40_momentum_0.9_seed_0",
+        "one_40_momentum_0.9_seed_0",
         "reverse_40_momentum_0.9_seed_0",
     ]
     with np.load(kept[0]) as arrays:
@@ -62,7 +63,7 @@ def test_study_keeps_each_tuning_and_goes_on(tmp_path):
     kept[1].unlink()
     before = kept[0].stat().st_mtime
     out = run_example("penalties_study", tmp_path, *flags)
-    assert "1 of 2 parts are there" in out
+    assert "2 of 3 parts are there" in out
     assert kept[1].exists() and kept[0].stat().st_mtime == before
 
 
