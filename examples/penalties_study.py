@@ -155,8 +155,6 @@ def tune(
     record = {name: np.array(history[name]) for name in kept}
     log_l2 = np.log(recorder.values["l2"]).astype("float32")
     record["log_l2"] = log_l2.reshape(len(log_l2), -1)
-    walk = model.method.trajectory(T).iterations(T)
-    record["reverse_steps"] = np.array(len(walk))
     return record
 
 
@@ -263,9 +261,8 @@ def rows(results, groups) -> list[dict]:
         final = np.array([one["log_l2"][-1] for one in of])
         persistent = [persistence(one["log_l2"]) for one in of]
         growth = max(one["adjoint_growth"].max() for one in of)
-        walked = [
-            one["reverse_steps_used"] / one["reverse_steps"] for one in of
-        ]
+        limit = way_back(method, T).trajectory(T).growth_limit
+        cut = [one["adjoint_growth"] > limit for one in of]
         many = final.shape[1] > 1
         exact = groups.get((gamma, T, "reverse"), []) if many else []
         alike = [
@@ -286,7 +283,7 @@ def rows(results, groups) -> list[dict]:
                 else "",
                 "sign_persistence": f"{np.mean(persistent):.2f}",
                 "largest_growth": f"{growth:.3g}",
-                "walked_percent": f"{100 * np.mean(walked):.0f}",
+                "walks_cut_percent": f"{100 * np.mean(cut):.0f}",
             }
         )
     return table

@@ -424,6 +424,7 @@ def _changed(variables: list, before: list, after: list) -> list:
 
 def _operations(function, *args) -> set[str]:
     """Returns the kinds of operations in the graph of a function."""
-    graph = tf.function(function).get_concrete_function(*args).graph
+    traced = tf.function(function, autograph=False)
+    graph = traced.get_concrete_function(*args).graph
     graphs = [graph, *(f.graph for f in graph._functions.values())]
     return {op.type for g in graphs for op in g.get_operations()}

@@ -50,7 +50,9 @@ class Loop:
 
     def __init__(self, function: Callable, jit_compile: bool):
         """Initializes the loop; it is traced at its first call."""
-        self.function = tf.function(function, jit_compile=jit_compile)
+        self.function = tf.function(
+            function, jit_compile=jit_compile, autograph=False
+        )
         # TensorFlow counts the traces of all models' loops together.
         self.function._omit_frequent_tracing_warning = True
         self.jit_compile = jit_compile

@@ -11,7 +11,7 @@ from closed_forms import exact_model, tanh_net
 from keras_drmad import hyperparameters as kinds
 from small_models import assert_helps
 
-N, T = 11, 6
+N, T = 12, 6
 X = np.random.default_rng(0).normal(size=(N, 4)).astype("float32")
 Y = np.arange(N) % 2
 VALIDATION = X[:5] + 0.1, Y[:5]

@@ -33,7 +33,7 @@ def test_it_is_short(source):
     assert len(source.splitlines()) < 40
 
 
-X, Y = regression(11)[0], np.arange(11) % 2
+X, Y = regression(12)[0], np.arange(12) % 2
 TRAINING = dict(
     batch_size=4,
     steps_per_epoch=6,
@@ -50,7 +50,7 @@ def model_of(own, **options):
     )
 
 
-@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 1.5, 11)])
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 1.5, 12)])
 def test_it_is_differentiated(own, weights):
     model = model_of(own)
     assert_exact_hypergradient(model, X, Y, sample_weight=weights, **TRAINING)
