@@ -3,8 +3,11 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Problems are small, and pytest has a process for each core.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-import keras  # noqa: E402  (TensorFlow reads the line above at its import)
+import keras  # noqa: E402  (TensorFlow reads the lines above at its import)
 import pytest  # noqa: E402
 
 
