@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from examples.study import mean_and_deviation
 from keras_drmad import plots
 
 Results = Mapping[tuple, Sequence[Mapping[str, Any]]]
@@ -108,7 +109,7 @@ def _row(count, method: str, cells) -> dict[str, Any]:
 
     def words(key: str, digits: int, factor: float = 1) -> str:
         values = [factor * best_so_far(cell, key)[-1] for cell in cells]
-        return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
+        return mean_and_deviation(values, digits)
 
     lengths = sorted({len(cell["steps"]) for cell in cells})
     seconds = [cell["search_seconds"][-1] for cell in cells]

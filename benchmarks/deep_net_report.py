@@ -3,6 +3,7 @@
 import numpy as np
 
 from benchmarks.deep_net_trainings import KINDS
+from examples.study import mean_and_deviation
 
 LABELS = {
     "drmad": "DrMAD, the paper's line",
@@ -66,20 +67,16 @@ def cosine(a, b) -> float:
     return float(a @ b / norms) if norms > 0 else float("nan")
 
 
-def said(values, digits: int = 3) -> str:
-    """Returns mean and standard deviation, in words."""
-    values = np.asarray(values, float)
-    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
-
-
 def row(method: str, records, found) -> dict[str, str]:
     """Returns the row of a way back in the table."""
     best = [int(np.argmin(r["val_loss"])) for r in records]
     tunes = method in tuned(found)
 
     def change(values, digits):
-        first = said([v[0] for v in values], digits)
-        last = said([v[k] for v, k in zip(values, best, strict=True)], digits)
+        first = mean_and_deviation([v[0] for v in values], digits)
+        last = mean_and_deviation(
+            [v[k] for v, k in zip(values, best, strict=True)], digits
+        )
         return f"{first} → {last}" if tunes else "-"
 
     errors = [100 * (1 - r["test_accuracy"]) for r in records]
@@ -94,12 +91,14 @@ def row(method: str, records, found) -> dict[str, str]:
         "test loss": change([r["test_loss"] for r in records], 3),
         "test error, %": change(errors, 1),
         "final test error, %": (
-            said([100 * r["final"][1] for r in records], 1) if tunes else "-"
+            mean_and_deviation([100 * r["final"][1] for r in records], 1)
+            if tunes
+            else "-"
         ),
-        "cost, trainings": said(cost, 1) if tunes else "-",
+        "cost, trainings": mean_and_deviation(cost, 1) if tunes else "-",
         "memory, copies": f"{records[0]['copies'][0]:.0f}",
         **{
-            f"cosine, {kind}": said(
+            f"cosine, {kind}": mean_and_deviation(
                 [
                     cosine(r[f"first_{kind}"], e[f"first_{kind}"])
                     for r, e in zip(records, exact, strict=True)
@@ -130,10 +129,10 @@ def plain_rows(grid, columns) -> list[dict[str, str]]:
             dict.fromkeys(columns, "-")
             | {
                 "method": label,
-                "validation loss": said(chosen[:, 0]),
-                "test loss": said(chosen[:, 2]),
-                "test error, %": said(100 * chosen[:, 3], 1),
-                "final test error, %": said(finals, 1),
+                "validation loss": mean_and_deviation(chosen[:, 0]),
+                "test loss": mean_and_deviation(chosen[:, 2]),
+                "test error, %": mean_and_deviation(100 * chosen[:, 3], 1),
+                "final test error, %": mean_and_deviation(finals, 1),
                 "cost, trainings": str(cost),
             }
         )

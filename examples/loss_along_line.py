@@ -178,11 +178,11 @@ def rows_of(settings, results) -> list[dict]:
 
 def summary_of(rows) -> list[dict]:
     """Returns mean and standard deviation over seeds, for each net and rate."""
-    import numpy as np
+    from examples import study
 
     def over_seeds(group, key, digits=2, factor=1):
         values = [factor * row[key] for row in group]
-        return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
+        return study.mean_and_deviation(values, digits)
 
     summary = []
     for net in FLAGS.nets:

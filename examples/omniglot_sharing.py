@@ -125,14 +125,14 @@ def pairs(correlations):
 
 def table(results) -> list[dict]:
     """Returns a row for each way to share: means, deviations over seeds."""
-
-    def in_words(values):
-        return f"{values.mean():.3f} ± {values.std():.3f}"
+    from examples.study import mean_and_deviation
 
     rows = []
     for way in (*FIXED, *FLAGS.methods):
         row = {"sharing": NAMES[way]} | {
-            f"{part} loss": in_words(of_way(results, way, f"last_{part}_loss"))
+            f"{part} loss": mean_and_deviation(
+                of_way(results, way, f"last_{part}_loss")
+            )
             for part in ("train", "test")
         }
         both = pairs(of_way(results, way, "correlations"))
@@ -143,7 +143,7 @@ def table(results) -> list[dict]:
         row["seconds a meta-iteration"] = ""
         if way in LEARNED:  # the first one compiles
             seconds = of_way(results, way, "seconds")[:, 1:].mean(axis=1)
-            row["seconds a meta-iteration"] = in_words(seconds)
+            row["seconds a meta-iteration"] = mean_and_deviation(seconds)
         rows.append(row)
     return rows
 

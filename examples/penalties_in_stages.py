@@ -206,22 +206,22 @@ def rows(by_method) -> list[dict]:
     """Returns test losses at the start and at the last of each stage."""
     import numpy as np
 
+    from examples import study
+
     ends = np.cumsum([int(n) for n in FLAGS.meta_iterations]) - 1
     table = []
     for method, records in by_method.items():
         losses = np.array([record["test_loss"] for record in records])
         means = np.array([record["mean_log_l2"] for record in records])
-        row = {"method": LABELS[method], "start": mean_and_deviation(losses, 0)}
+        row = {
+            "method": LABELS[method],
+            "start": study.mean_and_deviation(losses[:, 0], 4),
+        }
         for per, k in zip(STAGES, ends, strict=True):
-            row[f"last, per {per}"] = mean_and_deviation(losses, k)
+            row[f"last, per {per}"] = study.mean_and_deviation(losses[:, k], 4)
             row[f"log L2, per {per}"] = f"{means[:, k].mean():.2f}"
         table.append(row)
     return table
-
-
-def mean_and_deviation(losses, k: int) -> str:
-    """Returns what `losses`, `(seeds, meta_iterations)`, are in number k."""
-    return f"{losses[:, k].mean():.4f} ± {losses[:, k].std():.4f}"
 
 
 def main(_):

@@ -92,6 +92,11 @@ def report(run: SavedRun, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         print(f"| {' | '.join(map(str, row.values()))} |")
 
 
+def mean_and_deviation(values: Any, digits: int = 3) -> str:
+    """Returns the mean of numbers ± their population standard deviation."""
+    return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
+
+
 def _use_threads(count: int) -> None:
     """Makes TensorFlow, imported later, use this many threads."""
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(count)

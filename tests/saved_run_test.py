@@ -82,3 +82,9 @@ def test_study_computes_what_is_missing(tmp_path, capfd):
             study.run_cells(run, fail, cells | {"four": {"x": 4}}, processes)
     results = study.run_cells(run, square, cells | {"five": {"x": 5}}, 0)
     assert results["five"]["square"] == 25
+
+
+def test_mean_and_deviation():
+    # Of the numbers themselves, as the bands of pictures are: not 1.414.
+    assert study.mean_and_deviation([1, 3]) == "2.000 ± 1.000"
+    assert study.mean_and_deviation(np.array([0.25]), 1) == "0.2 ± 0.0"
