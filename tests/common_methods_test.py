@@ -39,7 +39,7 @@ OTHER_ARGUMENTS = {
 }
 BLIND = {"neumann", "cg", "one-step"}  # to what leaves the minimum where it is
 
-X, Y = regression(15)  # 3 batches a pass
+X, Y = regression(18)  # 4 batches a pass, the last one short
 VALIDATION = regression(7, seed=1)
 TRAINING = {"batch_size": 5, "epochs": 3, "validation_data": VALIDATION}
 
