@@ -120,8 +120,8 @@ def measured(run, memory: int) -> list[dict]:
 def main(_):
     from benchmarks import against_reverse_mode_report as report
     from benchmarks import against_reverse_mode_trainings as trainings
-    from keras_drmad import memory as memory_lib
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
+    from keras_drmad.methods import memory as memory_lib
 
     trainings.images(FLAGS.data_dir)  # its error, if any, before work starts
     memory = (

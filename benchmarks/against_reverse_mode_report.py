@@ -13,7 +13,7 @@ from benchmarks.against_reverse_mode_trainings import (
     TIMED,
     method_and_momentum,
 )
-from keras_drmad.memory import in_words
+from keras_drmad.methods.memory import in_words
 
 
 def rows_of(names: list[str], T: int, timed, memory) -> list[dict]:

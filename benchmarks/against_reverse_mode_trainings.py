@@ -14,8 +14,8 @@ import numpy as np
 
 import keras_drmad as kd
 from examples import datasets
-from keras_drmad import batches
-from keras_drmad.adjoint import State
+from keras_drmad.core.adjoint import State
+from keras_drmad.training import batches
 
 PAPERS = "papers"  # the base of ratios, and the training that is timed alone
 # Timed by method and round, and said by each method of itself.

@@ -76,7 +76,7 @@ def main(_):
     from benchmarks import against_tuners_searches as searches
     from benchmarks.grouped_l2 import groups_of_rows
     from examples import datasets, study
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

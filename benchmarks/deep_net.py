@@ -123,7 +123,7 @@ def main(_):
         deep_net_trainings,
     )
     from examples import study
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     logging.set_verbosity(logging.WARNING)
     check_data(FLAGS.data_dir)

@@ -229,7 +229,7 @@ def main(_):
     import matplotlib
     import numpy as np
 
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     # TensorFlow tells of each file of a SavedModel otherwise.

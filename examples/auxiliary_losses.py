@@ -187,7 +187,7 @@ def main(_):
 
     import keras_drmad as kd
     from examples import datasets
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     # TensorFlow tells of each file of a SavedModel, and of each new model.

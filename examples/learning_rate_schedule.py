@@ -185,7 +185,7 @@ def main(_):
 
     import keras_drmad as kd
     from examples import datasets
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     # TensorFlow tells of each file of a SavedModel otherwise.

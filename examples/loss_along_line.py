@@ -272,7 +272,7 @@ def main(_):
     import matplotlib
 
     from examples import study
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     for net in FLAGS.nets:  # a file that is missing is told of before any work

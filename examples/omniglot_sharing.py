@@ -238,7 +238,7 @@ def main(_):
     import matplotlib
 
     from examples import omniglot, omniglot_nets, study
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

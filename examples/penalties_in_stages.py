@@ -228,7 +228,7 @@ def main(_):
     import matplotlib
 
     from examples import datasets, study
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

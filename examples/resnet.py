@@ -62,7 +62,7 @@ def main(_):
     import keras_drmad as kd
     from examples import datasets
     from examples.residual_net import residual_net
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_drmad.saved_run import SavedRun
+from examples.saved_run import SavedRun
 
 
 def run_cells(

@@ -360,7 +360,7 @@ def main(_):
     import matplotlib
 
     from examples import study
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

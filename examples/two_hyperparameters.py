@@ -344,7 +344,7 @@ def main(_):
     import matplotlib
 
     from examples import study
-    from keras_drmad.saved_run import SavedRun
+    from examples.saved_run import SavedRun
 
     matplotlib.use("Agg")
     run = SavedRun(

@@ -16,7 +16,7 @@ from keras_drmad.methods import (
 from keras_drmad.model import DrMADModel
 
 if TYPE_CHECKING:
-    from keras_drmad.super_parameter_search import (
+    from keras_drmad.meta_rate_search import (
         SuperParameterSearch as SuperParameterSearch,
     )
 else:
@@ -24,7 +24,7 @@ else:
     def __getattr__(name):
         """Imports what needs KerasTuner, an extra, when it is asked for."""
         if name == "SuperParameterSearch":
-            from keras_drmad.super_parameter_search import SuperParameterSearch
+            from keras_drmad.meta_rate_search import SuperParameterSearch
 
             return SuperParameterSearch
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.batches import ArrayBatches
 from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import Auto, DrMAD, Method
-from keras_drmad.pure_optimizer import check_optimizer
+from keras_drmad.seam.pure_optimizer import check_optimizer
+from keras_drmad.training.batches import ArrayBatches
 
 INITIAL_WEIGHTS = ("same", "resample", "continue")
 

@@ -7,23 +7,27 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import checks, fit_loops, inputs
-from keras_drmad.adjoint import State
-from keras_drmad.elementary_problem import ElementaryProblem
-from keras_drmad.elementary_training import ElementaryTraining, Hypergradient
-from keras_drmad.hypergradient import Walks
+from keras_drmad import checks
+from keras_drmad.core.adjoint import State
+from keras_drmad.core.walk import Walks
+from keras_drmad.differentiation import FinalPoint, Trajectory
+from keras_drmad.export.plain_keras import PlainKeras, exported
 from keras_drmad.hypergradient_check import HypergradientCheck, check
 from keras_drmad.hyperparameter_summary import summary
 from keras_drmad.hyperparameters import Kind, Training, in_layers
 from keras_drmad.hyperparameters.suggested import suggested
-from keras_drmad.initial_weights import InitialState
 from keras_drmad.meta_optimizers import united
-from keras_drmad.meta_training import MetaTraining, Resumed
 from keras_drmad.methods import Method
-from keras_drmad.plain_keras import PlainKeras, exported
-from keras_drmad.pure_optimizer import check_optimizer
-from keras_drmad.second_derivatives import check_convex
-from keras_drmad.trajectories import FinalPoint, Trajectory
+from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.seam.pure_optimizer import check_optimizer
+from keras_drmad.seam.second_derivatives import check_convex
+from keras_drmad.training import fit_loops, inputs
+from keras_drmad.training.elementary_training import (
+    ElementaryTraining,
+    Hypergradient,
+)
+from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.meta_training import MetaTraining, Resumed
 from keras_drmad.wrapper import Wrapper
 
 NEW = Resumed([], [], [])  # a `fit` that resumes nothing

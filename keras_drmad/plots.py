@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_drmad.line import (
+from keras_drmad.loss_along_line import (
     ALPHAS,
     Barrier,
     barrier,

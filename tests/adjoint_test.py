@@ -14,10 +14,10 @@ from closed_forms import (
     regression,
     tanh_net,
 )
-from keras_drmad import nested
-from keras_drmad.adjoint import step_back
-from keras_drmad.batches import Batch
-from keras_drmad.elementary_problem import ElementaryProblem
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import step_back
+from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.training.batches import Batch
 
 pytestmark = pytest.mark.usefixtures("float64")
 CURVATURE = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 1.5]])

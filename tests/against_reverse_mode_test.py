@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import against_reverse_mode_report as report
 from benchmarks import against_reverse_mode_trainings as trainings
-from keras_drmad.saved_run import SavedRun
+from examples.saved_run import SavedRun
 from running import python
 
 METHODS = ("papers", "stored", "bfloat16", "reversible_0.1")

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_drmad as kd
-from keras_drmad.adjoint import State
+from keras_drmad.core.adjoint import State
 from keras_drmad.hyperparameters import Kind
 from keras_drmad.hyperparameters.groups import Member
 from keras_drmad.hyperparameters.transforms import Identity

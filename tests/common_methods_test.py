@@ -9,9 +9,9 @@ import keras_drmad as kd
 from checks import flat, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import set_precision
-from keras_drmad.batches import Batch
-from keras_drmad.hypergradient import Loop
+from keras_drmad.core.walk import Loop
 from keras_drmad.hyperparameters import L2, LearningRate
+from keras_drmad.training.batches import Batch
 from small_models import assert_helps, compiled, numbers, put_back
 
 METHODS = {

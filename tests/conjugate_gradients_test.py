@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from checks import flat
-from keras_drmad.conjugate_gradients import solve
+from keras_drmad.core.solve import solve
 
 SIZE = 6
 

@@ -12,12 +12,12 @@ from keras import layers, losses
 import keras_drmad as kd
 from checks import flat, relative_error
 from closed_forms import exact_model, linear_net, regression, tanh_net
-from keras_drmad import nested
-from keras_drmad.adjoint import second_products, step_back
-from keras_drmad.batches import Batch
-from keras_drmad.elementary_problem import ElementaryProblem
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import second_products, step_back
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.second_derivatives import check_convex, places_of
+from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.seam.second_derivatives import check_convex, places_of
+from keras_drmad.training.batches import Batch
 from small_models import assert_helps
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -10,7 +10,7 @@ from checks import assert_exact_hypergradient, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import set_precision
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.second_derivatives import right_moments
+from keras_drmad.seam.second_derivatives import right_moments
 
 pytestmark = pytest.mark.usefixtures("float64")
 

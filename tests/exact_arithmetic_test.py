@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_drmad import exact_arithmetic as exact
+from keras_drmad.core import fixed_point as exact
 
 RATIOS = [
     fractions.Fraction(*pair)

@@ -8,10 +8,10 @@ import tensorflow as tf
 import keras_drmad as kd
 from checks import relative_error
 from closed_forms import exact_model, regression, tanh_net
-from keras_drmad import inputs
-from keras_drmad.elementary_training import Diverged
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.initial_weights import InitialState
+from keras_drmad.training import inputs
+from keras_drmad.training.elementary_training import Diverged
+from keras_drmad.training.initial_weights import InitialState
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
-from keras_drmad import memory
-from keras_drmad.adjoint import State
+from keras_drmad.core.adjoint import State
+from keras_drmad.methods import memory
 from small_models import VALIDATION, X, Y, assert_helps, compiled
 
 # Weights and velocities of 500 bytes each.

@@ -14,8 +14,8 @@ from closed_forms import (
     regression,
     tanh_net,
 )
+from keras_drmad.differentiation import Anchored, Shortcut, Stored
 from keras_drmad.hyperparameters import L1, L2, LearningRate
-from keras_drmad.trajectories import Anchored, Shortcut, Stored
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_drmad import nested
+from keras_drmad.core import nested
 
 
 class Pair(NamedTuple):

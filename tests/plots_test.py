@@ -91,7 +91,7 @@ def test_statistics_along_the_line_are_those_of_training():
 
 
 def test_statistics_are_means_over_batches_of_the_first_data(monkeypatch):
-    monkeypatch.setattr("keras_drmad.line.BATCH", 10)
+    monkeypatch.setattr("keras_drmad.loss_along_line.BATCH", 10)
     model = with_normalization(scaled=False)
     x, y = small_models.X, small_models.Y  # 24: batches of 10, 10 and 4
     other = small_models.VALIDATION

@@ -10,12 +10,12 @@ import tensorflow as tf
 import keras_drmad as kd
 from checks import assert_exact_hypergradient, relative_error
 from closed_forms import exact_model, linear_net, regression, tanh_net
-from keras_drmad import exact_arithmetic
-from keras_drmad.adjoint import State
-from keras_drmad.batches import ArrayChunk
-from keras_drmad.elementary_training import Diverged
+from keras_drmad.core import fixed_point as exact_arithmetic
+from keras_drmad.core.adjoint import State
+from keras_drmad.differentiation import Reversible
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.trajectories import Reversible
+from keras_drmad.training.batches import ArrayChunk
+from keras_drmad.training.elementary_training import Diverged
 
 pytestmark = pytest.mark.usefixtures("float64")
 

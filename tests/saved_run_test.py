@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 
 from examples import study
-from keras_drmad.saved_run import SavedRun
+from examples.saved_run import SavedRun
 
 
 def values_of(steps: int, save_dir: str) -> flags.FlagValues:

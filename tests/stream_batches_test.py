@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_drmad import batches
-from keras_drmad.batches import StreamBatches
+from keras_drmad.training import batches
+from keras_drmad.training.batches import StreamBatches
 from small_models import assert_same_batches, visited
 
 NOTHING = np.zeros(0, int)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
-from keras_drmad.super_parameter_search import NOT_OF_SEARCH
+from keras_drmad.meta_rate_search import NOT_OF_SEARCH
 from running import python
 from small_models import assert_helps, compiled, linear
 

@@ -8,14 +8,14 @@ import tensorflow as tf
 import keras_drmad as kd
 from checks import assert_exact_hypergradient, flat, relative_error
 from closed_forms import exact_model, regression, tanh_net
-from keras_drmad import nested
-from keras_drmad.adjoint import State
-from keras_drmad.batches import CHUNK_SIZE, Batch, divide
-from keras_drmad.elementary_problem import ElementaryProblem
-from keras_drmad.elementary_training import ElementaryTraining
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import State
+from keras_drmad.differentiation import Anchored, Checkpointed, Shortcut, Stored
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.inputs import Plan, Source
-from keras_drmad.trajectories import Anchored, Checkpointed, Shortcut, Stored
+from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.training.batches import CHUNK_SIZE, Batch, divide
+from keras_drmad.training.elementary_training import ElementaryTraining
+from keras_drmad.training.inputs import Plan, Source
 
 pytestmark = pytest.mark.usefixtures("float64")
 

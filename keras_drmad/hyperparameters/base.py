@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.batches import Batch
+from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters.transforms import Transform
-from keras_drmad.plain_keras import PlainKeras
+from keras_drmad.training.batches import Batch
 
 
 class Training(NamedTuple):

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.batches import Batch, leaves
+from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import checked_transform
-from keras_drmad.plain_keras import PlainKeras
+from keras_drmad.training.batches import Batch, leaves
 
 
 @keras.saving.register_keras_serializable("keras_drmad")

@@ -5,10 +5,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_drmad.batches import Batch
+from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import Sigmoid
-from keras_drmad.plain_keras import PlainKeras
+from keras_drmad.training.batches import Batch
 
 LOSSES = (
     keras.losses.SparseCategoricalCrossentropy,

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.batches import Batch, leaves
+from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.example_weights import weighted
 from keras_drmad.hyperparameters.transforms import Log
-from keras_drmad.plain_keras import PlainKeras
+from keras_drmad.training.batches import Batch, leaves
 
 
 @keras.saving.register_keras_serializable("keras_drmad")

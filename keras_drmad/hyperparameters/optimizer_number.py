@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
-from keras_drmad.plain_keras import PlainKeras
 
 SCHEDULES = (None, "step", "piecewise")
 

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.transforms import Identity, Log
-from keras_drmad.plain_keras import PlainKeras
 
 
 class _Start(base.Kind):

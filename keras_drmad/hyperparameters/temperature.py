@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import Log
-from keras_drmad.plain_keras import PlainKeras
 
 
 @keras.saving.register_keras_serializable("keras_drmad")

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.transforms import Identity
-from keras_drmad.plain_keras import PlainKeras
 
 
 @keras.saving.register_keras_serializable("keras_drmad")

@@ -6,13 +6,13 @@ from typing import Any
 
 import keras
 
-from keras_drmad import memory as memory_lib
-from keras_drmad.adjoint import State
+from keras_drmad.core.adjoint import State
+from keras_drmad.differentiation import Trajectory
 from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import base
+from keras_drmad.methods import memory as memory_lib
 from keras_drmad.methods.drmad import DrMAD
 from keras_drmad.methods.reverse_mode import ReverseMode
-from keras_drmad.trajectories import Trajectory
 
 # Ways to exact hypergradients, and the time of training and way back, over the
 # training alone (`benchmarks.fidelity`).

@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 
-from keras_drmad import memory as memory_lib
-from keras_drmad.adjoint import State
+from keras_drmad.core.adjoint import State
+from keras_drmad.differentiation import Trajectory
 from keras_drmad.hyperparameters import Kind
-from keras_drmad.trajectories import Trajectory
+from keras_drmad.methods import memory as memory_lib
 
 CURVATURES = ("hessian", "gauss_newton")
 FOR_ANY = 10**9  # stands for a number of iterations that is not known yet

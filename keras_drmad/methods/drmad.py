@@ -5,12 +5,12 @@ from typing import Any
 
 import keras
 
-from keras_drmad import memory as memory_lib
-from keras_drmad.adjoint import State
+from keras_drmad.core.adjoint import State
+from keras_drmad.differentiation import Anchored, Shortcut, Trajectory
 from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import base
+from keras_drmad.methods import memory as memory_lib
 from keras_drmad.methods.reverse_mode import ReverseMode
-from keras_drmad.trajectories import Anchored, Shortcut, Trajectory
 
 SPACINGS = ("even", "end")
 # What a budget is spent on; more hardly help: use `ReverseMode`.

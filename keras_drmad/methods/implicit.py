@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
+from keras_drmad.differentiation import FinalPoint, Trajectory
 from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import base
-from keras_drmad.trajectories import FinalPoint, Trajectory
 
 SOLVERS = ("neumann", "cg")
 CG_BATCHES = 50  # the minibatches whose mean Hessian conjugate gradients take

@@ -6,16 +6,16 @@ from typing import Any
 
 import keras
 
-from keras_drmad import memory as memory_lib
-from keras_drmad.adjoint import State
-from keras_drmad.hyperparameters import Kind
-from keras_drmad.methods import base
-from keras_drmad.trajectories import (
+from keras_drmad.core.adjoint import State
+from keras_drmad.differentiation import (
     Checkpointed,
     Reversible,
     Stored,
     Trajectory,
 )
+from keras_drmad.hyperparameters import Kind
+from keras_drmad.methods import base
+from keras_drmad.methods import memory as memory_lib
 
 STORAGES = ("stored", "bfloat16", "checkpointed", "reversible")
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import keras
 
-from keras_drmad.adjoint import State
+from keras_drmad.core.adjoint import State
+from keras_drmad.differentiation import Stored, Trajectory
 from keras_drmad.hyperparameters import Kind
 from keras_drmad.methods import base
-from keras_drmad.trajectories import Stored, Trajectory
 
 
 @keras.saving.register_keras_serializable("keras_drmad")

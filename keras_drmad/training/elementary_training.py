@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import nested
-from keras_drmad.adjoint import State
-from keras_drmad.conjugate_gradients import implicit
-from keras_drmad.elementary_problem import ElementaryProblem
-from keras_drmad.hypergradient import Walks, start_back
-from keras_drmad.inputs import Plan, Source
-from keras_drmad.trajectories import Trajectory
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import State
+from keras_drmad.core.solve import implicit
+from keras_drmad.core.walk import Walks, start_back
+from keras_drmad.differentiation import Trajectory
+from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.training.inputs import Plan, Source
 
 
 class Diverged(FloatingPointError):

@@ -11,16 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.adjoint import State
-from keras_drmad.batches import Batch
+from keras_drmad.core.adjoint import State
 from keras_drmad.hyperparameters import Kind
-from keras_drmad.pure_optimizer import check_optimizer, pure_update
-from keras_drmad.second_derivatives import (
+from keras_drmad.seam.pure_optimizer import check_optimizer, pure_update
+from keras_drmad.seam.second_derivatives import (
     check_second_derivatives,
     places_of,
     right_moments,
 )
-from keras_drmad.xla import suits_xla
+from keras_drmad.seam.xla import suits_xla
+from keras_drmad.training.batches import Batch
 
 # Kinds of operations with a derivative that is infinite somewhere.
 SINGULAR = {"Sqrt", "Rsqrt", "Pow", "RealDiv", "Reciprocal", "Log"}

@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.adjoint import State
-from keras_drmad.elementary_training import (
+from keras_drmad.core.adjoint import State
+from keras_drmad.training.elementary_training import (
     ElementaryTraining,
     OnChunk,
     check_finite,
     warn_cut_short,
 )
-from keras_drmad.inputs import Plan
+from keras_drmad.training.inputs import Plan
 
 _LOGGED = (
     "hypergradient_norm",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from keras_drmad import nested
+from keras_drmad.core import nested
 
 
 class State(NamedTuple):

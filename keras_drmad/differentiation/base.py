@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.adjoint import Problem, State
+from keras_drmad.core.adjoint import Problem, State
 
 CHUNK_SIZE = 200  # iterations in one call of a compiled loop, at most
 # Where a chunk's states are held, its lengths are few: loops are compiled anew

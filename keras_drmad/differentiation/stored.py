@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import nested
-from keras_drmad.adjoint import State
-from keras_drmad.trajectories.base import LENGTHS, Trajectory
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import State
+from keras_drmad.differentiation.base import LENGTHS, Trajectory
 
 
 class Stored(Trajectory):

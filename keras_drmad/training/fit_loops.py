@@ -4,11 +4,14 @@ import warnings
 
 import keras
 
-from keras_drmad.adjoint import State
-from keras_drmad.elementary_training import Diverged, ElementaryTraining
-from keras_drmad.initial_weights import InitialState
-from keras_drmad.inputs import Plan
-from keras_drmad.meta_training import MetaTraining
+from keras_drmad.core.adjoint import State
+from keras_drmad.training.elementary_training import (
+    Diverged,
+    ElementaryTraining,
+)
+from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.inputs import Plan
+from keras_drmad.training.meta_training import MetaTraining
 
 
 class _Stopped(Exception):

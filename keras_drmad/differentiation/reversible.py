@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import exact_arithmetic as exact
-from keras_drmad import nested
-from keras_drmad.adjoint import Problem, State
-from keras_drmad.trajectories.base import Trajectory
+from keras_drmad.core import fixed_point as exact
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import Problem, State
+from keras_drmad.differentiation.base import Trajectory
 
 
 class Reversible(Trajectory):

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import batches as batches_lib
 from keras_drmad import checks
-from keras_drmad.batches import ArrayBatches, Batch, StreamBatches
+from keras_drmad.training import batches as batches_lib
+from keras_drmad.training.batches import ArrayBatches, Batch, StreamBatches
 
 Batches = ArrayBatches | StreamBatches
 

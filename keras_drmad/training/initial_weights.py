@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.adjoint import State
-from keras_drmad.elementary_problem import ElementaryProblem
+from keras_drmad.core.adjoint import State
+from keras_drmad.seam.problem import ElementaryProblem
 
 
 class InitialState:

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad import plain_optimizer
-from keras_drmad.plain_optimizer import Number
+from keras_drmad.export import plain_optimizer
+from keras_drmad.export.plain_optimizer import Number
 
 SUMMABLE = (
     keras.regularizers.L1,

@@ -18,8 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import nested
-from keras_drmad.trajectories import CHUNK_SIZE
+from keras_drmad.core import nested
+from keras_drmad.differentiation import CHUNK_SIZE
 
 CHUNK_BYTES = 64 * 2**20  # of a stream's stacked batches, at most
 

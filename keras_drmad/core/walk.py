@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_drmad import nested
-from keras_drmad.adjoint import Problem, second_products, step, step_back
-from keras_drmad.trajectories.base import Trajectory
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import Problem, second_products, step, step_back
+from keras_drmad.differentiation.base import Trajectory
 
 
 class WayBack(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_drmad import nested
-from keras_drmad.adjoint import State
-from keras_drmad.hypergradient import Walks
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import State
+from keras_drmad.core.walk import Walks
 
 
 class Solved(NamedTuple):

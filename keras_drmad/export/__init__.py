@@ -1,0 +1,1 @@
+"""What was learned, as plain Keras takes it."""

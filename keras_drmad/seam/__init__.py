@@ -1,0 +1,1 @@
+"""Keras made pure: the model, the optimizer, what their steps do."""

@@ -1,0 +1,1 @@
+"""The host's loops: data, trainings, meta-iterations."""
