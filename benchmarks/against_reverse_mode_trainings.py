@@ -14,8 +14,8 @@ import numpy as np
 
 import keras_drmad as kd
 from examples import datasets
-from keras_drmad.core.adjoint import State
-from keras_drmad.training import batches
+from keras_drmad.core.span import CHUNK_SIZE, divide
+from keras_drmad.core.state import State
 
 PAPERS = "papers"  # the base of ratios, and the training that is timed alone
 # Timed by method and round, and said by each method of itself.
@@ -75,7 +75,7 @@ class Competitor:
         self.model.compile(
             optimizer=keras.optimizers.SGD(learning_rate * (1 - gamma), gamma),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            hyperparameters=[kd.hyperparameters.L2("unit", math.exp(-4))],
+            hyperparameters=[kd.hyperparameters.L2("input", math.exp(-4))],
             hypergradient=method,
             jit_compile=jit_compile,
         )
@@ -99,14 +99,12 @@ class Competitor:
         """Returns what XLA compiles the way back for: kinds and lengths."""
         way_back = self.model.method.trajectory(T)
         cuts = way_back.cuts(T) if way_back.keeps_chunks else ()
-        chunks = batches.divide(
-            way_back.iterations(T), batches.CHUNK_SIZE, cuts
-        )
+        chunks = divide(way_back.iterations(T), CHUNK_SIZE, cuts)
         return way_back.traced_by, set(map(len, chunks))
 
     def train(self, T: int) -> None:
         """Trains, and computes the validation loss."""
-        self.model.train_loss_at(**self._arguments(T))
+        self.model.validation_loss_after(**self._arguments(T))
 
     def hypergradient(self, T: int) -> dict[str, float]:
         """Returns the diagnostics of one hypergradient."""

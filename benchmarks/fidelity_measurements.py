@@ -117,7 +117,7 @@ class Bench:
         ):
             h.raw.assign(x - part.reshape(x.shape))
         try:
-            return model.train_loss_at(**self.arguments(seed))
+            return model.validation_loss_after(**self.arguments(seed))
         except FloatingPointError:
             return math.inf
         finally:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import Identity, Kind
+from keras_drmad.hyperparameters import Hyperparameter, Identity
 
 ALPHABETS = (33, 7, 16, 24, 25)  # the papers' five; the other five are turned
 
@@ -80,7 +80,7 @@ class TasksDense(keras.layers.Layer):
         return self.activation(products)
 
 
-class Sharing(Kind):
+class Sharing(Hyperparameter):
     """Adds exp(-6) Σ_ij (S Sᵀ)_ij w_iᵀ w_j over tasks i, j, per layer."""
 
     transform = Identity()

@@ -91,7 +91,7 @@ def momentum(alpha: float, gamma: float) -> Callable:
 
 def penalties(log_penalty: float) -> Callable:
     """Returns what makes an L2 coefficient for each unit."""
-    return lambda: [L2("unit", math.exp(log_penalty))]
+    return lambda: [L2("input", math.exp(log_penalty))]
 
 
 # ---- problems

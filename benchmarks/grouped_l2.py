@@ -37,7 +37,7 @@ def groups_of_rows(rows: Sequence[int], count: int) -> list:
     ]
 
 
-class GroupedL2(kd.hyperparameters.Kind):
+class GroupedL2(kd.hyperparameters.Hyperparameter):
     """Adds Σ coefficient · w², of the group of a weight's input."""
 
     transform = kd.hyperparameters.Log()

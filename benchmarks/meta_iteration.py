@@ -107,7 +107,7 @@ def tuned_model(net: str, jit_compile):
 
     return compiled(
         kd.DrMADModel(*layers(net, None)),
-        hyperparameters=[kd.hyperparameters.L2("unit", 1e-3)],
+        hyperparameters=[kd.hyperparameters.L2("input", 1e-3)],
         hypergradient=kd.DrMAD(0.1),
         jit_compile=jit_compile,
     )

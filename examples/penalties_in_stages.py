@@ -15,7 +15,7 @@ from absl import app, flags, logging
 
 FLAGS = flags.FLAGS
 
-STAGES = ("all", "layer", "unit")
+STAGES = ("all", "layer", "input")
 LABELS = {"drmad": "DrMAD", "reverse": "exact reverse mode"}
 
 flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Which images.")
@@ -119,7 +119,9 @@ def step(model, images, split, T: int, batch_size: int, seed: int) -> float:
         "steps_per_epoch": T,
         "seed": seed,
     }
-    loss = model.train_loss_at(x, y, validation_data=images.test, **training)
+    loss = model.validation_loss_after(
+        x, y, validation_data=images.test, **training
+    )
     model.fit(
         x[split[0]],
         y[split[0]],

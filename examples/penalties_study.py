@@ -125,7 +125,7 @@ def tune(
         alpha,
         gamma,
         kd.hyperparameters.L2(
-            "all" if method == "one" else "unit", math.exp(log_penalty)
+            "all" if method == "one" else "input", math.exp(log_penalty)
         ),
         way_back(method, T),
         meta_step,

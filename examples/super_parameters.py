@@ -84,7 +84,7 @@ def build_model(dataset: str, images, hidden: list[int], rate: float):
     model = kd.DrMADModel.from_model(
         tanh_net(pixels, hidden, images.classes, math.exp(-3))
     )
-    penalties = kd.hyperparameters.L2("unit", math.exp(LOG_PENALTIES[dataset]))
+    penalties = kd.hyperparameters.L2("input", math.exp(LOG_PENALTIES[dataset]))
     compile_as_papers(model, 0.05, 0.95, penalties, kd.DrMAD(), rate)
     return model
 
@@ -162,7 +162,7 @@ def take_part(
     import keras_drmad as kd
 
     images = load(dataset, data_dir, seed)
-    part = kd.SuperParameterSearch(
+    part = kd.MetaRateSearch(
         lambda drawn: build_model(dataset, images, hidden, drawn["l2"]),
         {"l2": rates},
         max_trials=trials,

@@ -115,7 +115,7 @@ class Problem:
                 given["learning_rate"], given["momentum"]
             ),
             loss=keras.losses.BinaryCrossentropy(from_logits=True),
-            hyperparameters=[kd.hyperparameters.L2("unit")],
+            hyperparameters=[kd.hyperparameters.L2("input")],
             hypergradient=method or self.drmad(),
             meta_optimizer=keras.optimizers.SGD(given["meta_rate"]),
         )
@@ -218,7 +218,7 @@ def surface(points, **settings):
     losses = np.empty((points, points))
     for (i, j), _ in np.ndenumerate(losses):
         model.hyperparameters[0].raw.assign([places[j], places[i]])
-        losses[i, j] = model.train_loss_at(**problem.training)
+        losses[i, j] = model.validation_loss_after(**problem.training)
     return {"places": places, "losses": losses}
 
 

@@ -86,7 +86,7 @@ def build_model(inputs: int, classes: int):
         model,
         FLAGS.learning_rate,
         FLAGS.momentum,
-        kd.hyperparameters.L2("unit", math.exp(log_penalty)),
+        kd.hyperparameters.L2("input", math.exp(log_penalty)),
         kd.ReverseMode()
         if FLAGS.hypergradient == "reverse"
         else kd.DrMAD(int(R) if R > 1 else R),
@@ -103,9 +103,9 @@ def draw(run, model, history, values, images):
 
     l2 = model.hyperparameters[0]
     layers = l2.by_layer(values)
-    axes = plots.penalties_by_layer(layers, label="L2 coefficient")
+    axes = plots.values_by_layer(layers, label="L2 coefficient")
     axes.set_title("Penalties by layer: mean, one standard deviation")
-    run.write_figure(axes, "penalties_by_layer")
+    run.write_figure(axes, "values_by_layer")
 
     errors = {
         f"{part}_error": 1 - history[f"{part}_accuracy"]

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from keras_drmad import callbacks, hyperparameters, layers, plots
-from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.meta_optimizers import SignDescent
 from keras_drmad.methods import (
     Auto,
@@ -17,25 +16,24 @@ from keras_drmad.model import DrMADModel
 
 if TYPE_CHECKING:
     from keras_drmad.meta_rate_search import (
-        SuperParameterSearch as SuperParameterSearch,
+        MetaRateSearch as MetaRateSearch,
     )
 else:
 
     def __getattr__(name):
         """Imports what needs KerasTuner, an extra, when it is asked for."""
-        if name == "SuperParameterSearch":
-            from keras_drmad.meta_rate_search import SuperParameterSearch
+        if name == "MetaRateSearch":
+            from keras_drmad.meta_rate_search import MetaRateSearch
 
-            return SuperParameterSearch
+            return MetaRateSearch
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-# `SuperParameterSearch` is left out: a star would import KerasTuner.
+# `MetaRateSearch` is left out: a star would import KerasTuner.
 __all__ = [
     "Auto",
     "DrMAD",
     "DrMADModel",
-    "Hyperparameter",
     "Implicit",
     "OneStep",
     "ReverseMode",

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import Auto, DrMAD, Method
 from keras_drmad.seam.pure_optimizer import check_optimizer
 from keras_drmad.training.batches import ArrayBatches
@@ -52,12 +52,13 @@ def check_kinds(kinds: Any) -> None:
         TypeError: if they are not.
     """
     if not isinstance(kinds, Sequence) or not all(
-        isinstance(kind, Kind) for kind in kinds
+        isinstance(kind, Hyperparameter) for kind in kinds
     ):
         raise TypeError(
             "Invalid type for argument `hyperparameters`. Expected a list of "
             "objects from `keras_drmad.hyperparameters`, such as "
-            f"[L2(per='unit')], or 'auto'. Received: hyperparameters={kinds!r}."
+            "[L2(per='input')], or 'auto'. "
+            f"Received: hyperparameters={kinds!r}."
         )
 
 
@@ -75,7 +76,7 @@ def check_auto(hyperparameters: str) -> None:
         )
 
 
-def check_names(kinds: Sequence[Kind]) -> None:
+def check_names(kinds: Sequence[Hyperparameter]) -> None:
     """Checks that there are hyperparameters, with names that differ.
 
     Raises:
@@ -103,7 +104,7 @@ def check_names(kinds: Sequence[Kind]) -> None:
             )
 
 
-def check_none_is_replaced(kinds: Sequence[Kind]) -> None:
+def check_none_is_replaced(kinds: Sequence[Hyperparameter]) -> None:
     """Checks that no bound kind takes away all that another one does.
 
     Raises:
@@ -121,7 +122,7 @@ def check_none_is_replaced(kinds: Sequence[Kind]) -> None:
                 )
 
 
-def check_bound(kinds: list[Kind], model: keras.Model) -> None:
+def check_bound(kinds: list[Hyperparameter], model: keras.Model) -> None:
     """Checks that hyperparameters were last compiled into a model.
 
     Raises:
@@ -156,7 +157,7 @@ def checked_method(method: Any) -> Method:
 
 
 def checked_meta_optimizer(
-    meta_optimizer: Any, kinds: Sequence[Kind]
+    meta_optimizer: Any, kinds: Sequence[Hyperparameter]
 ) -> keras.Optimizer | dict[str, keras.Optimizer]:
     """Returns the argument `meta_optimizer` as one optimizer, or as a dict.
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_drmad import hyperparameters as kinds
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import Method
 
 # One of each kind that needs no data to be made.
@@ -32,7 +32,7 @@ WIDTH = 104
 def summary(
     model: keras.Model,
     optimizer: keras.Optimizer,
-    tuned: Iterable[Kind],
+    tuned: Iterable[Hyperparameter],
     method: Method,
 ) -> str:
     """Returns a table of hyperparameters, and what can't be tuned and why.
@@ -69,7 +69,7 @@ def summary(
     return "\n".join(lines)
 
 
-def _row(h: Kind) -> str:
+def _row(h: Hyperparameter) -> str:
     return COLUMNS.format(
         f"{h.name} ({type(h).__name__})",
         str(tuple(h.raw.shape)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -25,25 +25,23 @@ class SignDescent(keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, step: float = 0.07, name: str = "sign_descent", **kwargs
+        self, learning_rate: Any = 0.07, name: str = "sign_descent", **kwargs
     ):
         """Initializes the optimizer.
 
         Args:
-            step: positive float, the size of a step in units of the raw value
-                (for a penalty, of the natural logarithm of its coefficient).
+            learning_rate: positive float or a `LearningRateSchedule`, the size
+                of a step in units of the raw value (for a penalty, of the
+                natural logarithm of its coefficient).
             name: str.
             **kwargs: those of `keras.optimizers.Optimizer`.
 
         Raises:
-            TypeError: if the step is not a number or a schedule of numbers.
-            ValueError: if it is not positive.
+            TypeError: if the learning rate is not a number or a schedule.
+            ValueError: if the learning rate is not positive.
         """
-        # A config holds the step as the learning rate it is to Keras.
-        learning_rate = kwargs.pop("learning_rate", None)
-        if learning_rate is None:
-            learning_rate = _checked_step(step)
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        rate = _checked_rate(learning_rate)
+        super().__init__(learning_rate=rate, name=name, **kwargs)
 
     def update_step(self, gradient, variable, learning_rate):
         """Moves one variable."""
@@ -54,7 +52,7 @@ class SignDescent(keras.optimizers.Optimizer):
 
 def united(
     meta_optimizer: keras.Optimizer | dict[str, keras.Optimizer],
-    kinds: Sequence[Kind],
+    kinds: Sequence[Hyperparameter],
 ) -> keras.Optimizer:
     """Returns one optimizer for the raw values of all kinds.
 
@@ -71,17 +69,20 @@ def united(
     return keras.optimizers.MultiOptimizer(lambda raw: chosen[id(raw)])
 
 
-def _checked_step(step: Any) -> Any:
-    if callable(step):  # a schedule
-        return step
-    if isinstance(step, bool) or not isinstance(step, numbers.Real):
+def _checked_rate(learning_rate: Any) -> Any:
+    if callable(learning_rate) or isinstance(learning_rate, dict):
+        return learning_rate  # a schedule, or its config
+    if isinstance(learning_rate, bool) or not isinstance(
+        learning_rate, numbers.Real
+    ):
         raise TypeError(
-            "Invalid type for argument `step`. Expected a positive number or a "
-            f"`LearningRateSchedule`. Received: step={step!r}."
+            "Invalid type for argument `learning_rate`. Expected a positive "
+            "number or a `LearningRateSchedule`. "
+            f"Received: learning_rate={learning_rate!r}."
         )
-    if not 0 < float(step) < math.inf:
+    if not 0 < float(learning_rate) < math.inf:
         raise ValueError(
-            "Invalid value for argument `step`. Expected a positive number. "
-            f"Received: step={step!r}."
+            "Invalid value for argument `learning_rate`. Expected a positive "
+            f"number. Received: learning_rate={learning_rate!r}."
         )
-    return float(step)
+    return float(learning_rate)

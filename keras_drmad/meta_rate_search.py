@@ -22,7 +22,7 @@ try:
     from keras_tuner.engine.trial import Trial, TrialStatus
 except ModuleNotFoundError as error:
     raise ImportError(
-        "`keras_drmad.SuperParameterSearch` needs KerasTuner. Install it with "
+        "`keras_drmad.MetaRateSearch` needs KerasTuner. Install it with "
         "`pip install keras_drmad[tuner]`."
     ) from error
 
@@ -50,7 +50,7 @@ class Draw(NamedTuple):
     meta_iterations: int
 
 
-class SuperParameterSearch(BaseTuner):
+class MetaRateSearch(BaseTuner):
     """Finds a good enough meta learning rate for each hyperparameter.
 
     The paper's random search, on KerasTuner. A trial draws a rate for one
@@ -87,7 +87,7 @@ class SuperParameterSearch(BaseTuner):
         model.compile(
             ...,
             hyperparameters=[
-                kd.hyperparameters.L2(per="unit"),
+                kd.hyperparameters.L2(per="input"),
                 kd.hyperparameters.LearningRate(per="layer"),
             ],
             meta_optimizer={
@@ -97,7 +97,7 @@ class SuperParameterSearch(BaseTuner):
         )
         return model
 
-    search = kd.SuperParameterSearch(
+    search = kd.MetaRateSearch(
         build_model, {"l2": (0.03, 3.0), "learning_rate": (1e-2, 1.0)}
     )
     search.search(x, y, batch_size=50, steps_per_epoch=2000,
@@ -252,7 +252,7 @@ class SuperParameterSearch(BaseTuner):
             raise RuntimeError(
                 "The results of a search are in its chief process, and in its "
                 f"folder: {self.project_dir}. Ask for them there, or in a new "
-                "`SuperParameterSearch` with this folder after the search."
+                "`MetaRateSearch` with this folder after the search."
             )
         return self._oracle
 
@@ -284,7 +284,7 @@ class RandomRates(keras_tuner.Oracle):
         meta_iterations: int,
         seed: int,
     ):
-        """Initializes the oracle; see `SuperParameterSearch`."""
+        """Initializes the oracle; see `MetaRateSearch`."""
         super().__init__(
             keras_tuner.Objective(CHANGE, "min"),
             max_trials=max_trials * len(ranges),

@@ -8,14 +8,16 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import checks
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.core.walk import Walks
 from keras_drmad.differentiation import FinalPoint, Trajectory
 from keras_drmad.export.plain_keras import PlainKeras, exported
 from keras_drmad.hypergradient_check import HypergradientCheck, check
 from keras_drmad.hyperparameter_summary import summary
-from keras_drmad.hyperparameters import Kind, Training, in_layers
+from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters.base import Training
 from keras_drmad.hyperparameters.suggested import suggested
+from keras_drmad.layers import in_layers
 from keras_drmad.meta_optimizers import united
 from keras_drmad.methods import Method
 from keras_drmad.seam.problem import ElementaryProblem
@@ -54,7 +56,7 @@ class DrMADModel(Wrapper):
         optimizer=keras.optimizers.SGD(0.05, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        hyperparameters=[kd.hyperparameters.L2(per="unit")],
+        hyperparameters=[kd.hyperparameters.L2(per="input")],
     )
     model.fit(x, y, batch_size=50, steps_per_epoch=2000,
               validation_data=(x_val, y_val), meta_iterations=20)
@@ -93,7 +95,7 @@ class DrMADModel(Wrapper):
         metrics: Any = None,
         weighted_metrics: Any = None,
         *,
-        hyperparameters: Sequence[Kind] | str = (),
+        hyperparameters: Sequence[Hyperparameter] | str = (),
         hypergradient: Method | str | None = None,
         meta_optimizer: str
         | keras.Optimizer
@@ -113,7 +115,8 @@ class DrMADModel(Wrapper):
             metrics: as for `keras.Model.compile`.
             weighted_metrics: as for `keras.Model.compile`.
             hyperparameters: list of hyperparameter kinds with unique names, to
-                which those in the model's layers (`Hyperparameter`) are added;
+                which those in the model's layers (`layers.LearnedValue`) are
+                added;
                 `"auto"` for a penalty and a learning rate for each layer with
                 a kernel, and a weight decay where the optimizer has one.
             hypergradient: the method, `DrMAD()` by default; `"auto"` for
@@ -282,7 +285,7 @@ class DrMADModel(Wrapper):
             meta_iterations: int; 0 trains with the hyperparameters as they
                 are, from weights and optimizer (its velocity, its count of
                 steps) as they are, and epochs are epochs. Compile again, or
-                use `train_loss_at`, to begin with a new optimizer.
+                use `validation_loss_after`, to begin with a new optimizer.
             initial_weights: where each training starts: `"same"`, from the
                 weights at the call; `"resample"`, from a new draw of the
                 layers' initializers; `"continue"`, from where the last ended.
@@ -432,7 +435,7 @@ class DrMADModel(Wrapper):
         arguments = dict(locals())
         return self._training_once(ElementaryTraining.hypergradient, arguments)
 
-    def train_loss_at(
+    def validation_loss_after(
         self,
         x: Any = None,
         y: Any = None,
@@ -516,7 +519,7 @@ class DrMADModel(Wrapper):
         return check(
             [np.array(record.gradients[h.name]) for h in self.hyperparameters],
             [h.raw for h in self.hyperparameters],
-            lambda: self.train_loss_at(x, y, **arguments),
+            lambda: self.validation_loss_after(x, y, **arguments),
             directions,
             length,
             seed,

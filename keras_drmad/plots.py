@@ -20,7 +20,7 @@ from keras_drmad.loss_along_line import (
 )
 
 
-def penalties_by_layer(
+def values_by_layer(
     values: Mapping[str, np.ndarray], axes: Any = None, label: str = ""
 ) -> Any:
     """Draws mean and spread of each layer's values against meta-iterations.

@@ -16,8 +16,8 @@ from closed_forms import (
 )
 from keras_drmad.core import nested
 from keras_drmad.core.adjoint import step_back
+from keras_drmad.core.state import Batch
 from keras_drmad.seam.problem import ElementaryProblem
-from keras_drmad.training.batches import Batch
 
 pytestmark = pytest.mark.usefixtures("float64")
 CURVATURE = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 1.5]])
@@ -55,7 +55,7 @@ def keras_problem(optimizer):
     x = keras.layers.Dense(3, activation="tanh")(inputs)
     x = keras.layers.BatchNormalization()(x)
     kinds = [
-        kd.hyperparameters.L2(per="unit", initial=0.1),
+        kd.hyperparameters.L2(per="input", initial=0.1),
         kd.hyperparameters.L1(per="layer", initial=0.1),
         kd.hyperparameters.LearningRate(per="layer"),
     ]

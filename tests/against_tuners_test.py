@@ -51,7 +51,7 @@ def test_missing_data_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("count", "per"), [(1, "all"), (4, "layer"), (214, "unit")]
+    ("count", "per"), [(1, "all"), (4, "layer"), (214, "input")]
 )
 def test_grouped_penalty_is_that_of_the_package(count, per):
     model = model_of(count)

@@ -157,8 +157,8 @@ WRONG_VALUES_IN_CONSTRUCTORS = [
     (lambda: kd.DrMAD(-3), "reverse_steps", "=-3"),
     (lambda: kd.DrMAD(1.5), "reverse_steps", "=1.5"),
     (lambda: kd.DrMAD(float("nan")), "reverse_steps", "=nan"),
-    (lambda: kd.SignDescent(0), "step", "=0"),
-    (lambda: kd.SignDescent(-0.1), "step", "=-0.1"),
+    (lambda: kd.SignDescent(0), "learning_rate", "=0"),
+    (lambda: kd.SignDescent(-0.1), "learning_rate", "=-0.1"),
     (lambda: hp.L2(per="row"), "per", "'row'"),
     (lambda: hp.LearningRate(per="row"), "per", "'row'"),
     (lambda: hp.L2(initial=0), "initial", "=0"),
@@ -174,7 +174,7 @@ WRONG_VALUES_IN_CONSTRUCTORS = [
 WRONG_TYPES_IN_CONSTRUCTORS = [
     (lambda: kd.DrMAD("all"), "reverse_steps", "'all'"),
     (lambda: kd.DrMAD(True), "reverse_steps", "True"),
-    (lambda: kd.SignDescent("big"), "step", "'big'"),
+    (lambda: kd.SignDescent("big"), "learning_rate", "'big'"),
     (lambda: hp.L2(initial="0.1"), "initial", "'0.1'"),
 ]
 
@@ -194,7 +194,7 @@ def test_wrong_types_in_constructors(make, argument, received):
 
 
 def test_values_outside_the_bounds():
-    l2 = hp.L2(per="unit", bounds=(1e-6, 0.1))
+    l2 = hp.L2(per="input", bounds=(1e-6, 0.1))
     with pytest.raises(ValueError, match="'l2' has no values yet.*compile"):
         l2.assign(0.01)
     compiled(hyperparameters=[l2])

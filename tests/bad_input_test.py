@@ -159,13 +159,17 @@ def test_more_reverse_steps_than_steps():
 
 def test_not_compiled():
     model = kd.DrMADModel.from_model(linear())
-    for function in (model.fit, model.hypergradient, model.train_loss_at):
+    for function in (
+        model.fit,
+        model.hypergradient,
+        model.validation_loss_after,
+    ):
         with pytest.raises(ValueError, match=r"Call `compile\(.*hyperparam"):
             function(X, Y, validation_data=VALIDATION)
 
 
 def test_one_hypergradient(model):
-    for function in (model.hypergradient, model.train_loss_at):
+    for function in (model.hypergradient, model.validation_loss_after):
         with pytest.raises(ValueError) as error:
             function(X, Y, validation_data=None)
         assert_helps(error, "validation_data", "None")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_drmad.training.batches import CHUNK_SIZE, ArrayBatches, divide
+from keras_drmad.core.span import CHUNK_SIZE, divide
+from keras_drmad.training.batches import ArrayBatches
 from small_models import assert_same_batches, visited
 
 NOTHING = np.zeros(0, int)

@@ -96,7 +96,7 @@ def assert_derivative(
 def assert_exact_hypergradient(
     model: Any, *data: Any, rtol: float = 1e-6, step: float = 1e-4, **training
 ) -> None:
-    """Asserts that `model.hypergradient` is that of `model.train_loss_at`.
+    """Asserts that `hypergradient` is that of `validation_loss_after`.
 
     Args:
         model: a compiled `DrMADModel`; each of its kinds is checked alone.
@@ -108,7 +108,7 @@ def assert_exact_hypergradient(
     record = model.hypergradient(*data, **training)
 
     def loss():
-        return model.train_loss_at(*data, **training)
+        return model.validation_loss_after(*data, **training)
 
     np.testing.assert_allclose(record.validation_loss, loss(), rtol=1e-12)
     for h in model.hyperparameters:

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_drmad as kd
-from keras_drmad.core.adjoint import State
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.core.state import State
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.hyperparameters.groups import Member
 from keras_drmad.hyperparameters.transforms import Identity
 
@@ -134,7 +134,7 @@ class QuarticByMomentum:
         return state, hparams, tf.constant(batch), dw, dv
 
 
-class LinearTerm(Kind):
+class LinearTerm(Hyperparameter):
     """Adds Σ λ · w to the training loss, λ of the shape of one kernel.
 
     Neither the Hessian nor the mixed derivative ∂²L/∂λ∂w = 1 depends on w.

@@ -9,9 +9,9 @@ import keras_drmad as kd
 from checks import flat, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import set_precision
+from keras_drmad.core.state import Batch
 from keras_drmad.core.walk import Loop
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.training.batches import Batch
 from small_models import assert_helps, compiled, numbers, put_back
 
 METHODS = {
@@ -62,7 +62,7 @@ def model_of(name, optimizer=None, kinds=None, **options):
     """Returns a model that is the same for all methods and both dtypes."""
     model = exact_model(
         tanh_net(),
-        [L2("unit", 0.05)] if kinds is None else kinds,
+        [L2("input", 0.05)] if kinds is None else kinds,
         optimizer or keras.optimizers.SGD(0.1, momentum=0.75),
         hypergradient=METHODS[name],
         **options,
@@ -83,7 +83,7 @@ def single():
     def model(name):
         if name not in models:
             rates = [] if name in BLIND else [LearningRate(initial=0.1)]
-            models[name] = model_of(name, kinds=[L2("unit", 0.05), *rates])
+            models[name] = model_of(name, kinds=[L2("input", 0.05), *rates])
         return models[name]
 
     return model
@@ -169,7 +169,7 @@ def test_float32_is_near_float64(name, single, request):
     found = gradients(model)
     request.getfixturevalue("in_float64")
     rates = [] if name in BLIND else [LearningRate(initial=0.1)]
-    expected = gradients(model_of(name, kinds=[L2("unit", 0.05), *rates]))
+    expected = gradients(model_of(name, kinds=[L2("input", 0.05), *rates]))
     # 12 steps there and back in float32, each with sums of a few numbers.
     tolerance = 1e-2 if name == "bfloat16" else 1e-5
     assert 0 < relative_error(found, expected) < tolerance
@@ -231,7 +231,7 @@ each_optimizer = pytest.mark.parametrize(
 
 def with_optimizer(name, method):
     # Lion follows signs, which hide penalties from a derivative.
-    kinds = [LearningRate()] if name == "Lion" else [L2("unit", 0.05)]
+    kinds = [LearningRate()] if name == "Lion" else [L2("input", 0.05)]
     rate = 0.5 if name == "Adadelta" else 0.02
     model = model_of("stored", OPTIMIZERS[name](rate), kinds)
     model.method = method

@@ -14,10 +14,10 @@ from checks import flat, relative_error
 from closed_forms import exact_model, linear_net, regression, tanh_net
 from keras_drmad.core import nested
 from keras_drmad.core.adjoint import second_products, step_back
+from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.seam.second_derivatives import check_convex, places_of
-from keras_drmad.training.batches import Batch
 from small_models import assert_helps
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -156,7 +156,7 @@ def case(request, float64):
     case = CASES[request.param]
     keras.utils.set_random_seed(0)
     inputs, outputs = net(**case.net)
-    kinds = [L2("unit", PENALTY)]
+    kinds = [L2("input", PENALTY)]
     model = exact_model((inputs, outputs), kinds, loss=case.loss())
     weight = case.sample_weight
     batch = Batch(
@@ -284,7 +284,7 @@ OPTIMIZERS = {
     [(tanh_net, "momentum"), *((linear_net, name) for name in OPTIMIZERS)],
 )
 def test_step_back_is_exact_where_the_model_is_linear(make, optimizer):
-    kinds = [L2("unit", PENALTY), LearningRate("layer")]
+    kinds = [L2("input", PENALTY), LearningRate("layer")]
     model = exact_model(make(), kinds, OPTIMIZERS[optimizer]())
     batch = Batch(tf.constant(X), tf.constant(TARGETS))
     problem = ElementaryProblem(
@@ -323,7 +323,7 @@ def test_methods_take_it(method):
         config = method.get_config() | {"curvature": curvature}
         model = exact_model(
             linear_net(),
-            [L2("unit", PENALTY)],
+            [L2("input", PENALTY)],
             hypergradient=type(method)(**config),
         )
         record = model.hypergradient(

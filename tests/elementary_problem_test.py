@@ -20,7 +20,7 @@ TRAINING = {"batch_size": 4, "epochs": 3}
 
 
 def assert_exact(net, data=(X, Y), validation=(X_VAL, Y_VAL), **compile_):
-    kinds = [L2("unit", 0.05), LearningRate("layer")]
+    kinds = [L2("input", 0.05), LearningRate("layer")]
     model = exact_model(net, kinds, **compile_)
     assert_exact_hypergradient(
         model, *data, validation_data=validation, **TRAINING
@@ -69,7 +69,7 @@ def test_bilinear_resizing_has_no_second_derivative():
     x = layers.UpSampling2D(interpolation="bilinear")(x)
     images = np.random.default_rng(0).normal(size=(12, 3, 3, 1))
     net = inputs, layers.Dense(2)(layers.Flatten()(x))
-    model = exact_model(net, [L2("unit", 0.05)])
+    model = exact_model(net, [L2("input", 0.05)])
     with pytest.raises(ValueError, match="ResizeBilinearGrad"):
         model.hypergradient(images, Y, validation_data=(images, Y))
 
@@ -216,7 +216,7 @@ def gradients(floatx, layers_dtype):
         model.set_weights(
             [generator.normal(size=w.shape).round(2) for w in model.weights]
         )
-        model = exact_model(model, [L2("unit", 0.05), LearningRate("layer")])
+        model = exact_model(model, [L2("input", 0.05), LearningRate("layer")])
         record = model.hypergradient(
             X, Y, validation_data=(X_VAL, Y_VAL), **TRAINING
         )

@@ -142,7 +142,7 @@ def test_tends_to_the_implicit_function_theorem(name, optimizer):
 def test_negative_curvature_is_told():
     model = exact_model(
         tanh_net(),
-        [L2("unit", 1e-4)],
+        [L2("input", 1e-4)],
         SGD(0.01),
         hypergradient=kd.Implicit("cg", terms=20),
     )

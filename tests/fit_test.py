@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_numbers(model):
 
 def test_bounded_hyperparameters_stay_within():
     rate = kd.hyperparameters.LearningRate(bounds=(0.05, 0.2))
-    l2 = kd.hyperparameters.L2(per="unit", bounds=(1e-5, 1e-3))
+    l2 = kd.hyperparameters.L2(per="input", bounds=(1e-5, 1e-3))
     model = compiled(
         hyperparameters=[rate, l2], meta_optimizer=kd.SignDescent(3.0)
     )

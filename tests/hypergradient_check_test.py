@@ -118,12 +118,12 @@ def test_changes_below_rounding_are_called_so():
 
 def tuned(method, kinds=None):
     return exact_model(
-        tanh_net(), kinds or [L2("unit", 0.05)], hypergradient=method
+        tanh_net(), kinds or [L2("input", 0.05)], hypergradient=method
     )
 
 
 def test_of_a_model():
-    model = tuned(kd.ReverseMode(), [L2("unit", 0.05), LearningRate("layer")])
+    model = tuned(kd.ReverseMode(), [L2("input", 0.05), LearningRate("layer")])
     before = [w.numpy() for w in model.weights]
     values = [h.raw.numpy() for h in model.hyperparameters]
     report = model.check_hypergradient(

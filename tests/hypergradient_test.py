@@ -16,7 +16,7 @@ X, Y = regression(20)
 VALIDATION = regression(7, seed=1)
 # 4 batches a pass, and a short batch at the end of the validation set.
 TRAINING = {"batch_size": 5, "epochs": 3, "validation_data": VALIDATION}
-PER = ("all", "layer", "unit", "weight")
+PER = ("all", "layer", "input", "weight")
 OPTIMIZERS = {
     "sgd": lambda: keras.optimizers.SGD(0.1),
     "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
@@ -53,7 +53,7 @@ def test_one_learning_rate(optimizer):
 
 
 def test_learning_rate_of_one_layer():
-    kinds = [LearningRate(layers="a"), L2("unit", 0.02)]
+    kinds = [LearningRate(layers="a"), L2("input", 0.02)]
     model = exact_model(tanh_net(), kinds)
     assert_exact_hypergradient(model, X, Y, **TRAINING)
 
@@ -64,7 +64,7 @@ def test_learning_rate_of_one_layer():
 @pytest.fixture(scope="module")
 def momentum_model(float64):
     keras.utils.set_random_seed(0)
-    return exact_model(tanh_net(), [L2("unit", 0.05), LearningRate("layer")])
+    return exact_model(tanh_net(), [L2("input", 0.05), LearningRate("layer")])
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_stream(momentum_model):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 def test_with_xla(optimizer):
-    kinds = [L2("unit", 0.05), LearningRate("layer")]
+    kinds = [L2("input", 0.05), LearningRate("layer")]
     model = exact_model(
         tanh_net(), kinds, OPTIMIZERS[optimizer](), jit_compile=True
     )
@@ -137,7 +137,9 @@ def test_with_xla(optimizer):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_start_weights(optimizer, monkeypatch):
-    model = exact_model(tanh_net(), [L2("unit", 0.05)], OPTIMIZERS[optimizer]())
+    model = exact_model(
+        tanh_net(), [L2("input", 0.05)], OPTIMIZERS[optimizer]()
+    )
     training = TRAINING | {"epochs": 30}
     model.hypergradient(X, Y, **training)
     walks = model._compiled_walks[2]
@@ -152,7 +154,7 @@ def test_start_weights(optimizer, monkeypatch):
     weights = model.elementary_model.trainable_variables
     assert len(ways) > 1  # the adjoint was carried from chunk to chunk
     assert_derivative(
-        lambda: model.train_loss_at(X, Y, **training),
+        lambda: model.validation_loss_after(X, Y, **training),
         weights,
         ways[-1].adjoint[: len(weights)],
     )
@@ -169,7 +171,7 @@ def dropout_model(float64):
     x = keras.layers.BatchNormalization()(x)
     x = keras.layers.Dropout(0.5)(x)
     outputs = keras.layers.Dense(2)(x)
-    kinds = [L2("unit", 0.05), LearningRate()]
+    kinds = [L2("input", 0.05), LearningRate()]
     return exact_model((inputs, outputs), kinds, keras.optimizers.Adam(0.05))
 
 
@@ -198,7 +200,7 @@ def test_hypergradient_leaves_the_model_as_it_was(dropout_model):
     ]
     before = [np.array(v) for v in variables]
     model.hypergradient(X, Y, **TRAINING)
-    model.train_loss_at(X, Y, **TRAINING)
+    model.validation_loss_after(X, Y, **TRAINING)
     for variable, value in zip(variables, before, strict=True):
         np.testing.assert_array_equal(variable, value, variable.path)
 
@@ -210,7 +212,7 @@ STORED = kd.ReverseMode()
     "method", [STORED, kd.DrMAD(0.5, last=0.5)], ids=["reverse", "drmad"]
 )
 def test_every_loop_is_traced_once(method):
-    kinds = [L2("unit", 0.05), LearningRate(initial=0.1)]
+    kinds = [L2("input", 0.05), LearningRate(initial=0.1)]
     model = exact_model(tanh_net(), kinds, hypergradient=method)
     for epochs, rate in ((3, 0.1), (1, 0.05), (40, 0.01)):
         kinds[1].assign(rate)

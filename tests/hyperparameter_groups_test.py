@@ -25,8 +25,8 @@ def paper_net():
         ("layer", True, 4),
         ("tensor", False, 4),
         ("tensor", True, 8),
-        ("unit", False, 784 + 50 + 50 + 50),
-        ("unit", True, 784 + 50 + 50 + 50 + 4),
+        ("input", False, 784 + 50 + 50 + 50),
+        ("input", True, 784 + 50 + 50 + 50 + 4),
         ("weight", False, 784 * 50 + 2 * 50 * 50 + 50 * 10),
         ("weight", True, 784 * 50 + 2 * 50 * 50 + 50 * 10 + 160),
     ],
@@ -78,7 +78,7 @@ UNITS = {
 def test_units_are_the_inputs_of_a_layer(name):
     shape, layer, count = UNITS[name]
     layer, inputs = layer(), keras.Input(shape)
-    kind, model = bound(L2("unit"), (inputs, layer(inputs)))
+    kind, model = bound(L2("input"), (inputs, layer(inputs)))
     assert tuple(kind.raw.shape) == (count,)
     # Only the coefficient of input 1, on the axis of the inputs.
     kernel = model.get_weights()[0]
@@ -99,12 +99,12 @@ def test_normalization_layers_are_left_out_with_the_biases():
 def test_frozen_layers_are_left_out():
     model = keras.Model(*tanh_net())
     model.get_layer("a").trainable = False
-    assert bound(L2("unit"), model)[0].raw.shape == (3,)
+    assert bound(L2("input"), model)[0].raw.shape == (3,)
 
 
 def test_layers_by_object():
     model = keras.Model(*tanh_net())
-    kind, _ = bound(L2("unit", layers=model.get_layer("b")), model)
+    kind, _ = bound(L2("input", layers=model.get_layer("b")), model)
     assert kind.raw.shape == (3,)
 
 
@@ -113,7 +113,7 @@ def test_layers_by_object():
     [("a", 4), ("b", 3), ("a|b", 7), ("[ab]", 7), (["a", "b"], 7), (None, 7)],
 )
 def test_layers_by_name_or_pattern(chosen, count):
-    assert bound(L2("unit", layers=chosen))[0].raw.shape == (count,)
+    assert bound(L2("input", layers=chosen))[0].raw.shape == (count,)
 
 
 def test_layers_by_the_path_of_a_nested_one():
@@ -123,7 +123,7 @@ def test_layers_by_the_path_of_a_nested_one():
     inputs = keras.Input((4,))
     net = inputs, layers.Dense(2, name="y")(inner(inputs))
     for chosen in ("inner", "x", "inner/x"):
-        assert bound(L2("unit", layers=chosen), net)[0].raw.shape == (4,)
+        assert bound(L2("input", layers=chosen), net)[0].raw.shape == (4,)
 
 
 class Namesakes(keras.Model):
@@ -139,7 +139,7 @@ class Namesakes(keras.Model):
 
 
 @pytest.mark.parametrize(
-    "per, count", [("layer", 2), ("unit", 4 + 3), ("weight", 4 * 3 + 3 * 2)]
+    "per, count", [("layer", 2), ("input", 4 + 3), ("weight", 4 * 3 + 3 * 2)]
 )
 def test_layers_of_one_name_share_nothing(per, count):
     model = Namesakes()
@@ -151,7 +151,7 @@ def test_layers_of_one_name_share_nothing(per, count):
     a, b = model.first.kernel.numpy(), model.second.kernel.numpy()
     shapes = {
         "layer": [(), ()],
-        "unit": [(4, 1), (3, 1)],
+        "input": [(4, 1), (3, 1)],
         "weight": [(4, 3), (3, 2)],
     }[per]
     first, second = np.split(values, [int(np.prod(shapes[0]))])

@@ -17,7 +17,7 @@ from closed_forms import (
 from keras_drmad.hyperparameters import L1, L2, LearningRate
 
 PENALTIES = {"l1": L1, "l2": L2}
-PER = ("all", "layer", "unit", "weight")
+PER = ("all", "layer", "input", "weight")
 OPTIMIZER = keras.optimizers.SGD
 
 
@@ -47,7 +47,7 @@ def test_penalty_equals_that_of_keras(name, per):
 @pytest.mark.parametrize("name", PENALTIES)
 def test_penalty_per_unit_by_hand(name):
     # Row i of a kernel has the i-th coefficient of its layer.
-    kind, model = bound(PENALTIES[name]("unit"))
+    kind, model = bound(PENALTIES[name]("input"))
     values = np.linspace(0.1, 0.7, 7)
     kind.assign(values)
     a, b = (layer.kernel.numpy() for layer in model.layers[1:])
@@ -151,7 +151,7 @@ def test_assign_out_of_range(value):
     ],
 )
 def test_clip_moves_values_back_to_their_bounds(bounds, expected):
-    kind, _ = bound(L2("unit", layers="b", bounds=bounds))
+    kind, _ = bound(L2("input", layers="b", bounds=bounds))
     kind.raw.assign(np.log([1e-9, 1e-3, 1e3]))
     kind.clip()
     np.testing.assert_allclose(kind.value(), expected, rtol=1e-5)
@@ -178,7 +178,7 @@ def test_values_before_binding():
 
 
 def test_binding_again_keeps_what_was_learned():
-    kind, model = bound(L2("unit"))
+    kind, model = bound(L2("input"))
     kind.assign(0.5)
     kind.bind(model, OPTIMIZER())
     np.testing.assert_allclose(kind.value(), 0.5, rtol=1e-6)
@@ -229,7 +229,7 @@ def test_a_model_without_kernels():
     "kind",
     [
         L1(),
-        L2("unit", 0.5, ["a", "b"], True, (None, 1.0), name="decay"),
+        L2("input", 0.5, ["a", "b"], True, (None, 1.0), name="decay"),
         LearningRate("layer", bounds=(1e-5, 1.0)),
         LearningRate(initial=0.5, layers="a.*"),
     ],

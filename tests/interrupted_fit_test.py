@@ -164,7 +164,7 @@ def test_divergence_of_one_hypergradient_is_an_error():
     before = numbers(model)
     options = dict(FIT, **SQUARED)
     del options["verbose"]
-    for function in (model.hypergradient, model.train_loss_at):
+    for function in (model.hypergradient, model.validation_loss_after):
         with pytest.raises(FloatingPointError, match=r"step \d+"):
             function(**options)
     assert_same(numbers(model), before)

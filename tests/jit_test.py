@@ -16,7 +16,7 @@ def result(jit_compile):
     model = compiled(
         hidden(),
         hyperparameters=[
-            kd.hyperparameters.L2(per="unit", initial=1e-2),
+            kd.hyperparameters.L2(per="input", initial=1e-2),
             kd.hyperparameters.LearningRate(),
         ],
         hypergradient=kd.DrMAD(reverse_steps=5),
@@ -70,5 +70,5 @@ def test_auto_takes_no_xla_for_images_on_a_cpu(make):
     model = compiled(make(), jit_compile="auto")
     x_val, y_val = VALIDATION
     validation = images(x_val), y_val
-    model.train_loss_at(images(X), Y, 8, validation_data=validation)
+    model.validation_loss_after(images(X), Y, 8, validation_data=validation)
     assert not model.uses_xla

@@ -43,7 +43,7 @@ def kept_bytes(memory) -> int:
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 @pytest.mark.parametrize("batch_size", [8, 10], ids=["even", "short"])
 def test_kept(method, T, batch_size):
-    model = exact_model(tanh_net(), [L2("unit")], hypergradient=method)
+    model = exact_model(tanh_net(), [L2("input")], hypergradient=method)
     source = inputs.training_source(X, Y, None, None, batch_size, T, True, 0)
     plan = inputs.plan(source, 1, VALIDATION, None, (None,), None)
     training = model._elementary_training(plan, goes_back=True)
@@ -70,7 +70,7 @@ def test_averaged_weights_do_not_fool_the_guard(size):
         )
         return exact_model(
             tanh_net(),
-            [L2("unit", 0.05 * size)],
+            [L2("input", 0.05 * size)],
             optimizer,
             loss=scaled,
             hypergradient=method,
@@ -86,7 +86,7 @@ def test_averaged_weights_do_not_fool_the_guard(size):
 
 def test_training_without_tuning_does_not_ask_the_method():
     method = kd.DrMAD(reverse_steps=500)
-    kinds = [L2("unit"), LearningRate()]
+    kinds = [L2("input"), LearningRate()]
     model = exact_model(tanh_net(), kinds, hypergradient=method)
     model.fit(X, Y, batch_size=8, verbose=0, meta_iterations=0)
     assert model.method_used is method
@@ -94,7 +94,7 @@ def test_training_without_tuning_does_not_ask_the_method():
         model.fit(X, Y, batch_size=8, verbose=0, validation_data=VALIDATION)
 
 
-@pytest.mark.parametrize("name", ["hypergradient", "train_loss_at"])
+@pytest.mark.parametrize("name", ["hypergradient", "validation_loss_after"])
 def test_a_validation_loss_that_is_inf_is_an_error(name):
     model = exact_model(
         tanh_net(), [LearningRate()], keras.optimizers.SGD(1e300)

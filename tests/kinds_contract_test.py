@@ -18,13 +18,13 @@ VALIDATION = X[:5] + 0.1, Y[:5]
 TRAINING = dict(batch_size=4, steps_per_epoch=T, validation_data=VALIDATION)
 
 KINDS = {
-    "L2": lambda: kinds.L2("unit", 0.01, layers="a", bounds=(1e-6, 1.0)),
+    "L2": lambda: kinds.L2("input", 0.01, layers="a", bounds=(1e-6, 1.0)),
     "L1": lambda: kinds.L1("weight", 0.01, biases=True),
     "LearningRate": lambda: kinds.LearningRate(
         "layer", 0.1, schedule="step", steps=T, bounds=(None, 1.0)
     ),
     "Momentum": lambda: kinds.Momentum(
-        "unit", 0.5, schedule="piecewise", knots=3, coefficient="momentum"
+        "input", 0.5, schedule="piecewise", knots=3, coefficient="momentum"
     ),
     "WeightDecay": lambda: kinds.WeightDecay("layer", 0.01),
     "InitialScale": lambda: kinds.InitialScale("all", 0.5, biases=True),
@@ -350,8 +350,8 @@ def test_learned_data_of_another_shape():
         (lambda: kinds.WeightSharing([]), "layers", "=[]"),
         (lambda: kinds.WeightSharing("a"), "layers", "='a'"),
         (lambda: kinds.Sigmoid(1.0, 0.0), "high", "low=1.0"),
-        (lambda: kd.Hyperparameter(-1.0), "initial", "=-1.0"),
-        (lambda: kd.Hyperparameter(1.0, "exp"), "transform", "'exp'"),
+        (lambda: kd.layers.LearnedValue(-1.0), "initial", "=-1.0"),
+        (lambda: kd.layers.LearnedValue(1.0, "exp"), "transform", "'exp'"),
     ],
 )
 def test_bad_arguments(make, argument, received):

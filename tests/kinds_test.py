@@ -63,7 +63,7 @@ def sgd_with_decay():
 REGRESSION = {
     "plain": (momentum, [L(), M(), kinds.InitialScale()]),
     "layer": (nesterov, [L("layer"), M("layer"), kinds.InitialWeights()]),
-    "unit": (momentum, [L("unit"), kinds.InitialScale("unit", biases=True)]),
+    "input": (momentum, [L("input"), kinds.InitialScale("input", biases=True)]),
     "weight": (Adam, [L("weight"), M("layer"), M(coefficient="beta_2")]),
     "step": (momentum, [L(**STEP), M("layer", **STEP)]),
     "step-layer": (
@@ -72,11 +72,11 @@ REGRESSION = {
     ),
     "pieces": (
         momentum,
-        [L(**PIECES), M("unit", **PIECES), kinds.ExampleWeights(12)],
+        [L(**PIECES), M("input", **PIECES), kinds.ExampleWeights(12)],
     ),
-    "schedule": (schedule, [L("unit", **PIECES), kinds.LearnedData(X)]),
+    "schedule": (schedule, [L("input", **PIECES), kinds.LearnedData(X)]),
     "decay": (adamw, [L(), D("layer"), M(coefficient="beta_1", **PIECES)]),
-    "decay-step": (adamw, [D("unit", **STEP)]),
+    "decay-step": (adamw, [D("input", **STEP)]),
     "decay-sgd": (sgd_with_decay, [D("weight")]),
     "rmsprop": (rmsprop, [M("layer"), M("layer", coefficient="rho")]),
     "lamb": (lambda: keras.optimizers.Lamb(0.01), [M("layer")]),
@@ -252,7 +252,7 @@ class Bend(keras.layers.Layer):
     """x + slopes · x², with a slope for each feature."""
 
     def build(self, shape):
-        self.slopes = kd.Hyperparameter(
+        self.slopes = kd.layers.LearnedValue(
             np.full(shape[-1], 0.1), transform="identity"
         )
 
@@ -322,7 +322,7 @@ def shared(**options):
     return filled(
         exact_model(
             towers(),
-            [sharing, kinds.L2("unit", 0.01)],
+            [sharing, kinds.L2("input", 0.01)],
             momentum(),
             loss=["mse"] * 3,
             **options,
@@ -337,7 +337,7 @@ def test_hypergradient_of_weight_sharing(optimizer):
             towers(),
             [
                 kinds.WeightSharing(["bottom_.", ["top_0", "top_1", "top_2"]]),
-                kinds.L2("unit", 0.01),
+                kinds.L2("input", 0.01),
             ],
             optimizer(),
             loss=["mse"] * 3,
@@ -392,7 +392,7 @@ def test_six_kinds_at_once():
         exact_model(
             bent(),
             [
-                kinds.L2("unit", 0.02),
+                kinds.L2("input", 0.02),
                 kinds.L1("layer", 0.01),
                 L("layer", **STEP),
                 M("layer", **PIECES),
@@ -424,7 +424,7 @@ class Scale(keras.layers.Layer):
 
 
 def test_hyperparameter_shared_by_two_layers():
-    factor = kd.Hyperparameter(0.7)
+    factor = kd.layers.LearnedValue(0.7)
     x = inputs = keras.Input((4,))
     x = Scale(factor, name="first")(keras.layers.Dense(3, "tanh")(x))
     x = keras.layers.Dense(2)(Scale(factor, name="second")(x))

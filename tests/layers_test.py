@@ -13,9 +13,9 @@ from checks import (
 )
 from closed_forms import exact_model
 from keras_drmad import layers
-from keras_drmad.hyperparameters.in_layers import find
 from keras_drmad.layers.dropout import kept_parts
 from keras_drmad.layers.image_augmentation import STRENGTHS, augmented
+from keras_drmad.layers.in_layers import find
 from keras_drmad.layers.sampling import moved
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -51,7 +51,7 @@ def images(seed=0):
 
 
 def hyperparameters(layer):
-    """Returns a dict from an attribute to its `Hyperparameter`."""
+    """Returns a dict from an attribute to its `LearnedValue`."""
     names = ("rate", "stddev", *STRENGTHS)
     found = {name: getattr(layer, name, None) for name in names}
     return {name: h for name, h in found.items() if h is not None}
@@ -511,7 +511,7 @@ def test_validation_does_not_see_the_noise(name):
     model = exact_model(net, [])
     (x, y), validation = arrays(net)
     arguments = dict(validation_data=validation, batch_size=4, seed=0)
-    loss = model.train_loss_at(x, y, **arguments)
+    loss = model.validation_loss_after(x, y, **arguments)
     logs = model.fit(x, y, meta_iterations=0, verbose=0, **arguments).history
     quiet = np.mean(
         (model.predict(validation[0], verbose=0) - validation[1]) ** 2

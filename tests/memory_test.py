@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.methods import memory
 from small_models import VALIDATION, X, Y, assert_helps, compiled
 

@@ -77,7 +77,7 @@ def test_fit_moves_the_raw_values_by_the_step():
     x, y = generator.normal(size=(8, 3)), generator.normal(size=(8, 1))
     inputs = keras.Input((3,))
     model = kd.DrMADModel(inputs, keras.layers.Dense(1)(inputs))
-    kind = kd.hyperparameters.L2("unit", initial=0.1)
+    kind = kd.hyperparameters.L2("input", initial=0.1)
     model.compile(
         "sgd",
         "mse",

@@ -71,7 +71,9 @@ def test_drmad_is_biased_where_the_mixed_derivative_depends_on_w():
 def test_one_step_is_exact():
     # For T = 1 the line has the one state s_0 that matters.
     model = exact_model(
-        tanh_net(), [L2("unit", 0.05), LearningRate()], hypergradient=kd.DrMAD()
+        tanh_net(),
+        [L2("input", 0.05), LearningRate()],
+        hypergradient=kd.DrMAD(),
     )
     training = TRAINING | {"epochs": 1, "steps_per_epoch": 1}
     assert_exact_hypergradient(model, X, Y, **training)
@@ -203,7 +205,7 @@ def steep(float64):
     keras.utils.set_random_seed(0)
     model = exact_model(
         tanh_net(8),
-        [L2("unit", 1e-4)],
+        [L2("input", 1e-4)],
         keras.optimizers.SGD(0.5, momentum=0.9),
         hypergradient=kd.DrMAD(1.0, average=False),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

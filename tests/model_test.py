@@ -97,7 +97,7 @@ def test_one_hypergradient_leaves_everything(capsys):
     options = {k: v for k, v in FIT.items() if k != "verbose"}
     options["validation_data"] = VALIDATION
     found = model.hypergradient(**options)
-    loss = model.train_loss_at(**options)
+    loss = model.validation_loss_after(**options)
     assert_same(numbers(model), before)
     assert found.validation_loss == loss
     assert set(found.gradients) == {"l2"}
@@ -107,7 +107,7 @@ def test_one_hypergradient_leaves_everything(capsys):
 
 
 def test_compiled_again_keeps_what_was_learned():
-    l2 = kd.hyperparameters.L2(per="unit", initial=1e-2)
+    l2 = kd.hyperparameters.L2(per="input", initial=1e-2)
     model = compiled(hyperparameters=[l2])
     fit(model, restore_best=False)
     learned = np.array(l2.raw)
@@ -132,7 +132,7 @@ def test_layers_may_be_frozen_between_two_fits():
     model.compile(
         keras.optimizers.SGD(0.1),
         cross_entropy(),
-        hyperparameters=[kd.hyperparameters.L2(per="unit", layers="last")],
+        hyperparameters=[kd.hyperparameters.L2(per="input", layers="last")],
         jit_compile=False,
     )
     fit(model)

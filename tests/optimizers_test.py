@@ -99,12 +99,12 @@ def test_hypergradient(model_of, name):
 def assert_trains_as(twin, model, rtol=1e-12):
     """Asserts that `fit` of both ends at the same weights and slots.
 
-    And that `train_loss_at` announces the loss of the end, for an optimizer
-    with `use_ema` that of the averages.
+    And that `validation_loss_after` announces the loss of the end, for an
+    optimizer with `use_ema` that of the averages.
     """
     training = {"batch_size": 4, "epochs": 3, "shuffle": False}
     validation = TRAINING["validation_data"]
-    announced = model.train_loss_at(
+    announced = model.validation_loss_after(
         X, Y, validation_data=validation, **training
     )
     model.fit(X, Y, meta_iterations=0, verbose=0, **training)

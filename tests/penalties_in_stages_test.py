@@ -55,7 +55,7 @@ from examples import penalties_in_stages
 from examples.tanh_net import tanh_net
 
 model = kd.DrMADModel.from_model(tanh_net(4, [3], 2, 0.1))
-finer = kd.hyperparameters.L2("unit")
+finer = kd.hyperparameters.L2("input")
 model.compile("sgd", "mse", hyperparameters=[finer])
 by_layer = {"hidden_1": np.array([0.5]), "output": np.array([0.25])}
 got = penalties_in_stages.spread(by_layer, finer)

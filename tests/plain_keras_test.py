@@ -13,7 +13,7 @@ import tensorflow as tf
 import keras_drmad as kd
 from closed_forms import exact_model, penalty, regression, tanh_net
 from keras_drmad import hyperparameters as kinds
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.hyperparameters.transforms import Identity
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -118,7 +118,7 @@ def test_a_regularizer_that_is_no_sum_is_left_out():
     assert plain.regularizers == {"a/kernel": own, "a/bias": None}
 
 
-@pytest.mark.parametrize("per", ["unit", "weight"])
+@pytest.mark.parametrize("per", ["input", "weight"])
 def test_penalties_of_units_leave_as_arrays(per):
     plain, l2 = left_out([kinds.L2(per, biases=True)])
     assert plain.regularizers == dict.fromkeys(WEIGHTS)
@@ -243,13 +243,13 @@ def test_pieces_need_a_training():
     assert plain.rates.shape == (T,)
 
 
-@pytest.mark.parametrize("per", ["unit", "weight"])
+@pytest.mark.parametrize("per", ["input", "weight"])
 def test_rates_of_units_leave_as_arrays(per):
     plain, rate = left_out([L(per)])
     assert plain.learning_rate == pytest.approx(0.1)
     shapes = [plain.arrays[f"learning_rate/{path}"].shape for path in WEIGHTS]
     units = [(4, 1), (1,), (3, 1), (1,)]
-    assert shapes == (units if per == "unit" else [(4, 3), (3,), (3, 2), (2,)])
+    assert shapes == (units if per == "input" else [(4, 3), (3,), (3, 2), (2,)])
 
 
 def test_momenta_have_no_schedule():
@@ -417,7 +417,7 @@ def test_data_and_first_weights():
     plain, data, scale, start = exported(
         [
             kinds.LearnedData(X),
-            kinds.InitialScale("unit", layers="a", biases=True),
+            kinds.InitialScale("input", layers="a", biases=True),
             kinds.InitialWeights(layers="b"),
         ]
     )
@@ -457,7 +457,7 @@ def test_a_temperature_is_a_layer():
 # ---- kinds of other people
 
 
-class Own(Kind):
+class Own(Hyperparameter):
     """A kind without a place in Keras."""
 
     transform = Identity()
@@ -490,7 +490,7 @@ def everything():
     model = learned(
         [
             kinds.L2("layer"),
-            kinds.L1("unit", biases=True),
+            kinds.L1("input", biases=True),
             L("layer", schedule="step", steps=T),
             kinds.Momentum("tensor"),
             kinds.WeightDecay("weight"),
@@ -698,7 +698,11 @@ CASES = {
         lambda: SGD(0.1, momentum=0.8, nesterov=True),
         squares,
     ),
-    "units": (lambda: [kinds.L2("unit", 0.05, biases=True)], momentum, squares),
+    "units": (
+        lambda: [kinds.L2("input", 0.05, biases=True)],
+        momentum,
+        squares,
+    ),
     "together": (
         lambda: [
             L("layer", **STEP),

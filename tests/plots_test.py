@@ -18,9 +18,9 @@ def close_figures():
     plt.close("all")
 
 
-def test_penalties_by_layer_draws_the_geometric_mean_and_spread():
+def test_values_by_layer_draws_the_geometric_mean_and_spread():
     rows = np.exp(np.array([[0.0, 2.0], [1.0, 5.0]]))
-    axes = plots.penalties_by_layer({"dense": rows}, label="L2")
+    axes = plots.values_by_layer({"dense": rows}, label="L2")
     (line,) = axes.lines
     np.testing.assert_allclose(np.log(line.get_ydata()), [1.0, 3.0])
     np.testing.assert_array_equal(line.get_xdata(), [1, 2])

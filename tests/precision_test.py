@@ -28,7 +28,7 @@ def test_float64(request):
     assert model.hyperparameters[0].raw.dtype == "float64"
     assert found.gradients["l2"].dtype == tf.float64
     # More digits than a float has.
-    loss = model.train_loss_at(X, Y, 8, validation_data=VALIDATION)
+    loss = model.validation_loss_after(X, Y, 8, validation_data=VALIDATION)
     assert loss != float(np.float32(loss))
     assert found.validation_loss == pytest.approx(loss, rel=1e-14)
 

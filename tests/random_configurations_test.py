@@ -57,7 +57,7 @@ def test_hypergradients_are_finite(number):
     method = METHODS[number % len(METHODS)]()
     momentum = float(generator.choice([0.1, 0.5, 0.9, 0.99]))
     optimizer = OPTIMIZERS[number % len(OPTIMIZERS)](momentum)
-    kinds = [L2("unit"), L1("layer", 1e-4)]
+    kinds = [L2("input"), L1("layer", 1e-4)]
     if not isinstance(method, (kd.Implicit, kd.OneStep)):
         kinds.append(LearningRate("layer", initial=0.1))
     model = kd.DrMADModel.from_model(random_net(generator))

@@ -18,7 +18,7 @@ def build_model(rates):
     model.compile(
         keras.optimizers.SGD(0.05, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        hyperparameters=[kd.hyperparameters.L2(per="unit", initial=1e-2)],
+        hyperparameters=[kd.hyperparameters.L2(per="input", initial=1e-2)],
         meta_optimizer=kd.SignDescent(rates["l2"]),
     )
     return model

@@ -27,7 +27,7 @@ def with_all_kinds_of_state():
     return compiled(
         hidden(dropout=0.3),
         hyperparameters=[
-            kd.hyperparameters.L2(per="unit", initial=1e-2),
+            kd.hyperparameters.L2(per="input", initial=1e-2),
             kd.hyperparameters.LearningRate(),
         ],
         meta_optimizer=keras.optimizers.Adam(0.3),

@@ -11,7 +11,7 @@ import keras_drmad as kd
 from checks import assert_exact_hypergradient, relative_error
 from closed_forms import exact_model, linear_net, regression, tanh_net
 from keras_drmad.core import fixed_point as exact_arithmetic
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.differentiation import Reversible
 from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.training.batches import ArrayChunk
@@ -30,7 +30,7 @@ def reversible(optimizer=None, net=tanh_net, kinds=None, **options):
     keras.utils.set_random_seed(0)
     return exact_model(
         net(),
-        kinds or [L2("unit", 0.05)],
+        kinds or [L2("input", 0.05)],
         optimizer or SGD(0.1, momentum=0.75),
         **{"hypergradient": REVERSIBLE} | options,
     )
@@ -53,7 +53,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_returns_and_is_exact(optimizer):
-    kinds = [L2("unit", 0.05), LearningRate("layer")]
+    kinds = [L2("input", 0.05), LearningRate("layer")]
     model = reversible(OPTIMIZERS[optimizer](), kinds=kinds)
     training = TRAINING | {"epochs": 10}  # two chunks
     record = model.hypergradient(X, Y, **training)

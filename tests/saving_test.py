@@ -79,7 +79,7 @@ def trained(make):
         optimizer=keras.optimizers.SGD(0.05, momentum=0.7, nesterov=True),
         metrics=["accuracy"],
         hyperparameters=[
-            kd.hyperparameters.L2(per="unit", bounds=(1e-6, 0.1), biases=True),
+            kd.hyperparameters.L2(per="input", bounds=(1e-6, 0.1), biases=True),
             kd.hyperparameters.L1(per="layer", initial=1e-3, name="sparse"),
             kd.hyperparameters.LearningRate(layers="dense.*|first|last"),
         ],

@@ -54,7 +54,7 @@ def compiled(model=None, **options):
     defaults = dict(
         optimizer=keras.optimizers.SGD(0.1, momentum=0.5),
         loss=cross_entropy(),
-        hyperparameters=[kd.hyperparameters.L2(per="unit", initial=1e-2)],
+        hyperparameters=[kd.hyperparameters.L2(per="input", initial=1e-2)],
         jit_compile=False,
     )
     model.compile(**defaults | options)

@@ -80,7 +80,7 @@ def summary_of(**options):
 def test_summary_has_shape_count_values_and_bounds():
     text = summary_of(
         hyperparameters=[
-            kinds.L2("unit", 0.25),
+            kinds.L2("input", 0.25),
             kinds.LearningRate(initial=0.5, bounds=(0.1, 1.0)),
         ]
     )

@@ -9,11 +9,11 @@ import keras_drmad as kd
 from checks import assert_exact_hypergradient, flat, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.span import CHUNK_SIZE, divide
+from keras_drmad.core.state import Batch, State
 from keras_drmad.differentiation import Anchored, Checkpointed, Shortcut, Stored
 from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.seam.problem import ElementaryProblem
-from keras_drmad.training.batches import CHUNK_SIZE, Batch, divide
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.inputs import Plan, Source
 
@@ -44,7 +44,7 @@ def momentum_model(method):
     # A momentum that float32, in which Keras keeps it, and fractions share.
     return exact_model(
         tanh_net(),
-        [L2("unit", 0.05), LearningRate("layer")],
+        [L2("input", 0.05), LearningRate("layer")],
         keras.optimizers.SGD(0.1, momentum=0.75),
         hypergradient=method,
     )

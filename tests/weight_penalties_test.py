@@ -40,7 +40,7 @@ def test_digits_run_writes_its_folder(tmp_path):
         {
             "input_penalties",
             "loss_along_line",
-            "penalties_by_layer",
+            "values_by_layer",
             "test_error",
         },
         "--meta_iterations=3",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.core.walk import Walks
 
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import Problem, second_products, step, step_back
+from keras_drmad.core.adjoint import second_products, step, step_back
+from keras_drmad.core.state import Problem
 from keras_drmad.differentiation.base import Trajectory
 
 

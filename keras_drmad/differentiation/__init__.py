@@ -1,6 +1,6 @@
 """Ways back: how the states of a training are known on the way back."""
 
-from keras_drmad.differentiation.base import CHUNK_SIZE, Trajectory
+from keras_drmad.differentiation.base import Trajectory
 from keras_drmad.differentiation.checkpointed import Checkpointed
 from keras_drmad.differentiation.end import FinalPoint
 from keras_drmad.differentiation.line import Shortcut
@@ -9,7 +9,6 @@ from keras_drmad.differentiation.reversible import Reversible
 from keras_drmad.differentiation.stored import Stored
 
 __all__ = [
-    "CHUNK_SIZE",
     "Anchored",
     "Checkpointed",
     "FinalPoint",

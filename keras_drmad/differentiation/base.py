@@ -7,23 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.core.adjoint import Problem, State
-
-CHUNK_SIZE = 200  # iterations in one call of a compiled loop, at most
-# Where a chunk's states are held, its lengths are few: loops are compiled anew
-# for each, so only for trainings that differ much.
-LENGTHS = sorted({2**k for k in range(8)} | {3 * 2**k for k in range(7)})
-
-
-def spread(count: int, last: int, T: int) -> np.ndarray:
-    """Returns iterations spread evenly over the last ones of T, ascending.
-
-    Args:
-        count: int, how many, in [1, last].
-        last: int, in [1, T]; the last of the iterations is T - 1.
-        T: int.
-    """
-    return T - last + (np.arange(1, count + 1) * last) // count - 1
+from keras_drmad.core.span import CHUNK_SIZE
+from keras_drmad.core.state import Problem, State
 
 
 class Trajectory(abc.ABC):

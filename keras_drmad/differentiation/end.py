@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.differentiation.base import Trajectory
 
 

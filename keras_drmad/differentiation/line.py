@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import State
-from keras_drmad.differentiation.base import Trajectory, spread
+from keras_drmad.core.span import spread
+from keras_drmad.core.state import State
+from keras_drmad.differentiation.base import Trajectory
 
 
 class Shortcut(Trajectory):

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_drmad.core import fixed_point as exact
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import Problem, State
+from keras_drmad.core.state import Problem, State
 from keras_drmad.differentiation.base import Trajectory
 
 

@@ -1,8 +1,7 @@
 """Kinds of hyperparameters: what each is, and where it acts on training."""
 
-from keras_drmad.hyperparameters.base import Kind, Training
+from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.example_weights import ExampleWeights
-from keras_drmad.hyperparameters.in_layers import Hyperparameter
 from keras_drmad.hyperparameters.l1 import L1
 from keras_drmad.hyperparameters.l2 import L2
 from keras_drmad.hyperparameters.label_smoothing import LabelSmoothing
@@ -25,11 +24,10 @@ __all__ = [
     "L1",
     "L2",
     "ExampleWeights",
-    "Hyperparameter",
     "Identity",
     "InitialScale",
     "InitialWeights",
-    "Kind",
+    "Hyperparameter",
     "LabelSmoothing",
     "LearnedData",
     "LearningRate",
@@ -38,7 +36,6 @@ __all__ = [
     "Momentum",
     "Sigmoid",
     "Temperature",
-    "Training",
     "Transform",
     "WeightDecay",
     "WeightSharing",

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.core.state import Batch
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters.transforms import Transform
-from keras_drmad.training.batches import Batch
 
 
 class Training(NamedTuple):
@@ -31,7 +31,7 @@ class Training(NamedTuple):
     initial_weights: str = "same"
 
 
-class Kind(abc.ABC):
+class Hyperparameter(abc.ABC):
     """Hyperparameters of one kind, learned by gradient.
 
     A kind overrides the hook that says where it acts; the others change
@@ -276,7 +276,7 @@ class Kind(abc.ABC):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Kind":
+    def from_config(cls, config: dict[str, Any]) -> "Hyperparameter":
         """Returns the kind with these constructor arguments."""
         return cls(**config)
 

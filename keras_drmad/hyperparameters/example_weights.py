@@ -7,14 +7,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.core.state import Batch
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import checked_transform
-from keras_drmad.training.batches import Batch, leaves
+from keras_drmad.training.batches import leaves
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class ExampleWeights(base.Kind):
+class ExampleWeights(base.Hyperparameter):
     """A weight on the training loss of each example, or of each group of them.
 
     The loss of example i is multiplied by its weight, and by the user's own

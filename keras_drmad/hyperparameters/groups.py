@@ -14,7 +14,7 @@ TRANSPOSED = (
     keras.layers.Conv2DTranspose,
     keras.layers.Conv3DTranspose,
 )
-PER = ("all", "layer", "tensor", "unit", "weight")
+PER = ("all", "layer", "tensor", "input", "output", "weight")
 Layers: TypeAlias = "str | keras.Layer | Sequence[str | keras.Layer] | None"
 
 
@@ -88,6 +88,13 @@ def check_per(per: str) -> str:
     Raises:
         ValueError: if it does not.
     """
+    if per == "unit":
+        raise ValueError(
+            "Invalid value for argument `per`. A unit has two sides: expected "
+            "'input', one for each row of a kernel's input side (the paper's "
+            "unit), or 'output', one for each column (what Keras calls "
+            "`units`). Received: per='unit'. Choose one of the two."
+        )
     if per not in PER:
         raise ValueError(
             "Invalid value for argument `per`. Expected one of "
@@ -104,10 +111,12 @@ def group(
     Args:
         model: a built model.
         per: `"all"`, one entry for all weights; `"layer"`, one for each layer;
-            `"tensor"`, one for each kernel and each bias; `"unit"`, one for
+            `"tensor"`, one for each kernel and each bias; `"input"`, one for
             each row of a kernel's input side (axis −2; the last axis for
-            transposed convolutions) and one for each bias; `"weight"`, one for
-            each weight.
+            transposed convolutions) and one for each bias; `"output"`, one
+            for each column of a kernel's output side (the last axis; axis −2
+            for transposed convolutions), which the entries of a bias on that
+            side have too; `"weight"`, one for each weight.
         layers: which layers; see `chosen`.
         only_kernels: bool, whether to leave out biases and the scales and
             shifts of normalization layers (weights of rank 0 and 1, and any
@@ -264,7 +273,10 @@ def _entries_shape(
     if per == "weight":
         return shape
     entries = [1] * len(shape)
-    if per == "unit" and len(shape) > 1:
+    if per == "input" and len(shape) > 1:
         axis = len(shape) - (1 if is_transposed else 2)
+        entries[axis] = shape[axis]
+    if per == "output" and shape:
+        axis = len(shape) - (2 if is_transposed and len(shape) > 1 else 1)
         entries[axis] = shape[axis]
     return tuple(entries)

@@ -13,7 +13,7 @@ class L2(Penalty):
     Example:
 
     ```python
-    kd.hyperparameters.L2(per="unit", initial=1e-4, layers="dense.*")
+    kd.hyperparameters.L2(per="input", initial=1e-4, layers="dense.*")
     ```
 
     References: Fu et al., *DrMAD*, IJCAI 2016, section 4, tune one coefficient

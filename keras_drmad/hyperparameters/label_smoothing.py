@@ -5,10 +5,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad.core.state import Batch
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import Sigmoid
-from keras_drmad.training.batches import Batch
 
 LOSSES = (
     keras.losses.SparseCategoricalCrossentropy,
@@ -18,7 +18,7 @@ LOSSES = (
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class LabelSmoothing(base.Kind):
+class LabelSmoothing(base.Hyperparameter):
     """The part ε of a label that is spread over all classes, in training.
 
     With q the label's distribution over K classes, training sees

@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.core.state import Batch
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import checked_transform
-from keras_drmad.training.batches import Batch
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class LearnedData(base.Kind):
+class LearnedData(base.Hyperparameter):
     """The training inputs themselves: data distillation.
 
     Training sees the value's example in place of each training input; labels

@@ -49,7 +49,7 @@ class LearningRate(OptimizerNumber):
 
         Args:
             per: `"all"`; `"layer"`, where a bias shares its kernel's;
-                `"tensor"`, one for each kernel and each bias; `"unit"`, one
+                `"tensor"`, one for each kernel and each bias; `"input"`, one
                 for each row of a kernel's input side and one for each bias;
                 `"weight"`.
             initial: positive float, where they start. By default the

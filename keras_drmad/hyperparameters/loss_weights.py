@@ -6,15 +6,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.core.state import Batch
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.example_weights import weighted
 from keras_drmad.hyperparameters.transforms import Log
-from keras_drmad.training.batches import Batch, leaves
+from keras_drmad.training.batches import leaves
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class LossWeights(base.Kind):
+class LossWeights(base.Hyperparameter):
     """A weight for each loss: of each output, and of layers' own losses.
 
     Training minimizes Σ weight_k · loss_k over a model's outputs, in the order

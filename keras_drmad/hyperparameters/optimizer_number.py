@@ -13,7 +13,7 @@ from keras_drmad.hyperparameters import base, groups
 SCHEDULES = (None, "step", "piecewise")
 
 
-class OptimizerNumber(base.Kind):
+class OptimizerNumber(base.Hyperparameter):
     """One number of the optimizer: for all weights, some, or some steps.
 
     With a schedule the values are those of N iterations: `"step"`, one row for

@@ -12,7 +12,7 @@ from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.transforms import Log
 
 
-class Penalty(base.Kind):
+class Penalty(base.Hyperparameter):
     """A penalty Σ coefficient · measure(w) on the chosen weights.
 
     The raw values are the logarithms of the coefficients, so that these stay
@@ -42,7 +42,7 @@ class Penalty(base.Kind):
         Args:
             per: `"all"`, one coefficient for all weights; `"layer"`, one for
                 each layer; `"tensor"`, one for each kernel and each bias;
-                `"unit"`, one for each row of a kernel's input side (each input
+                `"input"`, one for each row of a kernel's input side (each input
                 of a dense layer, each input channel of a convolution) and one
                 for each bias; `"weight"`.
             initial: positive float, where all coefficients start.

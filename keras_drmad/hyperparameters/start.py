@@ -11,7 +11,7 @@ from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.transforms import Identity, Log
 
 
-class _Start(base.Kind):
+class _Start(base.Hyperparameter):
     """What changes the first weights of each training.
 
     A training with `meta_iterations=0` starts from the weights as they are.
@@ -64,7 +64,7 @@ class InitialScale(_Start):
         """Initializes the scales.
 
         Args:
-            per: `"all"`, `"layer"`, `"tensor"`, `"unit"` or `"weight"`; see
+            per: `"all"`, `"layer"`, `"tensor"`, `"input"` or `"weight"`; see
                 `L2`.
             initial: positive float, the factor at first.
             layers: a layer, its name, a regular expression for names, or a

@@ -3,7 +3,7 @@
 import keras
 
 from keras_drmad.hyperparameters import groups
-from keras_drmad.hyperparameters.base import Kind
+from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.l2 import L2
 from keras_drmad.hyperparameters.learning_rate import LearningRate
 from keras_drmad.hyperparameters.weight_decay import WeightDecay
@@ -11,7 +11,9 @@ from keras_drmad.hyperparameters.weight_decay import WeightDecay
 WITHIN = 100.0  # a learned rate or decay stays within this factor of the given
 
 
-def suggested(model: keras.Model, optimizer: keras.Optimizer) -> list[Kind]:
+def suggested(
+    model: keras.Model, optimizer: keras.Optimizer
+) -> list[Hyperparameter]:
     """Returns what `compile(hyperparameters="auto")` tunes.
 
     A squared penalty and a learning rate for each layer that has a kernel; a
@@ -28,7 +30,7 @@ def suggested(model: keras.Model, optimizer: keras.Optimizer) -> list[Kind]:
     """
     kernels = groups.chosen(model, None, only_kernels=True)
     layers = list(dict.fromkeys(map(groups.owner_path, kernels)))
-    kinds: list[Kind] = []
+    kinds: list[Hyperparameter] = []
     if not isinstance(optimizer, keras.optimizers.Lion):
         kinds.append(L2("layer", initial=1e-4, bounds=(1e-8, 1.0)))
     rate = optimizer._learning_rate

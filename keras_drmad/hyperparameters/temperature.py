@@ -11,7 +11,7 @@ from keras_drmad.hyperparameters.transforms import Log
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class Temperature(base.Kind):
+class Temperature(base.Hyperparameter):
     """The temperature τ by which training divides a model's logits.
 
     Training minimizes L(y, z / τ); validation, and the model that is shipped,

@@ -14,7 +14,7 @@ from keras_drmad.hyperparameters.transforms import Identity
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class WeightSharing(base.Kind):
+class WeightSharing(base.Hyperparameter):
     """One matrix for each depth of a multi-task net, which mixes its weights.
 
     Let a model have one tower of layers for each of n tasks. Training adjusts

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.hyperparameters import base
-from keras_drmad.hyperparameters.in_layers import Hyperparameter
 from keras_drmad.hyperparameters.transforms import checked_transform
+from keras_drmad.layers.learned_value import LearnedValue
 
 
 def learned(
@@ -21,15 +21,15 @@ def learned(
     bounds: tuple[float | None, float | None] | None,
     *,
     is_scalar: bool = False,
-) -> Hyperparameter:
+) -> LearnedValue:
     """Returns a hyperparameter for a layer, from an argument of the layer.
 
     Args:
         layer: whose precision it has.
         argument: str, the argument's name.
         initial: number or array, the argument's value.
-        transform: str, as for `Hyperparameter`.
-        bounds: as for `Hyperparameter`.
+        transform: str, as for `LearnedValue`.
+        bounds: as for `LearnedValue`.
         is_scalar: bool, whether arrays are refused.
 
     Raises:
@@ -54,7 +54,7 @@ def learned(
             "small positive number; to have nothing, leave the layer out or, "
             "where it has several strengths, pass None."
         )
-    return Hyperparameter(
+    return LearnedValue(
         initial, transform, bounds, dtype=layer.dtype_policy, name=argument
     )
 
@@ -96,7 +96,7 @@ def checked_seed(seed: Any) -> int | None:
 
 
 def check_broadcasts(
-    argument: str, values: Hyperparameter, input_shape: tuple[int | None, ...]
+    argument: str, values: LearnedValue, input_shape: tuple[int | None, ...]
 ) -> None:
     """Checks that a hyperparameter's values fit the inputs' last axes.
 
@@ -126,6 +126,6 @@ def precision(layer: keras.Layer) -> str:
     return keras.backend.result_type(layer.compute_dtype, "float32")
 
 
-def value_of(hyperparameter: Hyperparameter, dtype: str) -> tf.Tensor:
+def value_of(hyperparameter: LearnedValue, dtype: str) -> tf.Tensor:
     """Returns a hyperparameter's value in another precision."""
     return tf.cast(hyperparameter.value(), dtype)

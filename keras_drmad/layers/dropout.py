@@ -35,7 +35,7 @@ class Dropout(keras.layers.Layer):
     ```
 
     Attributes:
-        rate: `Hyperparameter`, p, between 0 and 1.
+        rate: `LearnedValue`, p, between 0 and 1.
 
     References: Gal, Hron, Kendall, *Concrete Dropout*, NeurIPS 2017,
     https://arxiv.org/abs/1705.07832, equation 5. Maddison, Mnih, Teh, *The

@@ -26,7 +26,7 @@ class GaussianNoise(keras.layers.Layer):
     ```
 
     Attributes:
-        stddev: `Hyperparameter`, σ, positive.
+        stddev: `LearnedValue`, σ, positive.
 
     References: Kingma, Welling, *Auto-Encoding Variational Bayes*, ICLR 2014,
     https://arxiv.org/abs/1312.6114, section 2.4, for the derivative with

@@ -40,10 +40,10 @@ class ImageAugmentation(keras.layers.Layer):
     ```
 
     Attributes:
-        brightness: `Hyperparameter`, b, or `None`; positive, like all of them.
-        contrast: `Hyperparameter`, c, or `None`.
-        rotation: `Hyperparameter`, r, or `None`.
-        translation: `Hyperparameter`, t, or `None`.
+        brightness: `LearnedValue`, b, or `None`; positive, like all of them.
+        contrast: `LearnedValue`, c, or `None`.
+        rotation: `LearnedValue`, r, or `None`.
+        translation: `LearnedValue`, t, or `None`.
 
     References: Jaderberg, Simonyan, Zisserman, Kavukcuoglu, *Spatial
     Transformer Networks*, NeurIPS 2015, https://arxiv.org/abs/1506.02025,

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.differentiation import Trajectory
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import base
 from keras_drmad.methods import memory as memory_lib
 from keras_drmad.methods.drmad import DrMAD
@@ -74,7 +74,7 @@ class Auto(base.Method):
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Kind] = (),
+        hyperparameters: Sequence[Hyperparameter] = (),
     ) -> tuple[base.Method, str]:
         if self.memory is None:
             allowed = memory_lib.available_bytes() // 2

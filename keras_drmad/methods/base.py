@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.differentiation import Trajectory
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import memory as memory_lib
 
 CURVATURES = ("hessian", "gauss_newton")
@@ -41,7 +41,7 @@ class Method(abc.ABC):
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Kind] = (),
+        hyperparameters: Sequence[Hyperparameter] = (),
     ) -> tuple["Method", str]:
         """Returns the method that serves a training, and why it was chosen.
 
@@ -63,7 +63,7 @@ class Method(abc.ABC):
     def check(
         self,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Kind],
+        hyperparameters: Sequence[Hyperparameter],
     ) -> None:
         """Checks that the method can differentiate a training.
 
@@ -73,7 +73,10 @@ class Method(abc.ABC):
         """
 
     def refuse_early(
-        self, hyperparameters: Sequence[Kind], last: float | int | None, T: int
+        self,
+        hyperparameters: Sequence[Hyperparameter],
+        last: float | int | None,
+        T: int,
     ) -> None:
         """Refuses what acts before the part of a training that is seen.
 
@@ -93,7 +96,7 @@ class Method(abc.ABC):
             early = [h for h in hyperparameters if h.reverse_steps(T) > 1]
             self.refuse(early, f"the last steps of a training (last={last})")
 
-    def refuse(self, blind_to: Sequence[Kind], sees: str) -> None:
+    def refuse(self, blind_to: Sequence[Hyperparameter], sees: str) -> None:
         """Refuses hyperparameters that the method cannot see.
 
         Args:

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.differentiation import Anchored, Shortcut, Trajectory
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import base
 from keras_drmad.methods import memory as memory_lib
 from keras_drmad.methods.reverse_mode import ReverseMode
@@ -120,7 +120,7 @@ class DrMAD(base.Method):
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Kind] = (),
+        hyperparameters: Sequence[Hyperparameter] = (),
     ) -> tuple[base.Method, str]:
         method = self.over_all_that_acts(T, hyperparameters)
         why = ""
@@ -144,12 +144,12 @@ class DrMAD(base.Method):
     def check(
         self,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Kind],
+        hyperparameters: Sequence[Hyperparameter],
     ) -> None:
         self.refuse_early(hyperparameters, self.last, base.FOR_ANY)
 
     def over_all_that_acts(
-        self, T: int, hyperparameters: Sequence[Kind]
+        self, T: int, hyperparameters: Sequence[Hyperparameter]
     ) -> "DrMAD":
         """Returns the method that walks where hyperparameters act.
 

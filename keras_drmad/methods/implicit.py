@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_drmad.differentiation import FinalPoint, Trajectory
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import base
 
 SOLVERS = ("neumann", "cg")
@@ -19,7 +19,7 @@ class _AtTheEnd(base.Method):
     def check(
         self,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Kind],
+        hyperparameters: Sequence[Hyperparameter],
     ) -> None:
         blind_to = [h for h in hyperparameters if h.acts_on != "loss"]
         self.refuse(blind_to, "what moves the minimum of the training loss")

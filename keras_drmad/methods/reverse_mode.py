@@ -6,14 +6,14 @@ from typing import Any
 
 import keras
 
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.differentiation import (
     Checkpointed,
     Reversible,
     Stored,
     Trajectory,
 )
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import base
 from keras_drmad.methods import memory as memory_lib
 
@@ -85,7 +85,7 @@ class ReverseMode(base.Method):
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Kind] = (),
+        hyperparameters: Sequence[Hyperparameter] = (),
     ) -> tuple[base.Method, str]:
         if self.memory is None:
             return self, ""
@@ -102,7 +102,7 @@ class ReverseMode(base.Method):
     def check(
         self,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Kind],
+        hyperparameters: Sequence[Hyperparameter],
     ) -> None:
         if self.storage == "reversible":
             decays = [h for h in hyperparameters if "momentum" in h.numbers]

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.differentiation import Stored, Trajectory
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import base
 
 
@@ -51,7 +51,7 @@ class Truncated(base.Method):
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Kind] = (),
+        hyperparameters: Sequence[Hyperparameter] = (),
     ) -> tuple[base.Method, str]:
         self.refuse_early(hyperparameters, self.last, T)
         return self, ""
@@ -59,7 +59,7 @@ class Truncated(base.Method):
     def check(
         self,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Kind],
+        hyperparameters: Sequence[Hyperparameter],
     ) -> None:
         self.refuse_early(hyperparameters, self.last, base.FOR_ANY)
 

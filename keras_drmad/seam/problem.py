@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.core.adjoint import State
-from keras_drmad.hyperparameters import Kind
+from keras_drmad.core.state import Batch, State
+from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.seam.pure_optimizer import check_optimizer, pure_update
 from keras_drmad.seam.second_derivatives import (
     check_second_derivatives,
@@ -20,7 +20,6 @@ from keras_drmad.seam.second_derivatives import (
     right_moments,
 )
 from keras_drmad.seam.xla import suits_xla
-from keras_drmad.training.batches import Batch
 
 # Kinds of operations with a derivative that is infinite somewhere.
 SINGULAR = {"Sqrt", "Rsqrt", "Pow", "RealDiv", "Reciprocal", "Log"}
@@ -52,7 +51,7 @@ class ElementaryProblem:
         self,
         model: keras.Model,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Kind],
+        hyperparameters: Sequence[Hyperparameter],
         batch: Batch,
     ):
         """Initializes the problem and traces one step to learn what it changes.

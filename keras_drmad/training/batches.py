@@ -19,26 +19,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.differentiation import CHUNK_SIZE
+from keras_drmad.core.span import CHUNK_SIZE, divide
+from keras_drmad.core.state import Batch
 
 CHUNK_BYTES = 64 * 2**20  # of a stream's stacked batches, at most
-
-
-class Batch(NamedTuple):
-    """A minibatch.
-
-    Attributes:
-        x: inputs, nested tensors with the examples on the first axis.
-        y: targets, nested, or `None`.
-        sample_weight: weights of the examples, nested, or `None`.
-        index: `(batch_size,)` integers, the places of the examples in the
-            training arrays; `None` where they are not known.
-    """
-
-    x: Any
-    y: Any = None
-    sample_weight: Any = None
-    index: Any = None
 
 
 class ArrayChunk(NamedTuple):
@@ -356,27 +340,6 @@ def _padded(data) -> StackedChunk:
         return tf.constant(np.pad(a, widths, mode="edge"))
 
     return StackedChunk(map_arrays(pad, data))
-
-
-def divide(
-    iterations: np.ndarray, size: int, cuts: Sequence[int]
-) -> list[np.ndarray]:
-    """Divides ascending iterations into chunks.
-
-    Args:
-        iterations: `(n,)`, ascending.
-        size: int, the length of a chunk, at most.
-        cuts: iterations that a chunk may begin with but not contain, ascending.
-
-    Returns:
-        The chunks in order, none of them empty.
-    """
-    places = np.searchsorted(iterations, list(cuts))
-    return [
-        part[k : k + size]
-        for part in np.split(iterations, places)
-        for k in range(0, len(part), size)
-    ]
 
 
 def dataset_passes(dataset: tf.data.Dataset) -> Callable[[int, int], Iterable]:

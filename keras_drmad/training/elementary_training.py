@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import State
 from keras_drmad.core.solve import implicit
+from keras_drmad.core.state import State
 from keras_drmad.core.walk import Walks, start_back
 from keras_drmad.differentiation import Trajectory
 from keras_drmad.seam.problem import ElementaryProblem

@@ -4,7 +4,7 @@ import warnings
 
 import keras
 
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.training.elementary_training import (
     Diverged,
     ElementaryTraining,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.seam.problem import ElementaryProblem
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import checks
+from keras_drmad.core.state import Batch
 from keras_drmad.training import batches as batches_lib
-from keras_drmad.training.batches import ArrayBatches, Batch, StreamBatches
+from keras_drmad.training.batches import ArrayBatches, StreamBatches
 
 Batches = ArrayBatches | StreamBatches
 

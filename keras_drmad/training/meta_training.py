@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.core.adjoint import State
+from keras_drmad.core.state import State
 from keras_drmad.training.elementary_training import (
     ElementaryTraining,
     OnChunk,

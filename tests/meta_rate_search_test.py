@@ -1,4 +1,4 @@
-"""`SuperParameterSearch`: its stopping rule, where losses are known."""
+"""`MetaRateSearch`: its stopping rule, where losses are known."""
 
 import math
 
@@ -34,8 +34,8 @@ class Weight(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.a = kd.Hyperparameter(0.0, "identity")
-        self.b = kd.Hyperparameter(0.0, "identity")
+        self.a = kd.layers.LearnedValue(0.0, "identity")
+        self.b = kd.layers.LearnedValue(0.0, "identity")
 
     def build(self, shape):
         self.w = self.add_weight(shape=(), initializer="zeros")
@@ -64,7 +64,7 @@ def build_model(rates):
 
 
 def search_in(folder, rates=None, build_model=build_model, **options):
-    return kd.SuperParameterSearch(
+    return kd.MetaRateSearch(
         build_model, rates or WIDE, directory=str(folder), **options
     )
 
@@ -260,7 +260,7 @@ def test_a_worker_does_not_know_the_rates(tmp_path, monkeypatch):
 )
 def test_wrong_rates(rates, tmp_path):
     with pytest.raises(ValueError) as error:
-        kd.SuperParameterSearch(build_model, rates, directory=str(tmp_path))
+        kd.MetaRateSearch(build_model, rates, directory=str(tmp_path))
     assert_helps(error, "rates", repr(rates))
     assert not list(tmp_path.iterdir())
 
@@ -326,7 +326,7 @@ def test_without_keras_tuner():
         "sys.modules['keras_tuner'] = None\n"
         "import keras_drmad as kd\n"
         "from keras_drmad import *\n"
-        "kd.SuperParameterSearch(None, {})\n",
+        "kd.MetaRateSearch(None, {})\n",
     )
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
@@ -339,7 +339,7 @@ def test_keras_tuner_is_imported_when_it_is_needed():
         "-c",
         "import sys, keras_drmad as kd\n"
         "assert 'keras_tuner' not in sys.modules\n"
-        "kd.SuperParameterSearch\n"
+        "kd.MetaRateSearch\n"
         "assert 'keras_tuner' in sys.modules\n",
     )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Hyperparameters inside layers."""
+"""A value inside a layer, learned by hypergradient."""
 
 from typing import Any
 
@@ -6,13 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.transforms import checked_transform
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class Hyperparameter(keras.layers.Layer):
+class LearnedValue(keras.layers.Layer):
     """A scalar or a tensor inside a layer, learned by hypergradient.
 
     Make it an attribute of a layer, and use `value()` in its `call`. A
@@ -27,7 +26,7 @@ class Hyperparameter(keras.layers.Layer):
     class Slope(keras.layers.Layer):
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
-            self.slope = kd.Hyperparameter(0.1, bounds=(1e-3, 1.0))
+            self.slope = kd.layers.LearnedValue(0.1, bounds=(1e-3, 1.0))
 
         def call(self, x):
             return keras.ops.maximum(x, self.slope.value() * x)
@@ -86,54 +85,3 @@ class Hyperparameter(keras.layers.Layer):
             "transform": keras.saving.serialize_keras_object(self.transform),
             "bounds": base.given_bounds(self.bounds, self.transform),
         }
-
-
-class InLayer(base.Kind):
-    """A `Hyperparameter` of a layer, as a kind; `find` makes these.
-
-    Its hooks change nothing: the layer reads the raw variable, for which the
-    elementary problem puts the raw tensor.
-    """
-
-    def __init__(self, hyperparameter: Hyperparameter, name: str):
-        """Initializes the kind.
-
-        Args:
-            hyperparameter: the layer's.
-            name: str.
-        """
-        self.transform = hyperparameter.transform
-        super().__init__(name, None)
-        self.bounds = hyperparameter.bounds
-        self.raw = hyperparameter.raw
-
-    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        """Does nothing: it is bound to its layer."""
-
-    def to_keras(self, plain: PlainKeras) -> None:
-        plain.leave_out(
-            self.name,
-            "It is part of a layer of this package, and is saved and exported "
-            "with it. Give its value to the layer that takes its place.",
-        )
-
-
-def find(model: keras.Model) -> list[InLayer]:
-    """Returns a kind for each `Hyperparameter` in a model's layers.
-
-    Its name is that of the layer and that of the attribute, with a dot between
-    them; of the first of the layers that share it.
-    """
-    found: dict[int, InLayer] = {}
-    for owner in model._flatten_layers():
-        for layer in owner._layers:
-            if isinstance(layer, Hyperparameter) and id(layer) not in found:
-                name = f"{owner.name}.{_attribute(owner, layer)}"
-                found[id(layer)] = InLayer(layer, name)
-    return list(found.values())
-
-
-def _attribute(owner: keras.Layer, layer: Hyperparameter) -> str:
-    """Returns the name of a layer's attribute; in a list, the layer's name."""
-    names = (name for name, value in vars(owner).items() if value is layer)
-    return next(names, layer.name)

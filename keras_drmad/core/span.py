@@ -1,0 +1,42 @@
+"""Spans of iterations, and the chunks in which loops go through them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+CHUNK_SIZE = 200  # iterations in one call of a compiled loop, at most
+# Where a chunk's states are held, its lengths are few: loops are compiled anew
+# for each, so only for trainings that differ much.
+LENGTHS = sorted({2**k for k in range(8)} | {3 * 2**k for k in range(7)})
+
+
+def spread(count: int, last: int, T: int) -> np.ndarray:
+    """Returns iterations spread evenly over the last ones of T, ascending.
+
+    Args:
+        count: int, how many, in [1, last].
+        last: int, in [1, T]; the last of the iterations is T - 1.
+        T: int.
+    """
+    return T - last + (np.arange(1, count + 1) * last) // count - 1
+
+
+def divide(
+    iterations: np.ndarray, size: int, cuts: Sequence[int]
+) -> list[np.ndarray]:
+    """Divides ascending iterations into chunks.
+
+    Args:
+        iterations: `(n,)`, ascending.
+        size: int, the length of a chunk, at most.
+        cuts: iterations that a chunk may begin with but not contain, ascending.
+
+    Returns:
+        The chunks in order, none of them empty.
+    """
+    places = np.searchsorted(iterations, list(cuts))
+    return [
+        part[k : k + size]
+        for part in np.split(iterations, places)
+        for k in range(0, len(part), size)
+    ]
