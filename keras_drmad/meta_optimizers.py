@@ -1,12 +1,11 @@
 """Meta-optimizers that Keras does not have."""
 
-import math
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_drmad import arguments
 from keras_drmad.hyperparameters import Hyperparameter
 
 
@@ -72,17 +71,8 @@ def united(
 def _checked_rate(learning_rate: Any) -> Any:
     if callable(learning_rate) or isinstance(learning_rate, dict):
         return learning_rate  # a schedule, or its config
-    if isinstance(learning_rate, bool) or not isinstance(
-        learning_rate, numbers.Real
-    ):
-        raise TypeError(
-            "Invalid type for argument `learning_rate`. Expected a positive "
-            "number or a `LearningRateSchedule`. "
-            f"Received: learning_rate={learning_rate!r}."
-        )
-    if not 0 < float(learning_rate) < math.inf:
-        raise ValueError(
-            "Invalid value for argument `learning_rate`. Expected a positive "
-            f"number. Received: learning_rate={learning_rate!r}."
-        )
-    return float(learning_rate)
+    return arguments.positive(
+        "learning_rate",
+        learning_rate,
+        expected="a positive number or a `LearningRateSchedule`",
+    )

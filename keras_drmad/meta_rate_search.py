@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_drmad import checks
+from keras_drmad import arguments
 from keras_drmad.model import DrMADModel
 
 try:
@@ -144,14 +144,11 @@ class MetaRateSearch(BaseTuner):
                 the folder was begun with others.
         """
         if not callable(build_model):
-            raise TypeError(
-                "Invalid type for argument `build_model`. Expected a function "
-                "from rates to a compiled `DrMADModel`. Received: "
-                f"build_model={build_model!r}."
-            )
-        checks.check_counts(1, max_trials=max_trials)
-        checks.check_counts(2, meta_iterations=meta_iterations)
-        checks.check_counts(0, seed=seed)
+            expected = "a function from rates to a compiled `DrMADModel`"
+            raise arguments.type_error("build_model", build_model, expected)
+        arguments.whole("max_trials", max_trials, 1)
+        arguments.whole("meta_iterations", meta_iterations, 2)
+        arguments.whole("seed", seed, 0)
         self.build_model = build_model
         self.seed = seed
         self.meta_iterations = meta_iterations

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.core.state import Batch
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
@@ -74,12 +75,7 @@ class ExampleWeights(base.Hyperparameter):
         self.groups = None if groups is None else _checked_groups(groups)
         if self.groups is not None:
             size = len(self.groups)
-        if not isinstance(size, (int, np.integer)) or size < 1:
-            raise ValueError(
-                "Invalid value for argument `size`. Expected a positive whole "
-                f"number. Received: size={size!r}. Use `len(x)`."
-            )
-        self.size = int(size)
+        self.size = arguments.whole("size", size, 1, advice="Use `len(x)`.")
         self.initial = base.check_initial(initial, self.bounds, self.transform)
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments
+
 TRANSPOSED = (
     keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,
@@ -95,12 +97,7 @@ def check_per(per: str) -> str:
             "unit), or 'output', one for each column (what Keras calls "
             "`units`). Received: per='unit'. Choose one of the two."
         )
-    if per not in PER:
-        raise ValueError(
-            "Invalid value for argument `per`. Expected one of "
-            f"{', '.join(map(repr, PER))}. Received: per={per!r}."
-        )
-    return per
+    return arguments.choice("per", per, PER)
 
 
 def group(

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_drmad import arguments
 from keras_drmad.hyperparameters import groups
 from keras_drmad.hyperparameters.optimizer_number import OptimizerNumber
 from keras_drmad.hyperparameters.transforms import Sigmoid
@@ -65,12 +66,7 @@ class Momentum(OptimizerNumber):
             TypeError: if `initial` is not a number.
             ValueError: if an argument is not valid.
         """
-        if coefficient is not None and coefficient not in DECAYS:
-            raise ValueError(
-                "Invalid value for argument `coefficient`. Expected None or "
-                f"one of {', '.join(map(repr, DECAYS))}. "
-                f"Received: coefficient={coefficient!r}."
-            )
+        arguments.choice("coefficient", coefficient, (None, *DECAYS))
         name = name or coefficient or "momentum"
         super().__init__(
             per, initial, schedule, steps, knots, layers, bounds, name

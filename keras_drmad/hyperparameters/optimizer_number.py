@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
 
@@ -203,25 +204,15 @@ class OptimizerNumber(base.Hyperparameter):
         }
 
     def _check_schedule(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise ValueError(
-                "Invalid value for argument `schedule`. Expected None, 'step' "
-                f"or 'piecewise'. Received: schedule={self.schedule!r}."
+        arguments.choice("schedule", self.schedule, SCHEDULES)
+        arguments.whole("knots", self.knots, 2)
+        if self.steps is not None:
+            arguments.whole("steps", self.steps, 1)
+        elif self.schedule == "step":
+            raise arguments.value_error(
+                "steps",
+                None,
+                "the number of training steps, epochs * steps_per_epoch, "
+                "which schedule='step' needs",
+                advice="Use schedule='piecewise' for any number.",
             )
-        if self.schedule == "step" and not _is_count(self.steps, 1):
-            raise ValueError(
-                "Invalid value for argument `steps`. schedule='step' needs the "
-                "number of training steps, epochs * steps_per_epoch. Received: "
-                f"steps={self.steps!r}. Use schedule='piecewise' for any "
-                "number."
-            )
-        if not _is_count(self.knots, 2):
-            raise ValueError(
-                "Invalid value for argument `knots`. Expected a whole number "
-                f"of at least 2. Received: knots={self.knots!r}."
-            )
-
-
-def _is_count(number: Any, least: int) -> bool:
-    is_whole = isinstance(number, int) and not isinstance(number, bool)
-    return is_whole and number >= least

@@ -1,7 +1,5 @@
 """What the layers of this folder share: their arguments, and draws."""
 
-import math
-import numbers
 from typing import Any
 
 import keras
@@ -57,42 +55,6 @@ def learned(
     return LearnedValue(
         initial, transform, bounds, dtype=layer.dtype_policy, name=argument
     )
-
-
-def checked_number(argument: str, value: Any) -> float:
-    """Returns a number, if it is finite.
-
-    Raises:
-        TypeError: if it is not a number.
-        ValueError: if it is not finite.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(
-            f"Invalid type for argument `{argument}`. Expected a number. "
-            f"Received: {argument}={value!r}."
-        )
-    if not math.isfinite(value):
-        raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected a finite "
-            f"number. Received: {argument}={value!r}."
-        )
-    return float(value)
-
-
-def checked_seed(seed: Any) -> int | None:
-    """Returns the seed of a `keras.random.SeedGenerator`.
-
-    Raises:
-        TypeError: if it is neither a whole number nor `None`.
-    """
-    if seed is None:
-        return None
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise TypeError(
-            "Invalid type for argument `seed`. Expected a whole number or "
-            f"None. Received: seed={seed!r}."
-        )
-    return int(seed)
 
 
 def check_broadcasts(

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.hyperparameters import base as hyperparameters
 from keras_drmad.layers import base
 
@@ -70,9 +71,13 @@ class Dropout(keras.layers.Layer):
         """
         super().__init__(**kwargs)
         self.rate = base.learned(self, "rate", rate, "sigmoid", bounds)
-        self.temperature = _checked_temperature(temperature)
+        self.temperature = arguments.positive(
+            "temperature",
+            temperature,
+            advice="The default, 0.1, is near to a mask of zeros and ones.",
+        )
         self.noise_shape = _checked_noise_shape(noise_shape)
-        self.seed = base.checked_seed(seed)
+        self.seed = arguments.seed("seed", seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.supports_masking = True
 
@@ -134,28 +139,15 @@ def kept_parts(rate: tf.Tensor, u: tf.Tensor, temperature: float) -> tf.Tensor:
     return tf.sigmoid(-log_odds / temperature)
 
 
-def _checked_temperature(temperature: Any) -> float:
-    if base.checked_number("temperature", temperature) <= 0:
-        raise ValueError(
-            "Invalid value for argument `temperature`. Expected a positive "
-            f"number. Received: temperature={temperature!r}. The default, 0.1, "
-            "is near to a mask of zeros and ones."
-        )
-    return float(temperature)
-
-
 def _checked_noise_shape(noise_shape: Any) -> tuple[int | None, ...] | None:
     if noise_shape is None:
         return None
     is_valid = isinstance(noise_shape, (tuple, list)) and all(
-        n is None or (type(n) is int and n > 0) for n in noise_shape
+        n is None or (arguments.is_whole(n) and n > 0) for n in noise_shape
     )
     if not is_valid:
-        raise ValueError(
-            "Invalid value for argument `noise_shape`. Expected None, or a "
-            "tuple of positive whole numbers and None. "
-            f"Received: noise_shape={noise_shape!r}."
-        )
+        expected = "None, or a tuple of positive whole numbers and None"
+        raise arguments.value_error("noise_shape", noise_shape, expected)
     return tuple(noise_shape)
 
 

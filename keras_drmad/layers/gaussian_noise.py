@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.hyperparameters import base as hyperparameters
 from keras_drmad.layers import base
 
@@ -55,7 +56,7 @@ class GaussianNoise(keras.layers.Layer):
         """
         super().__init__(**kwargs)
         self.stddev = base.learned(self, "stddev", stddev, "log", bounds)
-        self.seed = base.checked_seed(seed)
+        self.seed = arguments.seed("seed", seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.supports_masking = True
 

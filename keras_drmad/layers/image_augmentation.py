@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.hyperparameters import base as hyperparameters
 from keras_drmad.layers import base
 from keras_drmad.layers.sampling import moved
@@ -109,9 +110,9 @@ class ImageAugmentation(keras.layers.Layer):
                     is_scalar=True,
                 )
             setattr(self, name, strength)
-        self.fill_mode = _checked_fill_mode(fill_mode)
-        self.fill_value = base.checked_number("fill_value", fill_value)
-        self.seed = base.checked_seed(seed)
+        self.fill_mode = arguments.choice("fill_mode", fill_mode, FILL_MODES)
+        self.fill_value = arguments.real("fill_value", fill_value)
+        self.seed = arguments.seed("seed", seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape):
@@ -231,25 +232,10 @@ def _checked_bounds(bounds: Any, given: dict[str, Any]) -> dict[str, Any]:
     """
     bounds = {} if bounds is None else bounds
     if not isinstance(bounds, Mapping):
-        raise TypeError(
-            "Invalid type for argument `bounds`. Expected a dict from the name "
-            "of a strength to a pair (lowest, highest). "
-            f"Received: bounds={bounds!r}."
-        )
+        expected = "a dict from the name of a strength to (lowest, highest)"
+        raise arguments.type_error("bounds", bounds, expected)
     learned = [name for name, initial in given.items() if initial is not None]
     if not set(bounds) <= set(learned):
-        raise ValueError(
-            "Invalid value for argument `bounds`. Expected names of strengths "
-            f"that are not None: {learned}. Received: bounds={bounds!r}."
-        )
+        expected = f"names of strengths that are not None: {learned}"
+        raise arguments.value_error("bounds", bounds, expected)
     return dict(bounds)
-
-
-def _checked_fill_mode(fill_mode: Any) -> str:
-    if fill_mode not in FILL_MODES:
-        raise ValueError(
-            "Invalid value for argument `fill_mode`. Expected one of "
-            f"{', '.join(map(repr, FILL_MODES))}. "
-            f"Received: fill_mode={fill_mode!r}."
-        )
-    return fill_mode
