@@ -11,7 +11,8 @@ from keras_drmad import checks
 from keras_drmad.core.state import State
 from keras_drmad.core.walk import Walks
 from keras_drmad.differentiation import FinalPoint, Trajectory
-from keras_drmad.export.plain_keras import PlainKeras, exported
+from keras_drmad.export.plain_builder import exported
+from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hypergradient_check import HypergradientCheck, check
 from keras_drmad.hyperparameter_summary import summary
 from keras_drmad.hyperparameters import Hyperparameter

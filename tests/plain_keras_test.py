@@ -1,5 +1,6 @@
 """What was learned, in plain Keras: by hand, and in a program without us."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import keras_drmad as kd
 from closed_forms import exact_model, penalty, regression, tanh_net
 from keras_drmad import hyperparameters as kinds
 from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters.base import Training
 from keras_drmad.hyperparameters.transforms import Identity
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -237,7 +239,7 @@ def test_a_schedule_of_a_users_own():
 def test_pieces_need_a_training():
     plain, kind = left_out([L(schedule="piecewise", knots=3)])
     assert "Call `fit` first" in plain.left_out["learning_rate"]
-    kind.prepare(kinds.Training(T, len(X), None))  # as `fit` does
+    kind.prepare(Training(T, len(X), None))  # as `fit` does
     plain, _ = exported([kind])
     np.testing.assert_array_equal(plain.rates, kind.over_time(T))
     assert plain.rates.shape == (T,)
@@ -552,6 +554,15 @@ def test_what_is_saved_comes_back(tmp_path):
     np.testing.assert_array_equal(
         arrays["left_out/l1/a/kernel"], plain.arrays["l1/a/kernel"]
     )
+
+
+def test_the_record_is_what_it_was_when_the_model_left():
+    plain, kind = exported([kinds.L2()])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plain.optimizer = None
+    before = plain.values["l2"].copy()
+    kind.assign(0.5)
+    np.testing.assert_array_equal(plain.values["l2"], before)
 
 
 def test_bad_moments():

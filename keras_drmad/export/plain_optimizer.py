@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from keras_drmad import keras_internals
+
 schedules = keras.optimizers.schedules
 STOCK_SCHEDULES = (
     schedules.CosineDecay,
@@ -24,24 +26,89 @@ RATES = ("initial_learning_rate", "end_learning_rate", "warmup_target")
 Number: TypeAlias = Any
 
 
+class NumbersByWeight:
+    """The numbers of an optimizer, for each weight, as far as they are learned.
+
+    Attributes:
+        own: the model's optimizer, whose numbers count for all others.
+        names: list of str, the hyperparameters that have set numbers.
+    """
+
+    def __init__(
+        self, own: keras.Optimizer, weights: dict[str, keras.Variable]
+    ):
+        """Initializes the numbers as those of an optimizer.
+
+        Args:
+            own: a Keras optimizer.
+            weights: dict from a weight's path to the weight.
+        """
+        self.own = own
+        self.names: list[str] = []
+        self._numbers: dict[str, dict[str, Number]] = {p: {} for p in weights}
+        self._excluded = {p: excluded(own, v) for p, v in weights.items()}
+
+    def number(self, path: str, attribute: str) -> Number:
+        """Returns one of the numbers so far, for one weight."""
+        return self._numbers[path].get(attribute, given(self.own, attribute))
+
+    def assign(
+        self, name: str, attribute: str, numbers: dict[str, Number]
+    ) -> None:
+        """Sets one of the numbers.
+
+        Args:
+            name: str, the hyperparameter's.
+            attribute: str, the optimizer's, such as `"learning_rate"`.
+            numbers: dict from a weight's path to its number.
+        """
+        for path, number in numbers.items():
+            self._numbers[path][attribute] = number
+        self.names.append(name)
+
+    def forget(self) -> None:
+        """Sets all numbers back to those of the optimizer, for all weights."""
+        self._numbers = {path: {} for path in self._numbers}
+        self._excluded = {path: {} for path in self._excluded}
+
+    @property
+    def differ(self) -> bool:
+        """Whether the weights need several optimizers."""
+        return len(self._parts()) > 1
+
+    def optimizer(self) -> keras.Optimizer:
+        """Returns a new optimizer with these numbers."""
+        return united(self._parts())
+
+    def learning_rates(self) -> dict[str, Number]:
+        """Returns the learning rate of each weight, by the weights' paths."""
+        return {p: self.number(p, "learning_rate") for p in self._numbers}
+
+    def _parts(self) -> list[tuple[keras.Optimizer, list[str]]]:
+        numbers = {p: a | self._excluded[p] for p, a in self._numbers.items()}
+        return optimizers(self.own, numbers)
+
+
 def given(optimizer: keras.Optimizer, name: str) -> Number:
     """Returns one of an optimizer's numbers, as its constructor took it."""
     if name != "learning_rate":
         return getattr(optimizer, name)
-    rate = optimizer._learning_rate
+    rate = keras_internals.given_learning_rate(optimizer)
     return float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
 
 
 def excluded(
     optimizer: keras.Optimizer, variable: keras.Variable
 ) -> dict[str, Number]:
-    """Returns `{"weight_decay": 0}` for a weight excluded from it, else `{}`.
+    """Returns `{"weight_decay": 0}` for a weight without decay, else `{}`.
 
     A config does not tell what `exclude_from_weight_decay` was told.
     """
-    decays = optimizer.weight_decay
-    is_excluded = decays and not optimizer._use_weight_decay(variable)
-    return {"weight_decay": 0.0} if is_excluded else {}
+    if optimizer.weight_decay and not keras_internals.has_weight_decay(
+        optimizer, variable
+    ):
+        return {"weight_decay": 0.0}
+    return {}
 
 
 def times(rate: Number, value: Any) -> Number:

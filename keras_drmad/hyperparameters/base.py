@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core.state import Batch
-from keras_drmad.export.plain_keras import PlainKeras
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Transform
 
 
@@ -193,14 +193,16 @@ class Hyperparameter(abc.ABC):
 
     # ---- how it leaves
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         """Puts the values where plain Keras has a place for them.
 
-        A kind changes the attributes of `plain`, in which those before it are
-        already, or calls `add_regularizers`, `set_numbers` or `leave_out`.
+        A kind changes attributes of `plain`, or calls `add_regularizers`,
+        `set_numbers` or `leave_out`. A kind without this hook is left out, and
+        its values are kept in the record.
 
         Args:
-            plain: `PlainKeras`, what plain Keras needs so far.
+            plain: `PlainTraining`, with the values of the kinds before this
+                one.
         """
         plain.leave_out(
             self.name, f"Its values are in plain.values['{self.name}']."

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from keras_drmad import arguments
 from keras_drmad.core.state import Batch
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import checked_transform
 from keras_drmad.training.batches import leaves
 
@@ -105,7 +105,7 @@ class ExampleWeights(base.Hyperparameter):
             sample_weight=weighted(batch.sample_weight, weights)
         )
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         weights = self.value().numpy()
         if self.groups is not None:
             weights = weights[self.groups]

@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from keras_drmad.core.state import Batch
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Sigmoid
 
 LOSSES = (
@@ -77,7 +77,7 @@ class LabelSmoothing(base.Hyperparameter):
         smoothing = tf.cast(self.transform.value(raw), loss.dtype)
         return loss + smoothing * tf.cast(tf.reduce_mean(change), loss.dtype)
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         config = self._loss.get_config()
         if "label_smoothing" not in config:
             return plain.leave_out(

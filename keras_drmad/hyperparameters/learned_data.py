@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core.state import Batch
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import checked_transform
 
 
@@ -89,7 +89,7 @@ class LearnedData(base.Hyperparameter):
         x = self.transform.value(tf.gather(raw, batch.index))
         return batch._replace(x=tf.cast(x, keras.config.floatx()))
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         plain.training_data = self.value().numpy()
 
     def get_config(self) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core.state import Batch
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.example_weights import weighted
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Log
 from keras_drmad.training.batches import leaves
 
@@ -144,7 +144,7 @@ class LossWeights(base.Hyperparameter):
             for loss in layer.losses
         )
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         values = dict(zip(self.names, self.value().numpy(), strict=True))
         if self._outputs:
             # Keras takes weights of losses only where it knows each loss.

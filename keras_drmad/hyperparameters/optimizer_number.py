@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import arguments
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 
 SCHEDULES = (None, "step", "piecewise")
 
@@ -167,7 +167,7 @@ class OptimizerNumber(base.Hyperparameter):
         rows = [self._at(raw, tf.constant(t)) for t in range(T)]
         return self.transform.value(tf.stack(rows)).numpy()
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         (attribute,) = self.numbers
         values = self.value().numpy()
         if self.schedule == "step":

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Log
 
 
@@ -86,7 +86,7 @@ class Penalty(base.Hyperparameter):
             terms.append(tf.reduce_sum(coefficient * self.measure(w)))
         return tf.add_n(terms)
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         if self.keras_argument is None:
             return super().to_keras(plain)
         by_weight = self._groups.by_weight(self.value().numpy())

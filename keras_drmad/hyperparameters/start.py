@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Identity, Log
 
 
@@ -104,7 +104,7 @@ class InitialScale(_Start):
                 scaled[key] = scale * params[key]
         return scaled
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         by_weight = self._groups.by_weight(self.value().numpy())
         for path, scale in by_weight.items():
             if path in plain.initial_weights:
@@ -195,7 +195,7 @@ class InitialWeights(_Start):
                 started[key] = tf.cast(entries, params[key].dtype)
         return started
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         by_weight = self._groups.by_weight(self.value().numpy())
         for path, values in by_weight.items():
             plain.initial_weights[path] = values

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Log
 
 
@@ -66,7 +66,7 @@ class Temperature(base.Hyperparameter):
             lambda z: z / tf.cast(tau, z.dtype), y_pred
         )
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         plain.leave_out(
             self.name,
             "Train a model with `keras.layers.Rescaling("

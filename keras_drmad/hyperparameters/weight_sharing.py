@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Identity
 
 
@@ -136,7 +136,7 @@ class WeightSharing(base.Hyperparameter):
                     mixed[key] = tf.reshape(row, v.shape)
         return mixed
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         plain.leave_out(
             self.name,
             "Layers of Keras train the weights that they compute with. The "

@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.layers.learned_value import LearnedValue
 
 
@@ -29,7 +29,7 @@ class InLayer(base.Hyperparameter):
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         """Does nothing: it is bound to its layer."""
 
-    def to_keras(self, plain: PlainKeras) -> None:
+    def to_keras(self, plain: PlainTraining) -> None:
         plain.leave_out(
             self.name,
             "It is part of a layer of this package, and is saved and exported "
