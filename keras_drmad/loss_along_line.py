@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_drmad import keras_internals
+
 ALPHAS = np.linspace(-0.5, 1.5, 41)  # places on the line, as in Goodfellow's
 BATCH = 256  # examples evaluated at a time
 
@@ -161,7 +163,8 @@ def _losses_at(
 def _estimate_statistics(model: Any, x: Any) -> None:
     """Gives BatchNormalization the means of its statistics in all batches."""
     kind = keras.layers.BatchNormalization
-    norms = [v for v in model._flatten_layers() if isinstance(v, kind)]
+    layers = keras_internals.layers_within(model)
+    norms = [layer for layer in layers if isinstance(layer, kind)]
     momenta = [norm.momentum for norm in norms]
     count = len(keras.tree.flatten(x)[0]) if norms else 0
     try:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_drmad import arguments
+from keras_drmad import arguments, keras_internals
 from keras_drmad.model import DrMADModel
 
 try:
@@ -160,11 +160,11 @@ class MetaRateSearch(BaseTuner):
             self._oracle,
             directory=directory,
             project_name=project_name,
-            overwrite=overwrite and not self._is_worker(),
+            overwrite=overwrite and not keras_internals.is_worker(self),
         )
         # KerasTuner does so only if it has completed a trial in this role.
         state = pathlib.Path(self.project_dir, "oracle.json")
-        if state.exists() and not self._is_worker():
+        if state.exists() and not keras_internals.is_worker(self):
             self._oracle.reload()
 
     def search(self, x: Any = None, y: Any = None, **fit: Any) -> None:
@@ -186,7 +186,7 @@ class MetaRateSearch(BaseTuner):
             super().search(x, y, **fit)
         except keras_tuner.errors.FatalError as fatal:
             raise (fatal.__cause__ or fatal) from None
-        if not self._is_worker():
+        if not keras_internals.is_worker(self):
             self._warn_of_rates_that_raise_the_loss()
 
     @property
@@ -245,7 +245,7 @@ class MetaRateSearch(BaseTuner):
         return history.history["val_loss"]
 
     def _of_chief(self) -> "RandomRates":
-        if self._is_worker():
+        if keras_internals.is_worker(self):
             raise RuntimeError(
                 "The results of a search are in its chief process, and in its "
                 f"folder: {self.project_dir}. Ask for them there, or in a new "
@@ -346,11 +346,11 @@ class RandomRates(keras_tuner.Oracle):
 
     def set_state(self, state: dict[str, Any]) -> None:
         if state["settings"] != self.settings:
+            folder = keras_internals.search_folder(self)
             raise ValueError(
-                f"The search in {self._project_dir} was begun with other "
-                f"arguments. Expected: {state['settings']}. Received: "
-                f"{self.settings}. Give the same, another `project_name`, or "
-                "`overwrite=True`."
+                f"The search in {folder} was begun with other arguments. "
+                f"Expected: {state['settings']}. Received: {self.settings}. "
+                "Give the same, another `project_name`, or `overwrite=True`."
             )
         super().set_state(state)
 

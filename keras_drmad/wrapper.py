@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_drmad import checks
+from keras_drmad import checks, keras_internals
 
 
 class Wrapper(keras.Model):
@@ -65,7 +65,7 @@ class Wrapper(keras.Model):
 
     def call(self, inputs, training=None):
         """Returns the elementary model's outputs."""
-        if self.elementary_model._call_has_training_arg:
+        if keras_internals.takes_training(self.elementary_model):
             return self.elementary_model(inputs, training=training)
         return self.elementary_model(inputs)
 

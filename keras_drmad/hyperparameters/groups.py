@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import arguments
+from keras_drmad import arguments, keras_internals
 
 TRANSPOSED = (
     keras.layers.Conv1DTranspose,
@@ -124,15 +124,15 @@ def group(
     """
     transposed = {
         id(v)
-        for layer in model._flatten_layers()
+        for layer in keras_internals.layers_within(model)
         if isinstance(layer, TRANSPOSED)
         for v in layer.trainable_variables
     }
     # By identity: layers of a subclassed model may have the same name.
     layer_of = {
         id(v): id(layer)
-        for layer in model._flatten_layers()
-        for v in layer._trainable_variables
+        for layer in keras_internals.layers_within(model)
+        for v in keras_internals.own_trainable_variables(layer)
     }
     members: list[Member] = []
     starts: dict[int, int] = {}
@@ -213,7 +213,7 @@ def chosen_layers(model: keras.Model, layers: Layers) -> list[keras.Layer]:
     for one in layers:
         matching = [
             layer
-            for layer in model._flatten_layers(include_self=False)
+            for layer in keras_internals.layers_within(model, with_itself=False)
             if (layer is one)
             or (
                 isinstance(one, str) and _matches(one, layer.path or layer.name)

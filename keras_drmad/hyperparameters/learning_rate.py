@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad import keras_internals
 from keras_drmad.hyperparameters import groups
 from keras_drmad.hyperparameters.optimizer_number import OptimizerNumber
 from keras_drmad.hyperparameters.transforms import Log
@@ -75,7 +76,7 @@ class LearningRate(OptimizerNumber):
         self._multiplies = False
 
     def _given(self, optimizer: keras.Optimizer) -> float:
-        given = optimizer._learning_rate
+        given = keras_internals.given_learning_rate(optimizer)
         self._multiplies = not isinstance(given, keras.Variable)
         return 1.0 if self._multiplies else float(given.numpy())
 

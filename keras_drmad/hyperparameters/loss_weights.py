@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import keras_internals
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.example_weights import weighted
@@ -197,7 +198,7 @@ def _by_output(names: list[str], given: Any, one: Any) -> dict[str, Any]:
 
 def _output_names(model: keras.Model) -> list[str]:
     """Returns the names of outputs in the order in which Keras takes them."""
-    struct = getattr(model, "_outputs_struct", None)
+    struct = keras_internals.outputs_structure(model)
     if isinstance(struct, dict):
         return sorted(struct)
     if isinstance(struct, (list, tuple)):

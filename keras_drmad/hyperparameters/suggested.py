@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_drmad import keras_internals
 from keras_drmad.hyperparameters import groups
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.l2 import L2
@@ -33,7 +34,7 @@ def suggested(
     kinds: list[Hyperparameter] = []
     if not isinstance(optimizer, keras.optimizers.Lion):
         kinds.append(L2("layer", initial=1e-4, bounds=(1e-8, 1.0)))
-    rate = optimizer._learning_rate
+    rate = keras_internals.given_learning_rate(optimizer)
     given = float(rate.numpy()) if isinstance(rate, keras.Variable) else 1.0
     kinds.append(LearningRate("layer", layers=layers, bounds=_around(given)))
     if optimizer.weight_decay:

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_drmad import keras_internals
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.layers.learned_value import LearnedValue
@@ -44,8 +45,8 @@ def find(model: keras.Model) -> list[InLayer]:
     them; of the first of the layers that share it.
     """
     found: dict[int, InLayer] = {}
-    for owner in model._flatten_layers():
-        for layer in owner._layers:
+    for owner in keras_internals.layers_within(model):
+        for layer in keras_internals.layers_directly_within(owner):
             if isinstance(layer, LearnedValue) and id(layer) not in found:
                 name = f"{owner.name}.{_attribute(owner, layer)}"
                 found[id(layer)] = InLayer(layer, name)
