@@ -2,6 +2,8 @@
 
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.example_weights import ExampleWeights
+from keras_drmad.hyperparameters.initial_scale import InitialScale
+from keras_drmad.hyperparameters.initial_weights import InitialWeights
 from keras_drmad.hyperparameters.l1 import L1
 from keras_drmad.hyperparameters.l2 import L2
 from keras_drmad.hyperparameters.label_smoothing import LabelSmoothing
@@ -9,7 +11,6 @@ from keras_drmad.hyperparameters.learned_data import LearnedData
 from keras_drmad.hyperparameters.learning_rate import LearningRate
 from keras_drmad.hyperparameters.loss_weights import LossWeights
 from keras_drmad.hyperparameters.momentum import Momentum
-from keras_drmad.hyperparameters.start import InitialScale, InitialWeights
 from keras_drmad.hyperparameters.temperature import Temperature
 from keras_drmad.hyperparameters.transforms import (
     Identity,

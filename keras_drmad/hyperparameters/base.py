@@ -8,7 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.core.state import Batch
+from keras_drmad.hyperparameters import values
+from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Transform
 
@@ -34,9 +37,9 @@ class Training(NamedTuple):
 class Hyperparameter(abc.ABC):
     """Hyperparameters of one kind, learned by gradient.
 
-    A kind overrides the hook that says where it acts; the others change
+    A kind overrides the hook for what the kind does; the other hooks change
     nothing. Hooks are pure: they take the raw tensor as an argument, and their
-    derivative with respect to it is the hypergradient's source.
+    derivative with respect to the raw tensor is the hypergradient's source.
 
     Attributes:
         name: str, unique among the hyperparameters of a model.
@@ -44,16 +47,11 @@ class Hyperparameter(abc.ABC):
             `None` until a model is compiled with this object.
         model: the `keras.Model` it was last compiled into, or `None`.
         transform: `Transform`, from raw to the values that training uses.
-        acts_on: where training feels it: `"loss"`, through the gradient of
-            the training loss in every step; `"update"`, through the
-            optimizer's numbers; `"start"`, through the first weights alone.
-            Methods refuse what they cannot see.
-        numbers: the optimizer's attributes that it takes the place of.
+        place: `Place`, where the kind acts; complete once the kind is bound.
     """
 
     transform: Transform
-    acts_on: str = "loss"
-    numbers: tuple[str, ...] = ()
+    place: Place = Place()
 
     def __init__(
         self,
@@ -71,7 +69,7 @@ class Hyperparameter(abc.ABC):
                 range of the kind.
         """
         self.name = name
-        self.bounds = checked_bounds(bounds, self.transform)
+        self.bounds = values.checked_bounds(bounds, self.transform)
         self.raw: Any = None
         self.model: Any = None
 
@@ -90,31 +88,36 @@ class Hyperparameter(abc.ABC):
             ValueError: if it does not.
         """
 
+    # ---- where the kind acts, as methods and checks ask for it
+
+    @property
+    def acts_on(self) -> str:
+        """Where training feels the values; see `Place.through`."""
+        return self.place.through
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The optimizer's numbers that the values change or replace."""
+        return self.place.names if self.place.through == "update" else ()
+
     def reverse_steps(self, T: int) -> int:
         """Returns how many reverse steps it takes to see every value.
-
-        More than 1 for values that act at some iterations of a training only.
-        A walk back of fewer than the whole training can't see these at all.
 
         Args:
             T: int, the number of iterations.
         """
-        del T
-        return 1
-
-    def replaces(self) -> set[tuple[str, int]]:
-        """Returns what it puts a value in the place of, whatever was there.
-
-        Pairs of a name and the id of a variable: a kind that acts on one of
-        these before (`acts_at`) would have no effect, and is refused.
-        """
-        return set()
+        steps = self.place.reverse_steps
+        return T if steps is None else min(steps, T)
 
     def acts_at(self) -> set[tuple[str, int]]:
-        """Returns what it changes of what other kinds may replace."""
-        return self.replaces()
+        """Returns what the kind changes; see `Place.pairs`."""
+        return self.place.pairs()
 
-    # ---- hooks: where it acts
+    def replaces(self) -> set[tuple[str, int]]:
+        """Returns what the kind takes the place of; see `Place.overrides`."""
+        return self.place.pairs() if self.place.overrides else set()
+
+    # ---- hooks: a kind overrides the hook that does what the kind is for
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> Any:
         """Returns what is added to the training loss, a scalar.
@@ -223,14 +226,15 @@ class Hyperparameter(abc.ABC):
         """
         variable = self._bound()
         array = np.asarray(value, float)
-        raw = raw_of(array, self.bounds, self.transform)
+        raw = values.raw_of(array, self.bounds, self.transform)
         fits = array.shape in ((), tuple(variable.shape))
         if not fits or not np.isfinite(raw).all():
-            raise ValueError(
-                "Invalid value for argument `value`. Expected a number, or an "
-                f"array of shape {tuple(variable.shape)}, "
-                f"{range_in_words(self.bounds, self.transform)} for the "
-                f"hyperparameter '{self.name}'. Received: value={value}."
+            raise arguments.value_error(
+                "value",
+                value,
+                f"a number, or an array of shape {tuple(variable.shape)}, "
+                f"{values.range_in_words(self.bounds, self.transform)}, for "
+                f"the hyperparameter '{self.name}'",
             )
         variable.assign(np.broadcast_to(raw, variable.shape))
 
@@ -245,6 +249,15 @@ class Hyperparameter(abc.ABC):
             Dict from a layer's path to its values `(..., count)`.
         """
         return {self.name: values.reshape(*values.shape[:1], -1)}
+
+    def checked_initial(self, initial: Any) -> float | np.ndarray:
+        """Returns the argument `initial`, as a float or as an array of floats.
+
+        Raises:
+            TypeError: if `initial` is not a number or an array of numbers.
+            ValueError: if a number is out of the bounds or the kind's range.
+        """
+        return values.checked_initial(initial, self.bounds, self.transform)
 
     def clip(self) -> None:
         """Moves raw values that left the bounds back to them."""
@@ -262,7 +275,8 @@ class Hyperparameter(abc.ABC):
         """
         if self.raw is not None and tuple(self.raw.shape) == shape:
             return  # compiled again: what was learned stays
-        raw = raw_of(np.asarray(initial, float), self.bounds, self.transform)
+        array = np.asarray(initial, float)
+        raw = values.raw_of(array, self.bounds, self.transform)
         self.raw = keras.Variable(
             np.broadcast_to(raw, shape),
             dtype=keras.config.floatx(),
@@ -274,7 +288,7 @@ class Hyperparameter(abc.ABC):
         """Returns the constructor's arguments."""
         return {
             "name": self.name,
-            "bounds": given_bounds(self.bounds, self.transform),
+            "bounds": values.given_bounds(self.bounds, self.transform),
         }
 
     @classmethod
@@ -296,87 +310,3 @@ class Hyperparameter(abc.ABC):
                 "model first."
             )
         return self.raw
-
-
-# ---- values, bounds and ranges
-
-
-def raw_of(
-    value: np.ndarray, bounds: tuple[float, float], transform: Transform
-) -> np.ndarray:
-    """Returns raw numbers; nan for values out of bounds or out of range."""
-    lowest, highest = bounds
-    inside = (value >= lowest) & (value <= highest)
-    to_raw = np.vectorize(transform.raw, otypes=[float])
-    middle = 0.5 if transform.lowest > -math.inf else 0.0
-    if math.isfinite(transform.highest):
-        middle = (transform.lowest + transform.highest) / 2
-    return np.where(inside, to_raw(np.where(inside, value, middle)), np.nan)
-
-
-def check_initial(
-    initial: Any, bounds: tuple[float, float], transform: Transform
-) -> Any:
-    """Returns `initial`, as a float or an array, if it can be a start.
-
-    Raises:
-        TypeError: if it is not a number or an array of numbers.
-        ValueError: if it is outside the bounds or the kind's range.
-    """
-    array = np.asarray(initial)
-    if isinstance(initial, bool) or array.dtype.kind not in "fiu":
-        raise TypeError(
-            "Invalid type for argument `initial`. Expected a number"
-            f" or an array of numbers. Received: initial={initial!r}."
-        )
-    if not np.isfinite(raw_of(array.astype(float), bounds, transform)).all():
-        raise ValueError(
-            "Invalid value for argument `initial`. Expected finite numbers "
-            f"{range_in_words(bounds, transform)}. "
-            f"Received: initial={initial!r}."
-        )
-    return array.astype(float) if array.ndim else float(array)
-
-
-def range_in_words(bounds: tuple[float, float], transform: Transform) -> str:
-    """Returns which values may be taken, in words."""
-    low, high = transform.lowest, transform.highest
-    words = [f"above {low:g}"] if math.isfinite(low) else []
-    words += [f"below {high:g}"] if math.isfinite(high) else []
-    words.append(f"within the bounds [{bounds[0]}, {bounds[1]}]")
-    return " and ".join(words)
-
-
-def given_bounds(
-    bounds: tuple[float, float], transform: Transform
-) -> list[float | None]:
-    """Returns bounds as a user gives them, `None` for an end of the range."""
-    ends = transform.lowest, transform.highest
-    return [
-        None if bound == end else bound
-        for bound, end in zip(bounds, ends, strict=True)
-    ]
-
-
-def checked_bounds(bounds: Any, transform: Transform) -> tuple[float, float]:
-    """Returns the argument `bounds` as numbers.
-
-    Raises:
-        ValueError: if it is not an increasing pair within the range.
-    """
-    low, high = transform.lowest, transform.highest
-    try:
-        first, last = (None, None) if bounds is None else bounds
-        lowest = low if first is None else float(first)
-        highest = high if last is None else float(last)
-        valid = low <= lowest < highest <= high
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise ValueError(
-            "Invalid value for argument `bounds`. Expected `None` or a pair "
-            "(lowest, highest) of numbers with "
-            f"{low:g} <= lowest < highest <= {high:g}, either "
-            f"of which may be `None`. Received: bounds={bounds!r}."
-        )
-    return lowest, highest

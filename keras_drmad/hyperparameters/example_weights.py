@@ -76,7 +76,7 @@ class ExampleWeights(base.Hyperparameter):
         if self.groups is not None:
             size = len(self.groups)
         self.size = arguments.whole("size", size, 1, advice="Use `len(x)`.")
-        self.initial = base.check_initial(initial, self.bounds, self.transform)
+        self.initial = self.checked_initial(initial)
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         count = self.size if self.groups is None else self.groups.max() + 1

@@ -58,7 +58,7 @@ class LabelSmoothing(base.Hyperparameter):
             ValueError: if it is not in (0, 1) and within `bounds`.
         """
         super().__init__(name, bounds)
-        self.initial = base.check_initial(initial, self.bounds, self.transform)
+        self.initial = self.checked_initial(initial)
         self._loss: Any = None
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:

@@ -55,7 +55,7 @@ class LearnedData(base.Hyperparameter):
         """
         self.transform = checked_transform(transform)
         super().__init__(name, bounds)
-        initial = base.check_initial(initial, self.bounds, self.transform)
+        initial = self.checked_initial(initial)
         self.initial = np.asarray(initial)
         if not self.initial.ndim or not self.initial.size:
             raise ValueError(

@@ -70,7 +70,7 @@ class LossWeights(base.Hyperparameter):
             ValueError: if it is not positive and within `bounds`.
         """
         super().__init__(name, bounds)
-        self.initial = base.check_initial(initial, self.bounds, self.transform)
+        self.initial = self.checked_initial(initial)
         self.layers = layers
         self.names: list[str] = []
         self._outputs: list[str] = []

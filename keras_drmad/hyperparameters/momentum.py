@@ -1,5 +1,6 @@
 """The optimizer's momentum, or another of its rates of decay."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ import keras
 from keras_drmad import arguments
 from keras_drmad.hyperparameters import groups
 from keras_drmad.hyperparameters.optimizer_number import OptimizerNumber
+from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.transforms import Sigmoid
 
 DECAYS = ("momentum", "beta_1", "beta_2", "rho")
@@ -34,7 +36,9 @@ class Momentum(OptimizerNumber):
     https://arxiv.org/abs/1502.03492, section 3.1.
     """
 
+    default_name = "momentum"
     transform = Sigmoid()
+    place = Place("update", overrides=True)
 
     def __init__(
         self,
@@ -67,12 +71,18 @@ class Momentum(OptimizerNumber):
             ValueError: if an argument is not valid.
         """
         arguments.choice("coefficient", coefficient, (None, *DECAYS))
-        name = name or coefficient or "momentum"
         super().__init__(
-            per, initial, schedule, steps, knots, layers, bounds, name
+            per,
+            initial,
+            schedule=schedule,
+            steps=steps,
+            knots=knots,
+            layers=layers,
+            bounds=bounds,
+            name=name or coefficient,
         )
         self.coefficient = coefficient
-        self.numbers = (coefficient or "momentum",)
+        self._set_coefficient(coefficient or "momentum")
 
     def _given(self, optimizer: keras.Optimizer) -> float:
         wanted = [self.coefficient] if self.coefficient else DECAYS
@@ -85,8 +95,11 @@ class Momentum(OptimizerNumber):
                 "learned for. Received: "
                 f"{type(optimizer).__name__}. Use SGD(momentum=0.9) or Adam."
             )
-        self.numbers = (found[0],)
+        self._set_coefficient(found[0])
         return float(numbers[found[0]])
+
+    def _set_coefficient(self, name: str) -> None:
+        self.place = dataclasses.replace(self.place, names=(name,))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"coefficient": self.coefficient}

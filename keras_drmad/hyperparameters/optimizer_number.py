@@ -1,6 +1,7 @@
 """The optimizer's numbers, as hyperparameters."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import keras
@@ -9,12 +10,13 @@ import tensorflow as tf
 
 from keras_drmad import arguments
 from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters.grouped import Grouped
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 
 SCHEDULES = (None, "step", "piecewise")
 
 
-class OptimizerNumber(base.Hyperparameter):
+class OptimizerNumber(Grouped):
     """One number of the optimizer: for all weights, some, or some steps.
 
     With a schedule the values are those of N iterations: `"step"`, one row for
@@ -26,41 +28,68 @@ class OptimizerNumber(base.Hyperparameter):
         k + f = t (N − 1) / (T − 1),    t in [0, T − 1].
 
     A training beyond these iterations keeps the last values.
+
+    Attributes:
+        default_name: str, the kind's name.
     """
 
-    acts_on = "update"
-    _multiplies = False  # the optimizer's number, in whose place it is else
+    default_name: str
 
     def __init__(
         self,
-        per: str,
-        initial: float | None,
-        schedule: str | None,
-        steps: int | None,
-        knots: int,
-        layers: groups.Layers,
-        bounds: tuple[float | None, float | None] | None,
-        name: str,
+        per: str = "all",
+        initial: float | None = None,
+        schedule: str | None = None,
+        steps: int | None = None,
+        knots: int = 5,
+        layers: groups.Layers = None,
+        bounds: tuple[float | None, float | None] | None = None,
+        name: str | None = None,
     ):
-        """Initializes the numbers; the arguments are those of the kinds.
+        """Initializes the numbers.
+
+        Args:
+            per: `"all"`; `"layer"`, where a bias shares its kernel's number;
+                `"tensor"`, one for each kernel and each bias; `"input"`, one
+                for each row of a kernel's input side and one for each bias;
+                `"weight"`.
+            initial: float, where the numbers start. By default the optimizer's
+                number (1.0 for a factor on a learning rate's schedule).
+            schedule: `None`, `"step"` for a value at each step, or
+                `"piecewise"` for a value at each knot.
+            steps: int, T, with `schedule="step"`; otherwise `fit` sets it.
+            knots: int, the number of knots, with `schedule="piecewise"`.
+            layers: the layers whose number is learned: a layer, its name, a
+                regular expression for names, or a list of these. All layers by
+                default; the others keep the optimizer's number.
+            bounds: `(lowest, highest)` value, either may be `None`.
+            name: str, unique among the hyperparameters of a model; the kind's
+                name by default.
 
         Raises:
-            TypeError: if `initial` is not a number.
-            ValueError: if one of the others is not valid.
+            TypeError: if an argument is of another type.
+            ValueError: if an argument is out of its range.
         """
-        super().__init__(name, bounds)
-        self.per = groups.check_per(per)
+        super().__init__(
+            per,
+            layers=layers,
+            biases=True,
+            bounds=bounds,
+            name=name or self.default_name,
+        )
+        self.initial = None
         if initial is not None:
-            initial = base.check_initial(initial, self.bounds, self.transform)
-        self.initial = initial
-        self.schedule = schedule
-        self.steps = steps
-        self.knots = knots
-        self._check_schedule()
-        self.layers = layers
-        self._groups = groups.Groups([], ())
+            self.initial = self.checked_initial(initial)
+        self.schedule = arguments.choice("schedule", schedule, SCHEDULES)
+        self.steps = _checked_steps(steps, schedule)
+        self.knots = arguments.whole("knots", knots, 2)
+        steps_back = {None: 1, "step": None, "piecewise": 4 * self.knots}
+        self.place = dataclasses.replace(
+            self.place, reverse_steps=steps_back[schedule]
+        )
+        # Where the values are those of pieces: the last step, T − 1.
         self._last_step = tf.Variable(0.0, trainable=False, dtype=tf.float64)
-        self._set_steps(steps)
+        self._set_steps(self.steps)
 
     @abc.abstractmethod
     def _given(self, optimizer: keras.Optimizer) -> float:
@@ -71,14 +100,12 @@ class OptimizerNumber(base.Hyperparameter):
         """
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        initial = self._given(optimizer)
+        initial: Any = self._given(optimizer)  # asked in any case: it checks
         if self.initial is None:
-            base.check_initial(initial, self.bounds, self.transform)
+            self.checked_initial(initial)
         else:
             initial = self.initial
-        self._groups = groups.group(
-            model, self.per, self.layers, only_kernels=False
-        )
+        self._group(model)
         self.create((*self._rows(), *self._groups.shape), initial)
 
     def _rows(self) -> tuple[int, ...]:
@@ -108,18 +135,6 @@ class OptimizerNumber(base.Hyperparameter):
         if steps is not None:
             self._last_step.assign(max(steps - 1, 1))
 
-    def reverse_steps(self, T: int) -> int:
-        if self.schedule is None:
-            return 1
-        return T if self.schedule == "step" else min(T, 4 * self.knots)
-
-    def acts_at(self) -> set[tuple[str, int]]:
-        (attribute,) = self.numbers
-        return {(attribute, id(m.variable)) for m in self._groups.members}
-
-    def replaces(self) -> set[tuple[str, int]]:
-        return set() if self._multiplies else self.acts_at()
-
     def number(
         self,
         raw: tf.Tensor,
@@ -128,7 +143,7 @@ class OptimizerNumber(base.Hyperparameter):
         number: Any,
         t: tf.Tensor,
     ) -> Any:
-        if name not in self.numbers:
+        if name not in self.place.names:
             return number
         for member in self._groups.members:
             if member.variable is variable:
@@ -168,7 +183,7 @@ class OptimizerNumber(base.Hyperparameter):
         return self.transform.value(tf.stack(rows)).numpy()
 
     def to_keras(self, plain: PlainTraining) -> None:
-        (attribute,) = self.numbers
+        (attribute,) = self.place.names
         values = self.value().numpy()
         if self.schedule == "step":
             values = self.over_time(len(values))
@@ -186,33 +201,36 @@ class OptimizerNumber(base.Hyperparameter):
             attribute,
             self._groups.by_weight(values),
             is_schedule=self.schedule is not None,
-            is_factor=self._multiplies,
+            is_factor=not self.place.overrides,
         )
 
-    def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        return self._groups.by_layer(values)
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            "per": self.per,
+        config = super().get_config()
+        del config["biases"]  # always among the weights
+        return config | {
             "initial": self.initial,
             "schedule": self.schedule,
             "steps": self.steps,
             "knots": self.knots,
-            "layers": groups.layer_names(self.layers),
-            **super().get_config(),
         }
 
-    def _check_schedule(self) -> None:
-        arguments.choice("schedule", self.schedule, SCHEDULES)
-        arguments.whole("knots", self.knots, 2)
-        if self.steps is not None:
-            arguments.whole("steps", self.steps, 1)
-        elif self.schedule == "step":
-            raise arguments.value_error(
-                "steps",
-                None,
-                "the number of training steps, epochs * steps_per_epoch, "
-                "which schedule='step' needs",
-                advice="Use schedule='piecewise' for any number.",
-            )
+
+def _checked_steps(steps: Any, schedule: str | None) -> int | None:
+    """Returns the argument `steps`.
+
+    Raises:
+        TypeError: if `steps` is neither a whole number nor `None`.
+        ValueError: if `steps` is below 1, or `None` where the schedule needs a
+            number.
+    """
+    if steps is not None:
+        return arguments.whole("steps", steps, 1)
+    if schedule == "step":
+        raise arguments.value_error(
+            "steps",
+            steps,
+            "the number of training steps, epochs * steps_per_epoch, which "
+            "schedule='step' needs",
+            advice="Use schedule='piecewise' for any number.",
+        )
+    return None

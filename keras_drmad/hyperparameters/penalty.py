@@ -4,15 +4,15 @@ import abc
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters import groups
+from keras_drmad.hyperparameters.grouped import Grouped
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Log
 
 
-class Penalty(base.Hyperparameter):
+class Penalty(Grouped):
     """A penalty Σ coefficient · measure(w) on the chosen weights.
 
     The raw values are the logarithms of the coefficients, so that these stay
@@ -59,12 +59,14 @@ class Penalty(base.Hyperparameter):
             ValueError: if `per` is unknown, or `initial` is not positive or
                 not within `bounds`.
         """
-        super().__init__(name or self.default_name, bounds)
-        self.per = groups.check_per(per)
-        self.initial = base.check_initial(initial, self.bounds, self.transform)
-        self.layers = layers
-        self.biases = biases
-        self._groups = groups.Groups([], ())
+        super().__init__(
+            per,
+            layers=layers,
+            biases=biases,
+            bounds=bounds,
+            name=name or self.default_name,
+        )
+        self.initial = self.checked_initial(initial)
 
     @staticmethod
     @abc.abstractmethod
@@ -72,9 +74,7 @@ class Penalty(base.Hyperparameter):
         """Returns what is penalized of each weight, of the shape of w."""
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        self._groups = groups.group(
-            model, self.per, self.layers, only_kernels=not self.biases
-        )
+        self._group(model)
         self.create(self._groups.shape, self.initial)
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> tf.Tensor:
@@ -89,17 +89,9 @@ class Penalty(base.Hyperparameter):
     def to_keras(self, plain: PlainTraining) -> None:
         if self.keras_argument is None:
             return super().to_keras(plain)
-        by_weight = self._groups.by_weight(self.value().numpy())
-        plain.add_regularizers(self.name, self.keras_argument, by_weight)
-
-    def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        return self._groups.by_layer(values)
+        plain.add_regularizers(
+            self.name, self.keras_argument, self._by_weight()
+        )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "per": self.per,
-            "initial": self.initial,
-            "layers": groups.layer_names(self.layers),
-            "biases": self.biases,
-            **super().get_config(),
-        }
+        return super().get_config() | {"initial": self.initial}

@@ -48,7 +48,7 @@ class Temperature(base.Hyperparameter):
             ValueError: if it is not positive and within `bounds`.
         """
         super().__init__(name, bounds)
-        self.initial = base.check_initial(initial, self.bounds, self.transform)
+        self.initial = self.checked_initial(initial)
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         losses = tf.nest.flatten(model.loss)

@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_drmad.hyperparameters import groups
 from keras_drmad.hyperparameters.optimizer_number import OptimizerNumber
+from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.transforms import Log
 
 
@@ -30,38 +30,8 @@ class WeightDecay(OptimizerNumber):
     """
 
     transform = Log()
-    numbers = ("weight_decay",)
-
-    def __init__(
-        self,
-        per: str = "all",
-        initial: float | None = None,
-        schedule: str | None = None,
-        steps: int | None = None,
-        knots: int = 5,
-        layers: groups.Layers = None,
-        bounds: tuple[float | None, float | None] | None = None,
-        name: str = "weight_decay",
-    ):
-        """Initializes the decays.
-
-        Args:
-            per: as for `LearningRate`, and so are the others.
-            initial: positive float, the optimizer's by default.
-            schedule: `None`, `"step"` or `"piecewise"`.
-            steps: int, T, with `schedule="step"`; otherwise `fit` sets it.
-            knots: int, how many, with `schedule="piecewise"`.
-            layers: the layers whose decay is learned, all by default.
-            bounds: `(lowest, highest)` value, either may be `None`.
-            name: str, unique among the hyperparameters of a model.
-
-        Raises:
-            TypeError: if `initial` is not a number.
-            ValueError: if an argument is not valid.
-        """
-        super().__init__(
-            per, initial, schedule, steps, knots, layers, bounds, name
-        )
+    default_name = "weight_decay"
+    place = Place("update", ("weight_decay",), overrides=True)
 
     def _given(self, optimizer: keras.Optimizer) -> float:
         if not optimizer.weight_decay:

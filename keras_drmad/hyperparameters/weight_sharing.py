@@ -73,7 +73,7 @@ class WeightSharing(base.Hyperparameter):
                 "Invalid value for argument `layers`. Expected a list with an "
                 f"entry for each depth. Received: layers={layers!r}."
             )
-        initial = base.check_initial(initial, self.bounds, self.transform)
+        initial = self.checked_initial(initial)
         self.layers = list(layers)
         self.initial = initial
         self._depths: list[list[list[keras.Variable]]] = []

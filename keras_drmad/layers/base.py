@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters import values
 from keras_drmad.hyperparameters.transforms import checked_transform
 from keras_drmad.layers.learned_value import LearnedValue
 
@@ -35,7 +35,7 @@ def learned(
         ValueError: if it is not within range and bounds.
     """
     kind = checked_transform(transform)
-    ends = base.checked_bounds(bounds, kind)
+    ends = values.checked_bounds(bounds, kind)
     array = np.asarray(initial)
     expected = "a number" if is_scalar else "a number or an array of numbers"
     is_number = array.dtype.kind in "fiu"
@@ -44,10 +44,10 @@ def learned(
             f"Invalid type for argument `{argument}`. Expected {expected}. "
             f"Received: {argument}={initial!r}."
         )
-    if not np.isfinite(base.raw_of(array.astype(float), ends, kind)).all():
+    if not np.isfinite(values.raw_of(array.astype(float), ends, kind)).all():
         raise ValueError(
             f"Invalid value for argument `{argument}`. Expected {expected}, "
-            f"{base.range_in_words(ends, kind)}. "
+            f"{values.range_in_words(ends, kind)}. "
             f"Received: {argument}={initial!r}. To start from nothing, take a "
             "small positive number; to have nothing, leave the layer out or, "
             "where it has several strengths, pass None."

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import arguments
-from keras_drmad.hyperparameters import base as hyperparameters
+from keras_drmad.hyperparameters import values
 from keras_drmad.layers import base
 
 
@@ -116,7 +116,7 @@ class Dropout(keras.layers.Layer):
         return super().get_config() | {
             "rate": self.rate.initial.tolist(),
             "temperature": self.temperature,
-            "bounds": hyperparameters.given_bounds(
+            "bounds": values.given_bounds(
                 self.rate.bounds, self.rate.transform
             ),
             "noise_shape": self.noise_shape,

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import arguments
-from keras_drmad.hyperparameters import base as hyperparameters
+from keras_drmad.hyperparameters import values
 from keras_drmad.layers import base
 
 
@@ -87,7 +87,7 @@ class GaussianNoise(keras.layers.Layer):
         """Returns the constructor's arguments."""
         return super().get_config() | {
             "stddev": self.stddev.initial.tolist(),
-            "bounds": hyperparameters.given_bounds(
+            "bounds": values.given_bounds(
                 self.stddev.bounds, self.stddev.transform
             ),
             "seed": self.seed,

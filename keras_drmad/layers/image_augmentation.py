@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import arguments
-from keras_drmad.hyperparameters import base as hyperparameters
+from keras_drmad.hyperparameters import values
 from keras_drmad.layers import base
 from keras_drmad.layers.sampling import moved
 
@@ -163,7 +163,7 @@ class ImageAugmentation(keras.layers.Layer):
         }
         initial = {name: h.initial.item() for name, h in learned.items()}
         bounds = {
-            name: hyperparameters.given_bounds(h.bounds, h.transform)
+            name: values.given_bounds(h.bounds, h.transform)
             for name, h in learned.items()
         }
         return (

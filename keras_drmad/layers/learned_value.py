@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters import values
 from keras_drmad.hyperparameters.transforms import checked_transform
 
 
@@ -60,10 +60,10 @@ class LearnedValue(keras.layers.Layer):
         """
         super().__init__(**kwargs)
         self.transform = checked_transform(transform)
-        self.bounds = base.checked_bounds(bounds, self.transform)
-        initial = base.check_initial(initial, self.bounds, self.transform)
+        self.bounds = values.checked_bounds(bounds, self.transform)
+        initial = values.checked_initial(initial, self.bounds, self.transform)
         self.initial = np.asarray(initial)
-        raw = base.raw_of(self.initial, self.bounds, self.transform)
+        raw = values.raw_of(self.initial, self.bounds, self.transform)
         self.raw = self.add_weight(
             shape=self.initial.shape,
             initializer=lambda shape, dtype: tf.constant(raw, dtype),
@@ -83,5 +83,5 @@ class LearnedValue(keras.layers.Layer):
         return super().get_config() | {
             "initial": self.initial.tolist(),
             "transform": keras.saving.serialize_keras_object(self.transform),
-            "bounds": base.given_bounds(self.bounds, self.transform),
+            "bounds": values.given_bounds(self.bounds, self.transform),
         }

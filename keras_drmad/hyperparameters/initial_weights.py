@@ -1,0 +1,80 @@
+"""The first weights of a training."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import groups
+from keras_drmad.hyperparameters.plain_training import PlainTraining
+from keras_drmad.hyperparameters.start import Start
+from keras_drmad.hyperparameters.transforms import Identity
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class InitialWeights(Start):
+    """The first weights themselves: every training starts from the values.
+
+    At first the values are the model's weights when the model is compiled;
+    there is a value for each weight of the chosen layers, in the order of
+    `trainable_variables`.
+
+    Example:
+
+    ```python
+    kd.hyperparameters.InitialWeights(layers="embedding")
+    ```
+
+    References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
+    Optimization through Reversible Learning*, ICML 2015,
+    https://arxiv.org/abs/1502.03492; Finn, Abbeel, Levine, *Model-Agnostic
+    Meta-Learning*, ICML 2017, https://arxiv.org/abs/1703.03400.
+    """
+
+    transform = Identity()
+    place = dataclasses.replace(Start.place, overrides=True)
+
+    def __init__(
+        self,
+        layers: groups.Layers = None,
+        biases: bool = True,
+        bounds: tuple[float | None, float | None] | None = None,
+        name: str = "initial_weights",
+    ):
+        """Initializes the kind.
+
+        Args:
+            layers: a layer, its name, a regular expression for names, or a
+                list of these; all layers by default.
+            biases: bool, whether to learn also biases, and the scales and
+                shifts of normalization layers.
+            bounds: `(lowest, highest)` weight, either may be `None`.
+            name: str, unique among the hyperparameters of a model.
+
+        Raises:
+            ValueError: if `bounds` is not valid.
+        """
+        super().__init__(
+            "weight", layers=layers, biases=biases, bounds=bounds, name=name
+        )
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self._group(model)
+        weights = [np.ravel(m.variable) for m in self._groups.members]
+        flat = np.concatenate(weights).astype(float)
+        self.create(self._groups.shape, np.clip(flat, *self.bounds))
+
+    @staticmethod
+    def first(entries: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        del w
+        return entries
+
+    def to_keras(self, plain: PlainTraining) -> None:
+        plain.initial_weights.update(self._by_weight())
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["per"]  # always "weight"
+        return config

@@ -1,0 +1,126 @@
+"""Values of hyperparameters: their bounds, their range, their raw numbers.
+
+A range is open, and comes with the transform; bounds are closed, lie within the
+range, and come from the user. At an end without a bound, the bound is the end
+of the range.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from keras_drmad import arguments
+from keras_drmad.hyperparameters.transforms import Transform
+
+
+def raw_of(
+    value: np.ndarray, bounds: tuple[float, float], transform: Transform
+) -> np.ndarray:
+    """Returns the raw numbers of values; nan where a value is out of bounds.
+
+    At an end of the range the raw number is infinite.
+
+    Args:
+        value: array of values.
+        bounds: `(lowest, highest)` value.
+        transform: from raw numbers to values.
+    """
+    lowest, highest = bounds
+    inside = (value >= lowest) & (value <= highest)
+    to_raw = np.vectorize(transform.raw, otypes=[float])
+    # `np.where` computes both sides: values outside need a harmless stand-in.
+    return np.where(
+        inside, to_raw(np.where(inside, value, _middle(transform))), np.nan
+    )
+
+
+def checked_initial(
+    initial: Any, bounds: tuple[float, float], transform: Transform
+) -> float | np.ndarray:
+    """Returns the argument `initial`, as a float or as an array of floats.
+
+    Args:
+        initial: what was received.
+        bounds: `(lowest, highest)` value.
+        transform: from raw numbers to values.
+
+    Raises:
+        TypeError: if `initial` is not a number or an array of numbers.
+        ValueError: if a number is out of bounds or out of the range.
+    """
+    array = np.asarray(initial)
+    if array.dtype.kind not in "fiu":
+        expected = "a number or an array of numbers"
+        raise arguments.type_error("initial", initial, expected)
+    if not np.isfinite(raw_of(array.astype(float), bounds, transform)).all():
+        expected = f"finite numbers {range_in_words(bounds, transform)}"
+        raise arguments.value_error("initial", initial, expected)
+    return array.astype(float) if array.ndim else float(array)
+
+
+def range_in_words(bounds: tuple[float, float], transform: Transform) -> str:
+    """Returns which values are allowed, in words.
+
+    Args:
+        bounds: `(lowest, highest)` value.
+        transform: from raw numbers to values.
+    """
+    low, high = transform.lowest, transform.highest
+    words = [f"above {low:g}"] if math.isfinite(low) else []
+    words += [f"below {high:g}"] if math.isfinite(high) else []
+    words.append(f"within the bounds [{bounds[0]}, {bounds[1]}]")
+    return " and ".join(words)
+
+
+def checked_bounds(bounds: Any, transform: Transform) -> tuple[float, float]:
+    """Returns the argument `bounds` as two numbers.
+
+    Args:
+        bounds: what was received: `None`, or a pair of numbers or `None`.
+        transform: from raw numbers to values.
+
+    Raises:
+        ValueError: if `bounds` is not an increasing pair within the range.
+    """
+    low, high = transform.lowest, transform.highest
+    try:
+        first, last = (None, None) if bounds is None else bounds
+        lowest = low if first is None else float(first)
+        highest = high if last is None else float(last)
+        valid = low <= lowest < highest <= high
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise arguments.value_error(
+            "bounds",
+            bounds,
+            "`None` or a pair (lowest, highest) of numbers with "
+            f"{low:g} <= lowest < highest <= {high:g}, either of which may be "
+            "`None`",
+        )
+    return lowest, highest
+
+
+def given_bounds(
+    bounds: tuple[float, float], transform: Transform
+) -> list[float | None]:
+    """Returns bounds as a user gives them: `None` for an end of the range.
+
+    Args:
+        bounds: `(lowest, highest)` value.
+        transform: from raw numbers to values.
+    """
+    ends = transform.lowest, transform.highest
+    return [
+        None if bound == end else bound
+        for bound, end in zip(bounds, ends, strict=True)
+    ]
+
+
+def _middle(transform: Transform) -> float:
+    """Returns a value inside of the range, away from its ends."""
+    low, high = transform.lowest, transform.highest
+    if math.isfinite(low):
+        return (low + high) / 2 if math.isfinite(high) else low + 1
+    return high - 1 if math.isfinite(high) else 0.0

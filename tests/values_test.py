@@ -1,0 +1,105 @@
+"""Bounds, ranges and raw numbers of values."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_drmad.hyperparameters import values
+from keras_drmad.hyperparameters.transforms import (
+    Identity,
+    Log,
+    Sigmoid,
+    Transform,
+)
+
+
+class Negative(Transform):
+    """Values below 0: a range with an upper end alone."""
+
+    highest = 0.0
+
+    def value(self, raw):
+        return -tf.exp(-raw)
+
+    def raw(self, value):
+        return math.inf if value == 0 else -math.log(-value)
+
+
+TRANSFORMS = [Log(), Identity(), Sigmoid(), Sigmoid(-3.0, 5.0), Negative()]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_raw_numbers_give_the_values_back(transform):
+    bounds = values.checked_bounds(None, transform)
+    assert bounds == (transform.lowest, transform.highest)
+    inside = np.clip([[-2.5, -0.25], [0.5, 0.75]], *bounds)
+    inside = inside[(inside > bounds[0]) & (inside < bounds[1])]
+    raw = values.raw_of(inside, bounds, transform)
+    np.testing.assert_allclose(transform.value(tf.constant(raw)), inside)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_there_is_no_raw_number_out_of_bounds(transform):
+    low, high = (
+        max(transform.lowest, -2.0) + 0.25,
+        min(transform.highest, 2.0) - 0.25,
+    )
+    bounds = values.checked_bounds((low, high), transform)
+    raw = values.raw_of(
+        np.array([low - 0.01, low, high, high + 0.01, np.nan]),
+        bounds,
+        transform,
+    )
+    assert list(np.isfinite(raw)) == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_ends_of_the_range_have_infinite_raw_numbers(transform):
+    bounds = values.checked_bounds((None, None), transform)
+    finite = np.array([end for end in bounds if math.isfinite(end)])
+    assert np.isinf(values.raw_of(finite, bounds, transform)).all()
+
+
+@pytest.mark.parametrize(
+    "bounds, transform",
+    [
+        (None, Log()),
+        ((None, 0.5), Sigmoid()),
+        ((1e-3, None), Log()),
+        ((-1, 1), Identity()),
+    ],
+)
+def test_bounds_come_back_as_given(bounds, transform):
+    checked = values.checked_bounds(bounds, transform)
+    given = values.given_bounds(checked, transform)
+    assert given == list(bounds or (None, None))
+    assert values.checked_bounds(given, transform) == checked
+
+
+@pytest.mark.parametrize(
+    "bounds", [(1, 0), (1, 1), (-1, 1), (1, 2, 3), 3, "ab", (0, math.nan)]
+)
+def test_bounds_that_are_refused(bounds):
+    with pytest.raises(ValueError, match=r"`bounds`.*0 <= lowest.*Received"):
+        values.checked_bounds(bounds, Log())
+
+
+@pytest.mark.parametrize("initial", ["0.1", True, None, [1, None], [True]])
+def test_a_start_that_is_no_number(initial):
+    with pytest.raises(TypeError, match="`initial`.*an array of numbers"):
+        values.checked_initial(initial, (0.0, 1.0), Log())
+
+
+@pytest.mark.parametrize("initial", [0, 2.0, math.nan, [0.5, -1.0]])
+def test_a_start_out_of_bounds(initial):
+    with pytest.raises(ValueError, match=r"above 0 and within .*\[0.0, 1.0\]"):
+        values.checked_initial(initial, (0.0, 1.0), Log())
+
+
+def test_a_start_comes_back_in_floats():
+    one = values.checked_initial(np.int64(1), (0.0, 1.0), Log())
+    assert (type(one), one) == (float, 1.0)
+    many = values.checked_initial([1, 1], (0.0, 1.0), Log())
+    assert many.dtype == float and many.tolist() == [1.0, 1.0]
