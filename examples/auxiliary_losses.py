@@ -141,7 +141,9 @@ def draw(run, values, history, compared):
         if k > 0
     }
     labels = {"odd": "odd or even (useful)", "random": "random (harmful)"}
-    plots.curves(shown, labels, left, "weight / weight of the main loss")
+    plots.curves(
+        shown, labels, axes=left, ylabel="weight / weight of the main loss"
+    )
     left.axhline(1, color="gray", linestyle=":")
     left.set_yscale("log")
     left.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -149,7 +151,7 @@ def draw(run, values, history, compared):
     left.yaxis.set_minor_formatter(ticker.NullFormatter())
     left.set_title("Learned weights of the auxiliary losses")
     names = {"val_loss": "main output, validation"}
-    plots.curves(history, names, right, "cross entropy")
+    plots.curves(history, names, axes=right, ylabel="cross entropy")
     right.set_title("What they are fitted to (each time a new draw)")
     run.write_figure(left, "weights")
 

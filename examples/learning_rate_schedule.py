@@ -142,7 +142,7 @@ def draw(run, model, history, values, best: int):
     axes = None
     for k, tensor in enumerate(("kernel", "bias")):
         shown = {f"{layer}, {tensor}": v[:, k] for layer, v in scales.items()}
-        axes = plots.curves(shown, {name: name for name in shown}, axes)
+        axes = plots.curves(shown, {name: name for name in shown}, axes=axes)
     for k, line in enumerate(axes.lines):
         line.set(
             color=f"C{k % len(scales)}", ls="--" if k >= len(scales) else "-"

@@ -123,7 +123,7 @@ def losses(
     alphas = np.linspace(-0.5, 1.5, points)
     some = tuple(a[:2000] for a in images.train)
     data = {"training": some, "validation": images.validation}
-    found = kd.plots.losses_along_line(model, data, alphas)
+    found = kd.plots.losses_along_line(model, data, alphas=alphas)
     return {"alphas": alphas, **found}
 
 

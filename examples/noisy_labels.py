@@ -175,7 +175,7 @@ def draw(run, images, given, wrong, weights, errors, compared):
     )
     colors = {name: f"C{k}" for k, name in enumerate(compared)}
     names = {"error": "learned weights"}
-    plots.curves({"error": errors}, names, left, "test error (%)")
+    plots.curves({"error": errors}, names, axes=left, ylabel="test error (%)")
     left.lines[0].set_color(colors["learned weights"])
     for name in ("labels as given", "right labels"):
         left.axhline(compared[name][0], color=colors[name], ls="--", label=name)

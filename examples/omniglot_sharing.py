@@ -167,7 +167,7 @@ def draw_curves(run, results) -> None:
     for axes, (key, title) in zip(panels, titles.items(), strict=True):
         for way in FLAGS.methods:
             curves = of_way(results, way, key)
-            plots.mean_and_band(places, curves, axes, NAMES[way])
+            plots.mean_and_band(places, curves, axes=axes, label=NAMES[way])
         axes.set_title(title, fontsize="medium")
         axes.set_xlabel("meta-iteration")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -190,7 +190,7 @@ def draw(run, by_method):
         for method, records in by_method.items():
             rows = np.array([record[entry] for record in records])
             steps = np.arange(1, sum(counts) + 1)
-            plots.mean_and_band(steps, rows, panel, LABELS[method])
+            plots.mean_and_band(steps, rows, axes=panel, label=LABELS[method])
         for k in np.cumsum(counts)[:-1]:
             panel.axvline(k + 0.5, color="gray", linestyle=":", linewidth=0.8)
         panel.set_xlabel("meta-iteration")

@@ -217,9 +217,11 @@ def draw(run, results, groups):
         label = f"{LABELS[method]} ({T:,})"
         # Each of the 934 in each seed is a row: (seeds * 934, meta_iterations).
         logs = [results[name]["log_l2"].T for name in names]
-        plots.mean_and_band(steps, np.concatenate(logs), above, label)
+        plots.mean_and_band(
+            steps, np.concatenate(logs), axes=above, label=label
+        )
         errors = [100 * (1 - results[n]["test_accuracy"]) for n in names]
-        plots.mean_and_band(steps, np.array(errors), below, label)
+        plots.mean_and_band(steps, np.array(errors), axes=below, label=label)
     for gamma, (above, below) in zip(gammas, rows.T, strict=True):
         above.set_title(f"momentum {gamma}")
         below.set_xlabel("meta-iteration")

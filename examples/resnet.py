@@ -44,7 +44,7 @@ def draw(run, model, history, values):
     for kind in model.hyperparameters:
         axes = plt.figure(figsize=(9, 4.5), layout="constrained").add_subplot()
         layers = kind.by_layer(values[kind.name])
-        plots.values_by_layer(layers, axes, label=kind.name)
+        plots.values_by_layer(layers, axes=axes, label=kind.name)
         axes.get_legend().remove()
         axes.figure.legend(loc="outside right center", fontsize="x-small")
         axes.set_title(f"Each layer's {kind.name}")

@@ -332,7 +332,7 @@ def draw(run, outcomes: dict[str, dict], found: list[dict]) -> None:
             [outcomes[f"rate_{rate}_seed_{s}"][key] for rate in FLAGS.rates]
             for s in seeds
         ]
-        plots.mean_and_band(rates, np.array(rows), axes, label)
+        plots.mean_and_band(rates, np.array(rows), axes=axes, label=label)
     axes.lines[-1].set_linestyle("--")  # seen where both are the same
     ends = [outcomes[f"found_seed_{s}"] for s in seeds]
     axes.plot(

@@ -115,9 +115,9 @@ def draw(run, model, history, values, images):
         1, 2, figsize=(9, 4), layout="constrained"
     )
     names = {"val_loss": "validation", "test_loss": "test"}
-    plots.curves(history, names, left, "loss")
+    plots.curves(history, names, axes=left, ylabel="loss")
     names = {"val_error": "validation", "test_error": "test"}
-    plots.curves(errors, names, right, "error rate")
+    plots.curves(errors, names, axes=right, ylabel="error rate")
     figure.suptitle("After each training")
     run.write_figure(left, "test_error")
 

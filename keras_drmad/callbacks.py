@@ -54,7 +54,9 @@ class HeldOut(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, x: Any, y: Any = None, prefix: str = "test_", **kwargs):
+    def __init__(
+        self, x: Any, y: Any = None, *, prefix: str = "test_", **kwargs: Any
+    ):
         """Initializes the callback.
 
         Args:

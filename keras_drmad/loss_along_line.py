@@ -70,6 +70,7 @@ def barrier(
 def losses_along_line(
     model: Any,
     data: Mapping[str, tuple],
+    *,
     alphas: Sequence[float] | np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the losses on the straight line from first to last weights.

@@ -24,7 +24,11 @@ class SignDescent(keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, learning_rate: Any = 0.07, name: str = "sign_descent", **kwargs
+        self,
+        learning_rate: Any = 0.07,
+        *,
+        name: str = "sign_descent",
+        **kwargs: Any,
     ):
         """Initializes the optimizer.
 

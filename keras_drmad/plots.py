@@ -21,7 +21,7 @@ from keras_drmad.loss_along_line import (
 
 
 def values_by_layer(
-    values: Mapping[str, np.ndarray], axes: Any = None, label: str = ""
+    values: Mapping[str, np.ndarray], *, axes: Any = None, label: str = ""
 ) -> Any:
     """Draws mean and spread of each layer's values against meta-iterations.
 
@@ -39,7 +39,7 @@ def values_by_layer(
     for layer, rows in values.items():
         steps = np.arange(1, len(rows) + 1)
         name = f"{layer} ({rows.shape[1]})"
-        mean_and_band(steps, rows.T, axes, name, log=True)
+        mean_and_band(steps, rows.T, axes=axes, label=name, log=True)
     axes.set_yscale("log")
     _number_meta_iterations(axes)
     axes.set_ylabel(label)
@@ -50,6 +50,7 @@ def values_by_layer(
 def mean_and_band(
     places: Sequence[float] | np.ndarray,
     rows: np.ndarray,
+    *,
     axes: Any,
     label: str = "",
     log: bool = False,
@@ -82,6 +83,7 @@ def mean_and_band(
 def curves(
     history: Mapping[str, Sequence[float]],
     names: Mapping[str, str],
+    *,
     axes: Any = None,
     ylabel: str = "",
 ) -> Any:
@@ -109,6 +111,7 @@ def curves(
 def input_map(
     values: np.ndarray,
     shape: tuple[int, int],
+    *,
     axes: Any = None,
     label: str = "",
 ) -> Any:
@@ -138,6 +141,7 @@ def input_map(
 def loss_along_line(
     model: Any,
     data: Mapping[str, tuple],
+    *,
     axes: Any = None,
     alphas: Sequence[float] | np.ndarray | None = None,
 ) -> Any:
@@ -170,7 +174,7 @@ def loss_along_line(
     network optimization problems*, ICLR 2015, https://arxiv.org/abs/1412.6544.
     """
     places = checked_places(ALPHAS if alphas is None else alphas)
-    losses = losses_along_line(model, data, places)
+    losses = losses_along_line(model, data, alphas=places)
     axes = _axes(axes)
     for label, values in losses.items():
         axes.plot(places, values, label=label)

@@ -229,7 +229,14 @@ def test_a_model_without_kernels():
     "kind",
     [
         L1(),
-        L2("input", 0.5, ["a", "b"], True, (None, 1.0), name="decay"),
+        L2(
+            "input",
+            0.5,
+            layers=["a", "b"],
+            biases=True,
+            bounds=(None, 1.0),
+            name="decay",
+        ),
         LearningRate("layer", bounds=(1e-5, 1.0)),
         LearningRate(initial=0.5, layers="a.*"),
     ],

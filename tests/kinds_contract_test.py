@@ -33,7 +33,7 @@ KINDS = {
     "groups": lambda: kinds.ExampleWeights(
         groups=np.arange(N) // 3, transform=kinds.Sigmoid(0.0, 2.0)
     ),
-    "LabelSmoothing": lambda: kinds.LabelSmoothing(0.2, (0.01, 0.5)),
+    "LabelSmoothing": lambda: kinds.LabelSmoothing(0.2, bounds=(0.01, 0.5)),
     "LearnedData": lambda: kinds.LearnedData(X, bounds=(-9.0, 9.0)),
     "LossWeights": lambda: kinds.LossWeights(0.5, layers="noisy"),
     "Temperature": lambda: kinds.Temperature(2.0),

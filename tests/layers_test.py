@@ -24,7 +24,7 @@ SHAPE = (3, 6, 5, 2)  # heights and widths differ, and one is even
 MAKE = {
     "dropout": lambda **kwargs: layers.Dropout(0.3, seed=1, **kwargs),
     "dropout_by_unit": lambda **kwargs: layers.Dropout(
-        [0.3, 0.6], 0.5, (None, 0.9), seed=1, **kwargs
+        [0.3, 0.6], temperature=0.5, bounds=(None, 0.9), seed=1, **kwargs
     ),
     "noise": lambda **kwargs: layers.GaussianNoise(0.2, seed=1, **kwargs),
     "noise_by_unit": lambda **kwargs: layers.GaussianNoise(
@@ -60,6 +60,12 @@ def hyperparameters(layer):
 def rewind(layer):
     """Lets the next draw of a layer be its first."""
     layer.seed_generator.state.assign([1, 0])
+
+
+def augmentation(**arguments):
+    """Returns a layer whose strengths are those given, all others off."""
+    arguments = dict.fromkeys(STRENGTHS) | dict(seed=1) | arguments
+    return layers.ImageAugmentation(**arguments)
 
 
 def draws(shape, **kwargs):
@@ -243,7 +249,7 @@ def test_dropout_by_hand(rate):
     x, u, p = images(), draws(SHAPE), np.array(rate)
     z = (np.log(p) - np.log(1 - p) + np.log(u) - np.log(1 - u)) / 0.4
     z = 1 / (1 + np.exp(-z))
-    y = layers.Dropout(rate, 0.4, seed=1)(x, training=True)
+    y = layers.Dropout(rate, temperature=0.4, seed=1)(x, training=True)
     np.testing.assert_allclose(y, x * (1 - z) / (1 - p), rtol=1e-10)
 
 
@@ -309,7 +315,7 @@ def test_noise_by_hand(stddev):
 def test_brightness_and_contrast_by_hand():
     x = images()
     u = draws((len(x), 5), minval=-1, maxval=1)
-    layer = layers.ImageAugmentation(0.3, 0.7, None, None, seed=1)
+    layer = augmentation(brightness=0.3, contrast=0.7)
     for image, v, y in zip(x, u, layer(x, training=True), strict=True):
         mean = image.mean()
         expected = mean + np.exp(0.7 * v[1]) * (image - mean) + 0.3 * v[0]
@@ -321,8 +327,8 @@ def test_rotation_and_translation_as_scipy_interpolates(fill_mode):
     x = images()
     _, height, width, channels = SHAPE
     u = draws((len(x), 5), minval=-1, maxval=1)
-    layer = layers.ImageAugmentation(
-        None, None, 0.4, 0.3, fill_mode=fill_mode, fill_value=0.7, seed=1
+    layer = augmentation(
+        rotation=0.4, translation=0.3, fill_mode=fill_mode, fill_value=0.7
     )
     y = layer(x, training=True)
     rows, columns = np.mgrid[:height, :width].astype(float)
@@ -387,7 +393,7 @@ def test_weak_augmentation_tends_to_the_identity():
     x = images()
     far = []
     for strength in (1e-2, 1e-4, 1e-6):
-        layer = layers.ImageAugmentation(*[strength] * 4, seed=1)
+        layer = augmentation(**dict.fromkeys(STRENGTHS, strength))
         far.append(np.abs(layer(x, training=True) - x).max())
     np.testing.assert_allclose(far[1:], np.array(far[:2]) / 100, rtol=0.1)
 
@@ -411,15 +417,17 @@ def test_augments_under_xla_as_without(fill_value):
 
 def test_switched_off_strengths_leave_the_draws_of_others():
     x = images()
-    some = layers.ImageAugmentation(None, 0.1, None, None, seed=1)
-    others = layers.ImageAugmentation(1e-9, 0.1, 1e-9, 1e-9, seed=1)
+    some = augmentation(contrast=0.1)
+    others = augmentation(
+        brightness=1e-9, contrast=0.1, rotation=1e-9, translation=1e-9
+    )
     both = [layer(x, training=True) for layer in (some, others)]
     np.testing.assert_allclose(*both, atol=1e-6)
     assert list(hyperparameters(some)) == ["contrast"]
 
 
 def test_augmentation_of_nothing_is_the_identity():
-    layer = layers.ImageAugmentation(None, None, None, None)
+    layer = augmentation()
     np.testing.assert_array_equal(layer(images(), training=True), images())
 
 
@@ -449,14 +457,18 @@ def image_net(layer):
 
 
 NETS = {
-    "dropout": lambda: dense_net(layers.Dropout(0.3, 0.5)),
-    "dropout_by_unit": lambda: dense_net(layers.Dropout([0.2, 0.3, 0.4], 0.5)),
+    "dropout": lambda: dense_net(layers.Dropout(0.3, temperature=0.5)),
+    "dropout_by_unit": lambda: dense_net(
+        layers.Dropout([0.2, 0.3, 0.4], temperature=0.5)
+    ),
     "noise": lambda: dense_net(layers.GaussianNoise(0.3)),
-    "images": lambda: image_net(layers.ImageAugmentation(0.3, 0.3, 0.1, 0.1)),
-    "constant": lambda: image_net(
-        layers.ImageAugmentation(
-            None, None, 0.1, None, fill_mode="constant", fill_value=0.2
+    "images": lambda: image_net(
+        augmentation(
+            brightness=0.3, contrast=0.3, rotation=0.1, translation=0.1
         )
+    ),
+    "constant": lambda: image_net(
+        augmentation(rotation=0.1, fill_mode="constant", fill_value=0.2)
     ),
 }
 
@@ -573,7 +585,11 @@ def test_validation_does_not_see_the_noise(name):
             ValueError,
             "`stddev`",
         ),
-        (lambda: layers.ImageAugmentation(0), ValueError, "`brightness`.*None"),
+        (
+            lambda: layers.ImageAugmentation(brightness=0),
+            ValueError,
+            "`brightness`.*None",
+        ),
         (
             lambda: layers.ImageAugmentation(contrast=[0.1, 0.2]),
             TypeError,

@@ -79,7 +79,7 @@ def test_statistics_along_the_line_are_those_of_training():
     ends = model.start_weights, model.end_weights
     before = small_models.numbers(model)
     alphas = [0.0, 0.3, 1.0]
-    found = plots.losses_along_line(model, {"training": (x, y)}, alphas)
+    found = plots.losses_along_line(model, {"training": (x, y)}, alphas=alphas)
     small_models.assert_same(small_models.numbers(model), before)
     assert model.layers[2].momentum == 0.99
     for alpha, loss in zip(alphas, found["training"], strict=True):
@@ -96,7 +96,7 @@ def test_statistics_are_means_over_batches_of_the_first_data(monkeypatch):
     x, y = small_models.X, small_models.Y  # 24: batches of 10, 10 and 4
     other = small_models.VALIDATION
     data = {"training": (x, y), "validation": other}
-    found = plots.losses_along_line(model, data, [0.0])
+    found = plots.losses_along_line(model, data, alphas=[0.0])
     kernel, bias = (w.numpy() for w in model.start_weights)
     parts = [h @ kernel + bias for h in (x[:10], x[10:20], x[20:])]
     sizes = [10, 10, 4]

@@ -42,6 +42,7 @@ class ExampleWeights(base.Hyperparameter):
         self,
         size: int | None = None,
         groups: Sequence[int] | None = None,
+        *,
         initial: float = 0.5,
         transform: Any = "sigmoid",
         bounds: tuple[float | None, float | None] | None = None,

@@ -35,6 +35,7 @@ class InitialScale(Start):
         self,
         per: str = "layer",
         initial: float = 1.0,
+        *,
         layers: groups.Layers = None,
         biases: bool = False,
         bounds: tuple[float | None, float | None] | None = None,

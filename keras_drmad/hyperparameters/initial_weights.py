@@ -39,6 +39,7 @@ class InitialWeights(Start):
     def __init__(
         self,
         layers: groups.Layers = None,
+        *,
         biases: bool = True,
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "initial_weights",

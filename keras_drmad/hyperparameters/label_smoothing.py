@@ -43,6 +43,7 @@ class LabelSmoothing(base.Hyperparameter):
     def __init__(
         self,
         initial: float = 0.1,
+        *,
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "label_smoothing",
     ):

@@ -38,6 +38,7 @@ class LearnedData(base.Hyperparameter):
         self,
         initial: Any,
         transform: Any = "identity",
+        *,
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "learned_data",
     ):

@@ -51,6 +51,7 @@ class LossWeights(base.Hyperparameter):
     def __init__(
         self,
         initial: float = 1.0,
+        *,
         layers: groups.Layers = (),
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "loss_weights",

@@ -44,6 +44,7 @@ class Momentum(OptimizerNumber):
         self,
         per: str = "all",
         initial: float | None = None,
+        *,
         schedule: str | None = None,
         steps: int | None = None,
         knots: int = 5,

@@ -39,6 +39,7 @@ class OptimizerNumber(Grouped):
         self,
         per: str = "all",
         initial: float | None = None,
+        *,
         schedule: str | None = None,
         steps: int | None = None,
         knots: int = 5,

@@ -32,6 +32,7 @@ class Penalty(Grouped):
         self,
         per: str = "all",
         initial: float = 1e-4,
+        *,
         layers: groups.Layers = None,
         biases: bool = False,
         bounds: tuple[float | None, float | None] | None = None,

@@ -33,6 +33,7 @@ class Temperature(base.Hyperparameter):
     def __init__(
         self,
         initial: float = 1.0,
+        *,
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "temperature",
     ):

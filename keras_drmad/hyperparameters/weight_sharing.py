@@ -48,6 +48,7 @@ class WeightSharing(base.Hyperparameter):
         self,
         layers: Sequence[Any],
         initial: Any = 0.5,
+        *,
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "weight_sharing",
     ):

@@ -53,7 +53,11 @@ def learned(
             "where it has several strengths, pass None."
         )
     return LearnedValue(
-        initial, transform, bounds, dtype=layer.dtype_policy, name=argument
+        initial,
+        transform,
+        bounds=bounds,
+        dtype=layer.dtype_policy,
+        name=argument,
     )
 
 

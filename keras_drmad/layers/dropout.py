@@ -46,6 +46,7 @@ class Dropout(keras.layers.Layer):
     def __init__(
         self,
         rate: Any = 0.5,
+        *,
         temperature: float = 0.1,
         bounds: tuple[float | None, float | None] | None = None,
         noise_shape: tuple[int | None, ...] | None = None,

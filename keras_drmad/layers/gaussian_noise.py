@@ -37,6 +37,7 @@ class GaussianNoise(keras.layers.Layer):
     def __init__(
         self,
         stddev: Any = 0.1,
+        *,
         bounds: tuple[float | None, float | None] | None = None,
         seed: int | None = None,
         **kwargs: Any,

@@ -56,6 +56,7 @@ class ImageAugmentation(keras.layers.Layer):
 
     def __init__(
         self,
+        *,
         brightness: float | None = 0.1,
         contrast: float | None = 0.1,
         rotation: float | None = 0.02,

@@ -42,6 +42,7 @@ class LearnedValue(keras.layers.Layer):
         self,
         initial: Any,
         transform: Any = "log",
+        *,
         bounds: tuple[float | None, float | None] | None = None,
         **kwargs: Any,
     ):
