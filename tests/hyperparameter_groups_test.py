@@ -88,6 +88,212 @@ def test_units_are_the_inputs_of_a_layer(name):
     assert penalty(kind, model) == pytest.approx(expected, rel=1e-5)
 
 
+# ---- the two sides of a kernel
+
+# Shape of the inputs, layer, entries for inputs, entries for outputs.
+SIDES = {
+    "dense": ((5,), lambda: layers.Dense(3), 5, 3),
+    "dense-in-sequence": ((7, 5), lambda: layers.Dense(3), 5, 3),
+    "convolution": ((4, 5), lambda: layers.Conv1D(3, 2), 5, 3),
+    "convolution-2d": ((4, 4, 5), lambda: layers.Conv2D(3, 2), 5, 3),
+    "transposed": ((3, 5), lambda: layers.Conv1DTranspose(3, 2), 5, 3),
+    "transposed-2d": ((3, 3, 5), lambda: layers.Conv2DTranspose(3, 2), 5, 3),
+    "depthwise": (
+        (4, 5),
+        lambda: layers.DepthwiseConv1D(2, depth_multiplier=3),
+        5,
+        15,
+    ),
+    "depthwise-2d": (
+        (3, 3, 2),
+        lambda: layers.DepthwiseConv2D(2, depth_multiplier=3),
+        2,
+        6,
+    ),
+    "einsum": (
+        (2, 5),
+        lambda: layers.EinsumDense("abc,cd->abd", (None, 3), bias_axes="d"),
+        5,
+        3,
+    ),
+    "einsum-transposed": (
+        (2, 5),
+        lambda: layers.EinsumDense("...c,dc->...d", 3, bias_axes="d"),
+        5,
+        3,
+    ),
+    "einsum-to-heads": (
+        (2, 5),
+        lambda: layers.EinsumDense(
+            "abc,cde->abde", (None, 2, 3), bias_axes="de"
+        ),
+        5,
+        6,
+    ),
+    "einsum-of-heads": (
+        (2, 2, 5),
+        lambda: layers.EinsumDense("abcd,cde->abe", (None, 3), bias_axes="e"),
+        10,
+        3,
+    ),
+    "embedding": ((2,), lambda: layers.Embedding(11, 3), 11, 3),
+}
+
+
+def entries(kind, variable):
+    """Returns the entry of each weight of a variable, by a kind's number."""
+    count = kind.raw.shape[0]
+    kind.assign(1.0 + np.arange(count))
+    rates = kind.number(
+        kind.raw.value, "learning_rate", variable, None, tf.constant(0)
+    )
+    found = np.broadcast_to(rates, variable.shape) - 1
+    return np.round(found).astype(int)
+
+
+def of_one_layer(kind, name):
+    """Returns a kind bound to a model of one layer, and the layer."""
+    shape, make, *_ = SIDES[name]
+    layer, inputs = make(), keras.Input(shape)
+    bound(kind, (inputs, layer(inputs)))
+    return kind, layer
+
+
+def acts(layer, x):
+    """Returns which weights each output hears, bools `(outputs, *w.shape)`."""
+    with tf.GradientTape(persistent=True) as tape:
+        outputs = tf.unstack(tf.reshape(layer(x), [-1]))
+    weights = [v.value for v in layer.trainable_variables]
+    rows = [tape.gradient(y, weights) for y in outputs]
+    return [
+        np.stack([tf.convert_to_tensor(one) for one in column]) != 0
+        for column in zip(*rows, strict=True)
+    ]
+
+
+def inputs_of(layer, shape, count, k=None):
+    """Returns inputs of ones, or of ones for input k of `count` alone."""
+    if isinstance(layer, layers.Embedding):
+        return tf.constant([range(count) if k is None else [k]])
+    ones = np.ones(count) if k is None else np.eye(count)[k]
+    x = np.tile(ones, int(np.prod(shape)) // count)
+    return tf.constant(x.reshape(1, *shape), "float32")
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_an_entry_for_each_unit_is_that_of_the_weights_behind_it(name):
+    shape, _, inputs, units = SIDES[name]
+    kind, layer = of_one_layer(LearningRate("output"), name)
+    assert tuple(kind.raw.shape) == (units,)
+    found = acts(layer, inputs_of(layer, shape, inputs))
+    for variable, outputs in zip(layer.trainable_variables, found, strict=True):
+        # Outputs are (..., units): which unit hears a weight.
+        unit = outputs.reshape(-1, units, *variable.shape).any(axis=0)
+        assert (unit.sum(axis=0) == 1).all()
+        np.testing.assert_array_equal(
+            entries(kind, variable), unit.argmax(axis=0)
+        )
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_an_entry_for_each_input_is_that_of_the_weights_that_meet_it(name):
+    shape, _, inputs, _ = SIDES[name]
+    kind, layer = of_one_layer(LearningRate("input"), name)
+    kernel, *biases = layer.trainable_variables
+    assert tuple(kind.raw.shape) == (inputs + len(biases),)
+    found = entries(kind, kernel)
+    for k in range(inputs):
+        outputs, *_ = acts(layer, inputs_of(layer, shape, inputs, k))
+        np.testing.assert_array_equal(found == k, outputs.any(axis=0))
+    for bias in biases:
+        assert (entries(kind, bias) == inputs).all()
+
+
+def test_a_penalty_for_each_unit_is_that_of_its_weights_and_its_bias():
+    kind, model = bound(L2("output", biases=True))
+    assert tuple(kind.raw.shape) == (3 + 2,)
+    for v in model.trainable_variables:
+        v.assign(np.random.default_rng(0).normal(size=v.shape))
+    values = np.linspace(0.1, 0.5, 5)
+    kind.assign(values)
+    a, b = model.get_layer("a"), model.get_layer("b")
+    sums = [
+        np.sum(np.square(layer.kernel), axis=0) + np.square(layer.bias)
+        for layer in (a, b)
+    ]
+    expected = values @ np.concatenate(sums)
+    assert penalty(kind, model) == pytest.approx(expected, rel=1e-5)
+    by_layer = kind.by_layer(values)
+    np.testing.assert_array_equal(by_layer["a"], values[:3])
+    np.testing.assert_array_equal(by_layer["b"], values[3:])
+    kernels, _ = bound(L2("output"), model)
+    assert tuple(kernels.raw.shape) == (3 + 2,)
+
+
+class Scaled(layers.Layer):
+    """A dense layer with a scale and a shift of each unit, and one of all."""
+
+    def build(self, shape):
+        self.shift = self.add_weight((3,), name="shift")
+        self.kernel = self.add_weight((shape[-1], 3), name="kernel")
+        self.scale = self.add_weight((3,), name="scale")
+        self.factor = self.add_weight((), name="factor")
+
+    def call(self, x):
+        return self.factor * (x @ self.kernel * self.scale + self.shift)
+
+
+# Shape of the inputs, layer, entries of each weight for `per="output"`; equal
+# where weights share theirs.
+SHARED = {
+    "a layer of one's own": ((5,), Scaled, ["a3", "a3", "a3", "b1"]),
+    "no kernel": ((5,), layers.BatchNormalization, ["a5", "b5"]),
+    "two kernels": (
+        (4, 5),
+        lambda: layers.SeparableConv1D(3, 2),
+        ["a5", "b3", "c3"],
+    ),
+    "recurrent": ((4, 5), lambda: layers.GRU(2), ["a6", "b6", "c12"]),
+    "a bias of some axes": (
+        (2, 5),
+        lambda: layers.EinsumDense(
+            "abc,cde->abde", (None, 4, 3), bias_axes="e"
+        ),
+        ["a12", "b3"],
+    ),
+    "a bias in another order": (
+        (2, 5),
+        lambda: layers.EinsumDense(
+            "abc,ced->abde", (None, 3, 3), bias_axes="de"
+        ),
+        ["a9", "b9"],
+    ),
+    "without a bias": ((5,), lambda: layers.Dense(3, use_bias=False), ["a3"]),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_which_weights_share_the_entries_of_units(name):
+    shape, make, expected = SHARED[name]
+    layer, inputs = make(), keras.Input(shape)
+    kind, _ = bound(LearningRate("output"), (inputs, layer(inputs)))
+    total = sum(int(one[1:]) for one in set(expected))
+    assert tuple(kind.raw.shape) == (total,)
+    found = [set(entries(kind, v).flat) for v in layer.trainable_variables]
+    for one, its in zip(expected, found, strict=True):
+        assert len(its) == int(one[1:])
+        for other, others in zip(expected, found, strict=True):
+            assert its == others if one == other else not its & others
+
+
+def test_a_unit_has_two_sides():
+    with pytest.raises(ValueError, match=r"'input'.*'output'.*per='unit'"):
+        L2(per="unit")
+
+
+# ---- which layers
+
+
 def test_normalization_layers_are_left_out_with_the_biases():
     inputs = keras.Input((4,))
     x = layers.BatchNormalization()(layers.Dense(3)(inputs))

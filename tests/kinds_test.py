@@ -64,6 +64,15 @@ REGRESSION = {
     "plain": (momentum, [L(), M(), kinds.InitialScale()]),
     "layer": (nesterov, [L("layer"), M("layer"), kinds.InitialWeights()]),
     "input": (momentum, [L("input"), kinds.InitialScale("input", biases=True)]),
+    "output": (
+        momentum,
+        [
+            L("output"),
+            M("output", **PIECES),
+            kinds.L2("output", biases=True),
+            kinds.InitialScale("output", biases=True),
+        ],
+    ),
     "weight": (Adam, [L("weight"), M("layer"), M(coefficient="beta_2")]),
     "step": (momentum, [L(**STEP), M("layer", **STEP)]),
     "step-layer": (

@@ -10,12 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import arguments, keras_internals
+from keras_drmad.hyperparameters import kernel_sides
 
-TRANSPOSED = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
 PER = ("all", "layer", "tensor", "input", "output", "weight")
 Layers: TypeAlias = "str | keras.Layer | Sequence[str | keras.Layer] | None"
 
@@ -107,30 +103,24 @@ def group(
 
     Args:
         model: a built model.
-        per: `"all"`, one entry for all weights; `"layer"`, one for each layer;
-            `"tensor"`, one for each kernel and each bias; `"input"`, one for
-            each row of a kernel's input side (axis −2; the last axis for
-            transposed convolutions) and one for each bias; `"output"`, one
-            for each column of a kernel's output side (the last axis; axis −2
-            for transposed convolutions), which the entries of a bias on that
-            side have too; `"weight"`, one for each weight.
+        per: which weights share an entry: `"all"`, all of them; `"layer"`,
+            those of a layer; `"tensor"`, those of a kernel or a bias;
+            `"input"`, those of a row of a kernel's input side, or of a bias;
+            `"output"`, those of a unit: of a column of a kernel's output side,
+            together with the unit's bias; `"weight"`, none. The sides are told
+            by `kernel_sides.sides`, whose bias a unit has by
+            `kernel_sides.kernel_of_units`; each entry of another bias, or of a
+            scale or shift of a normalization layer, is a unit of its own.
         layers: which layers; see `chosen`.
-        only_kernels: bool, whether to leave out biases and the scales and
-            shifts of normalization layers (weights of rank 0 and 1, and any
-            named "bias").
+        only_kernels: bool, whether to leave out weights that are no kernels;
+            see `kernel_sides.is_kernel`.
 
     Raises:
         ValueError: if no weight is chosen.
     """
-    transposed = {
-        id(v)
-        for layer in keras_internals.layers_within(model)
-        if isinstance(layer, TRANSPOSED)
-        for v in layer.trainable_variables
-    }
     # By identity: layers of a subclassed model may have the same name.
     layer_of = {
-        id(v): id(layer)
+        id(v): layer
         for layer in keras_internals.layers_within(model)
         for v in keras_internals.own_trainable_variables(layer)
     }
@@ -138,10 +128,9 @@ def group(
     starts: dict[int, int] = {}
     count = 0
     for variable in chosen(model, layers, only_kernels):
-        shape = _entries_shape(variable, per, id(variable) in transposed)
-        owner = {"all": 0, "layer": layer_of[id(variable)]}.get(
-            per, id(variable)
-        )
+        layer = layer_of[id(variable)]
+        shape = _entries_shape(layer, variable, per)
+        owner = id(_owner(model, layer, variable, per))
         if owner not in starts:
             starts[owner] = count
             count += math.prod(shape)
@@ -158,7 +147,7 @@ def chosen(
         model: a built model.
         layers: a layer, its name or path, a regular expression that matches
             the whole of either, or a list of these; `None` for all layers.
-        only_kernels: see `group`.
+        only_kernels: bool, as for `group`.
 
     Raises:
         ValueError: if one of `layers` chooses no weight.
@@ -167,7 +156,7 @@ def chosen(
     everything = [
         v
         for v in model.trainable_variables
-        if not only_kernels or (len(v.shape) > 1 and v.name != "bias")
+        if not only_kernels or kernel_sides.is_kernel(v)
     ]
     if layers is None:
         if not everything:
@@ -263,17 +252,30 @@ def _matches(pattern: str, path: str) -> bool:
     )
 
 
+def _owner(
+    model: keras.Model, layer: keras.Layer, variable: keras.Variable, per: str
+) -> Any:
+    """Returns the object whose weights share entries with a variable's."""
+    if per == "all":
+        return model
+    if per == "layer":
+        return layer
+    if per == "output":
+        kernel = kernel_sides.kernel_of_units(layer, variable)
+        return variable if kernel is None else kernel
+    return variable
+
+
 def _entries_shape(
-    variable: keras.Variable, per: str, is_transposed: bool
+    layer: keras.Layer, variable: keras.Variable, per: str
 ) -> tuple[int, ...]:
+    """Returns the shape of a variable's entries; see `Member`."""
     shape = tuple(variable.shape)
-    if per == "weight":
+    is_kernel = kernel_sides.is_kernel(variable)
+    if per == "weight" or (per == "output" and not is_kernel):
         return shape
-    entries = [1] * len(shape)
-    if per == "input" and len(shape) > 1:
-        axis = len(shape) - (1 if is_transposed else 2)
-        entries[axis] = shape[axis]
-    if per == "output" and shape:
-        axis = len(shape) - (2 if is_transposed and len(shape) > 1 else 1)
-        entries[axis] = shape[axis]
-    return tuple(entries)
+    axes: tuple[int, ...] = ()
+    if per in ("input", "output") and is_kernel:
+        sides = kernel_sides.sides(layer, variable)
+        axes = sides.inputs if per == "input" else sides.outputs
+    return tuple(n if k in axes else 1 for k, n in enumerate(shape))

@@ -53,7 +53,8 @@ class OptimizerNumber(Grouped):
             per: `"all"`; `"layer"`, where a bias shares its kernel's number;
                 `"tensor"`, one for each kernel and each bias; `"input"`, one
                 for each row of a kernel's input side and one for each bias;
-                `"weight"`.
+                `"output"`, one for each column of a kernel's output side, which
+                a unit's bias shares; `"weight"`, one for each weight.
             initial: float, where the numbers start. By default the optimizer's
                 number (1.0 for a factor on a learning rate's schedule).
             schedule: `None`, `"step"` for a value at each step, or

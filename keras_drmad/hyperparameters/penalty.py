@@ -45,7 +45,10 @@ class Penalty(Grouped):
                 each layer; `"tensor"`, one for each kernel and each bias;
                 `"input"`, one for each row of a kernel's input side (each input
                 of a dense layer, each input channel of a convolution) and one
-                for each bias; `"weight"`.
+                for each bias; `"output"`, one for each column of a kernel's
+                output side (each unit of a dense layer, each output channel of
+                a convolution), which is the coefficient of the unit's bias as
+                well; `"weight"`, one for each weight.
             initial: positive float, where all coefficients start.
             layers: the layers to penalize: a layer, its name, a regular
                 expression for names, or a list of these. All by default.
