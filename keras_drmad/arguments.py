@@ -52,6 +52,32 @@ def value_error(
     )
 
 
+class Refused(ValueError):
+    """An error whose reason can be told without what was received.
+
+    For what does not go together, such as a hyperparameter and an optimizer
+    that has no number for the hyperparameter.
+
+    Attributes:
+        reason: str, a sentence.
+    """
+
+    def __init__(
+        self, reason: str, *, received: str, advice: str, argument: str = ""
+    ):
+        """Initializes the error.
+
+        Args:
+            reason: str, a sentence.
+            received: str, what was received.
+            advice: str, a last sentence, what to do.
+            argument: str, the argument that is to blame, if there is one.
+        """
+        head = f"Invalid value for argument `{argument}`. " if argument else ""
+        super().__init__(f"{head}{reason} Received: {received}. {advice}")
+        self.reason = reason
+
+
 # ---- numbers
 
 

@@ -2,17 +2,18 @@
 
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 
+from keras_drmad import arguments
 from keras_drmad import hyperparameters as kinds
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import Method
 
 # One of each kind that needs no data to be made.
-POSSIBLE = (
+POSSIBLE: tuple[Callable[[], Hyperparameter], ...] = (
     kinds.L2,
     kinds.L1,
     kinds.LearningRate,
@@ -24,7 +25,6 @@ POSSIBLE = (
     kinds.Temperature,
     kinds.LossWeights,
 )
-ABOUT_METHOD = "Invalid value for argument `hypergradient`. "
 COLUMNS = "{:<36}{:<14}{:>10}  {:<24}{}"
 WIDTH = 104
 
@@ -87,14 +87,15 @@ def _span(values: Any) -> str:
 def _refused(
     model: keras.Model, optimizer: keras.Optimizer, method: Method
 ) -> dict[str, str]:
-    """Returns why kinds can't be tuned, by their names."""
-    refused: dict[str, str] = {}
+    """Returns why kinds can't be tuned, by the kinds' names."""
+    reasons: dict[str, str] = {}
     for make in POSSIBLE:
-        kind: Any = make()
+        kind = make()
         try:
-            kind.bind(model, optimizer)
+            kind.check(model, optimizer)
             method.check(optimizer, [kind])
+        except arguments.Refused as refused:
+            reasons[type(kind).__name__] = refused.reason
         except ValueError as error:
-            why = str(error).removeprefix(ABOUT_METHOD)
-            refused[make.__name__] = why.partition(" Received")[0]
-    return refused
+            reasons[type(kind).__name__] = str(error)
+    return reasons

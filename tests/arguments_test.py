@@ -149,6 +149,19 @@ def test_instances():
         arguments.instance("x", 3, (str, bytes), "text", advice="Try 'a'.")
 
 
+def test_a_reason_without_what_was_received():
+    error = arguments.Refused(
+        "A needs B.", received="C", advice="Use D.", argument="e"
+    )
+    assert isinstance(error, ValueError)
+    assert str(error) == (
+        "Invalid value for argument `e`. A needs B. Received: C. Use D."
+    )
+    assert error.reason == "A needs B."
+    error = arguments.Refused("A needs B.", received="C", advice="Use D.")
+    assert str(error) == "A needs B. Received: C. Use D."
+
+
 def test_imports_nothing_but_the_standard_library():
     tree = ast.parse(pathlib.Path(arguments.__file__).read_text())
     imported = set()

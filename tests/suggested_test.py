@@ -6,6 +6,7 @@ import pytest
 import keras_drmad as kd
 from closed_forms import tanh_net
 from keras_drmad import hyperparameters as kinds
+from keras_drmad.hyperparameter_summary import POSSIBLE
 from small_models import VALIDATION, X, Y, compiled, cross_entropy, hidden
 
 
@@ -90,6 +91,21 @@ def test_summary_has_shape_count_values_and_bounds():
     assert "Tuned by gradient: 8" in text
 
 
+@pytest.mark.parametrize("make", POSSIBLE)
+def test_a_check_changes_nothing(make):
+    model = keras.Model(*tanh_net())
+    model.compile("adamw", loss=cross_entropy())
+    kind = make()
+    before = dict(vars(kind))
+    if make is kinds.LossWeights:
+        with pytest.raises(ValueError, match="needs .* several outputs"):
+            kind.check(model, model.optimizer)
+    else:
+        kind.check(model, model.optimizer)
+    assert vars(kind) == before
+    assert kind.raw is None
+
+
 @pytest.mark.parametrize(
     "options, refused, allowed",
     [
@@ -114,6 +130,7 @@ def test_summary_says_what_cannot_be_tuned_and_why(options, refused, allowed):
     text = summary_of(hyperparameters=[kinds.L2()], **options)
     _, _, below = text.partition("Can't be tuned here:")
     for name in refused:
-        assert f"   {name}: " in below
+        assert f"   {name}: The " in below
+    assert "Received" not in below and "Invalid" not in below
     for name in allowed:
         assert f"   {name}: " not in below

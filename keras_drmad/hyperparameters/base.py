@@ -73,12 +73,31 @@ class Hyperparameter(abc.ABC):
         self.raw: Any = None
         self.model: Any = None
 
-    @abc.abstractmethod
-    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        """Creates `raw` for a built model and its optimizer.
+    def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        """Checks that a model and its optimizer have something to act on.
+
+        Changes nothing.
+
+        Args:
+            model: a built and compiled model.
+            optimizer: the model's optimizer.
 
         Raises:
-            ValueError: if there is nothing in the model to act on.
+            arguments.Refused: if the model or the optimizer lacks what the kind
+                needs; or another `ValueError`, if an argument of the kind does
+                not fit the model or the optimizer.
+        """
+
+    @abc.abstractmethod
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        """Creates `raw` for a model that passes `check`.
+
+        Args:
+            model: a built and compiled model.
+            optimizer: the model's optimizer.
+
+        Raises:
+            ValueError: as `check` does.
         """
 
     def prepare(self, training: Training) -> None:

@@ -47,6 +47,9 @@ class Grouped(base.Hyperparameter):
         self.biases = biases
         self._groups = groups.Groups([], ())
 
+    def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        groups.chosen(model, self.layers, only_kernels=not self.biases)
+
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         return self._groups.by_layer(values)
 

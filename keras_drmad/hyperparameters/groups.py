@@ -160,10 +160,12 @@ def chosen(
     ]
     if layers is None:
         if not everything:
-            raise ValueError(
-                f"The model '{model.name}' has no trainable kernel to act on. "
-                "Use `biases=True` to include biases and the weights of "
-                "normalization layers, or check `layer.trainable`."
+            kind = "kernel" if only_kernels else "weight"
+            raise arguments.Refused(
+                f"The model '{model.name}' has no trainable {kind} to act on.",
+                received=f"{len(model.trainable_variables)} trainable weights",
+                advice="Use `biases=True` to include biases and the weights of "
+                "normalization layers, or check `layer.trainable`.",
             )
         return everything
     if isinstance(layers, str) or not isinstance(layers, Sequence):

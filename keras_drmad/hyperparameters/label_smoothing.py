@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.plain_training import PlainTraining
@@ -62,6 +63,9 @@ class LabelSmoothing(base.Hyperparameter):
         self.initial = self.checked_initial(initial)
         self._loss: Any = None
 
+    def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        _cross_entropy(model.loss, self.name)
+
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self._loss = _cross_entropy(model.loss, self.name)
         self.create((), self.initial)
@@ -107,10 +111,10 @@ def _uniform(loss: Any, y_pred: tf.Tensor) -> tf.Tensor:
 
 
 def _cross_entropy(loss: Any, name: str) -> Any:
-    """Returns a model's loss as an object, if it is a cross-entropy.
+    """Returns a model's loss as an object, if the loss is a cross-entropy.
 
     Raises:
-        ValueError: if it is another loss.
+        arguments.Refused: if the loss is another one.
     """
     found = loss
     if isinstance(loss, str):
@@ -121,11 +125,13 @@ def _cross_entropy(loss: Any, name: str) -> Any:
     plain = ("sum_over_batch_size", "mean")
     ignores = getattr(found, "ignore_class", None) is not None
     if not isinstance(found, LOSSES) or reduction not in plain or ignores:
-        raise ValueError(
+        raise arguments.Refused(
             f"The hyperparameter '{name}' needs a model with one loss, a "
             "cross-entropy with a mean over the batch and without "
-            f"`ignore_class`. Received: loss={loss!r}. Use "
-            "`keras.losses.SparseCategoricalCrossentropy(from_logits=True)`."
+            "`ignore_class`.",
+            received=f"loss={loss!r}",
+            advice="Use "
+            "`keras.losses.SparseCategoricalCrossentropy(from_logits=True)`.",
         )
     return found
 

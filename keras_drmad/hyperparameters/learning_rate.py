@@ -1,13 +1,12 @@
 """The optimizer's learning rate."""
 
-import dataclasses
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_drmad import keras_internals
-from keras_drmad.hyperparameters.optimizer_number import OptimizerNumber
+from keras_drmad.hyperparameters.optimizer_number import Given, OptimizerNumber
 from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.transforms import Log
 
@@ -37,11 +36,11 @@ class LearningRate(OptimizerNumber):
     default_name = "learning_rate"
     place = Place("update", ("learning_rate",), overrides=True)
 
-    def _given(self, optimizer: keras.Optimizer) -> float:
-        given = keras_internals.given_learning_rate(optimizer)
-        is_number = isinstance(given, keras.Variable)
-        self.place = dataclasses.replace(self.place, overrides=is_number)
-        return float(given.numpy()) if is_number else 1.0
+    def given(self, optimizer: keras.Optimizer) -> Given:
+        rate = keras_internals.given_learning_rate(optimizer)
+        if isinstance(rate, keras.Variable):
+            return Given("learning_rate", float(rate.numpy()))
+        return Given("learning_rate", 1.0, is_scheduled=True)
 
     def _instead_of(self, number: Any, value: tf.Tensor) -> tf.Tensor:
         if self.place.overrides:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import keras_internals
+from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.example_weights import weighted
@@ -77,26 +77,30 @@ class LossWeights(base.Hyperparameter):
         self._outputs: list[str] = []
         self._with_losses: list[keras.Layer] = []
 
-    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        self._outputs = _output_names(model)
-        if len(self._outputs) == 1:
-            self._outputs = []  # nothing to weigh it against but layers
-        self._with_losses = groups.chosen_layers(model, self.layers)
-        self.names = self._outputs + [x.name for x in self._with_losses]
-        if not self.names:
-            raise ValueError(
+    def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        layers = groups.chosen_layers(model, self.layers)
+        if not layers and not _several_outputs(model):
+            raise arguments.Refused(
                 f"The hyperparameter '{self.name}' needs a Functional model "
-                "with several outputs, or `layers` with losses of their own. "
-                f"Received: '{model.name}', layers={self.layers!r}."
+                "with several outputs, or `layers` with losses of their own.",
+                received=f"'{model.name}', layers={self.layers!r}",
+                advice="Give each loss an output of its own.",
             )
         for loss in tf.nest.flatten(model.loss):
             if getattr(loss, "reduction", "") == "mean_with_sample_weight":
-                raise ValueError(
-                    f"The hyperparameter '{self.name}' weighs outputs. "
-                    "Received: a loss with reduction='mean_with_sample_weight'"
-                    ", which weights of outputs do not change. Use "
-                    "'sum_over_batch_size'."
+                raise arguments.Refused(
+                    f"The hyperparameter '{self.name}' weighs outputs by "
+                    "sample weights.",
+                    received="a loss with reduction='mean_with_sample_weight', "
+                    "which weights of outputs do not change",
+                    advice="Use 'sum_over_batch_size'.",
                 )
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self.check(model, optimizer)
+        self._outputs = _several_outputs(model)
+        self._with_losses = groups.chosen_layers(model, self.layers)
+        self.names = self._outputs + [x.name for x in self._with_losses]
         self.create((len(self.names),), self.initial)
 
     def prepare(self, training: base.Training) -> None:
@@ -197,11 +201,16 @@ def _by_output(names: list[str], given: Any, one: Any) -> dict[str, Any]:
     return dict(zip(names, given, strict=True))
 
 
-def _output_names(model: keras.Model) -> list[str]:
-    """Returns the names of outputs in the order in which Keras takes them."""
-    struct = keras_internals.outputs_structure(model)
-    if isinstance(struct, dict):
-        return sorted(struct)
-    if isinstance(struct, (list, tuple)):
-        return list(model.output_names)
-    return ["output"]
+def _several_outputs(model: keras.Model) -> list[str]:
+    """Returns the names of outputs in the order in which Keras takes them.
+
+    Empty for a model of one output: there is nothing to weigh it against but
+    layers.
+    """
+    outputs = keras_internals.outputs_structure(model)
+    names: list[str] = []
+    if isinstance(outputs, dict):
+        names = sorted(outputs)
+    elif isinstance(outputs, (list, tuple)):
+        names = list(model.output_names)
+    return names if len(names) > 1 else []

@@ -7,7 +7,7 @@ import keras
 
 from keras_drmad import arguments
 from keras_drmad.hyperparameters import groups
-from keras_drmad.hyperparameters.optimizer_number import OptimizerNumber
+from keras_drmad.hyperparameters.optimizer_number import Given, OptimizerNumber
 from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.transforms import Sigmoid
 
@@ -83,24 +83,24 @@ class Momentum(OptimizerNumber):
             name=name or coefficient,
         )
         self.coefficient = coefficient
-        self._set_coefficient(coefficient or "momentum")
+        # Methods ask before the optimizer is known: it is SGD's until then.
+        self.place = dataclasses.replace(
+            self.place, names=(coefficient or "momentum",)
+        )
 
-    def _given(self, optimizer: keras.Optimizer) -> float:
+    def given(self, optimizer: keras.Optimizer) -> Given:
         wanted = [self.coefficient] if self.coefficient else DECAYS
         numbers = vars(optimizer)
         found = [name for name in wanted if numbers.get(name)]
         if not found or isinstance(optimizer, REFUSED):
-            raise ValueError(
+            raise arguments.Refused(
                 f"The hyperparameter '{self.name}' needs an optimizer with "
                 f"{' or '.join(map(repr, wanted))} above 0, that it can be "
-                "learned for. Received: "
-                f"{type(optimizer).__name__}. Use SGD(momentum=0.9) or Adam."
+                "learned for.",
+                received=type(optimizer).__name__,
+                advice="Use SGD(momentum=0.9) or Adam.",
             )
-        self._set_coefficient(found[0])
-        return float(numbers[found[0]])
-
-    def _set_coefficient(self, name: str) -> None:
-        self.place = dataclasses.replace(self.place, names=(name,))
+        return Given(found[0], float(numbers[found[0]]))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"coefficient": self.coefficient}

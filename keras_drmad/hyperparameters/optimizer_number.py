@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,6 +14,21 @@ from keras_drmad.hyperparameters.grouped import Grouped
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 
 SCHEDULES = (None, "step", "piecewise")
+
+
+class Given(NamedTuple):
+    """A number of an optimizer.
+
+    Attributes:
+        name: str, the optimizer's attribute, such as `"learning_rate"`.
+        number: float; 1.0 where the optimizer has a schedule.
+        is_scheduled: bool, whether the optimizer has a schedule, which the
+            values multiply.
+    """
+
+    name: str
+    number: float
+    is_scheduled: bool = False
 
 
 class OptimizerNumber(Grouped):
@@ -94,20 +109,27 @@ class OptimizerNumber(Grouped):
         self._set_steps(self.steps)
 
     @abc.abstractmethod
-    def _given(self, optimizer: keras.Optimizer) -> float:
-        """Returns the number that the optimizer was given.
+    def given(self, optimizer: keras.Optimizer) -> Given:
+        """Returns the number that an optimizer has, and that is learned.
 
         Raises:
-            ValueError: if there is none to take the place of.
+            arguments.Refused: if the optimizer has no such number.
         """
 
-    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        initial: Any = self._given(optimizer)  # asked in any case: it checks
+    def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        super().check(model, optimizer)
+        given = self.given(optimizer)
         if self.initial is None:
-            self.checked_initial(initial)
-        else:
-            initial = self.initial
+            self.checked_initial(given.number)
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self.check(model, optimizer)
+        given = self.given(optimizer)
+        self.place = dataclasses.replace(
+            self.place, names=(given.name,), overrides=not given.is_scheduled
+        )
         self._group(model)
+        initial = given.number if self.initial is None else self.initial
         self.create((*self._rows(), *self._groups.shape), initial)
 
     def _rows(self) -> tuple[int, ...]:

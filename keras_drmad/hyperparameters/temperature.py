@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Log
@@ -51,14 +52,19 @@ class Temperature(base.Hyperparameter):
         super().__init__(name, bounds)
         self.initial = self.checked_initial(initial)
 
-    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+    def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         losses = tf.nest.flatten(model.loss)
         if not losses or not all(_takes_logits(loss) for loss in losses):
-            raise ValueError(
+            raise arguments.Refused(
                 f"The hyperparameter '{self.name}' needs a model whose outputs "
-                f"are logits. Received: loss={model.loss!r}. Leave out the "
-                "last activation, and give the loss `from_logits=True`."
+                "are logits.",
+                received=f"loss={model.loss!r}",
+                advice="Leave out the last activation, and give the loss "
+                "`from_logits=True`.",
             )
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self.check(model, optimizer)
         self.create((), self.initial)
 
     def outputs(self, raw: tf.Tensor, y_pred: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import keras
 
-from keras_drmad.hyperparameters.optimizer_number import OptimizerNumber
+from keras_drmad import arguments
+from keras_drmad.hyperparameters.optimizer_number import Given, OptimizerNumber
 from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.transforms import Log
 
@@ -33,13 +34,15 @@ class WeightDecay(OptimizerNumber):
     default_name = "weight_decay"
     place = Place("update", ("weight_decay",), overrides=True)
 
-    def _given(self, optimizer: keras.Optimizer) -> float:
-        if not optimizer.weight_decay:
-            raise ValueError(
+    def given(self, optimizer: keras.Optimizer) -> Given:
+        decay = optimizer.weight_decay
+        name = type(optimizer).__name__
+        if not decay:
+            raise arguments.Refused(
                 f"The hyperparameter '{self.name}' needs an optimizer with "
-                "decoupled weight decay. Received: "
-                f"{type(optimizer).__name__} with "
-                f"weight_decay={optimizer.weight_decay}. Use AdamW, or pass "
-                "`weight_decay=0.004` to the optimizer."
+                "decoupled weight decay.",
+                received=f"{name} with weight_decay={decay}",
+                advice="Use AdamW, or pass `weight_decay=0.004` to the "
+                "optimizer.",
             )
-        return float(optimizer.weight_decay)
+        return Given("weight_decay", float(decay))

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.hyperparameters import base, groups
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Identity
@@ -79,17 +80,20 @@ class WeightSharing(base.Hyperparameter):
         self.initial = initial
         self._depths: list[list[list[keras.Variable]]] = []
 
-    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        self._depths = [self._towers(model, entry) for entry in self.layers]
-        tasks = {len(towers) for towers in self._depths}
-        if len(tasks) > 1 or tasks == {1}:
-            raise ValueError(
+    def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        counts = [len(self._towers(model, entry)) for entry in self.layers]
+        if len(set(counts)) > 1 or counts[0] == 1:
+            raise arguments.Refused(
                 f"The hyperparameter '{self.name}' needs the same number of "
-                "layers at each depth, at least two. Received: "
-                f"{[len(towers) for towers in self._depths]} for "
-                f"layers={self.layers!r}."
+                "layers at each depth, at least two.",
+                received=f"{counts} for layers={self.layers!r}",
+                advice="Name for each depth one layer of each task.",
             )
-        n = tasks.pop()
+
+    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self.check(model, optimizer)
+        self._depths = [self._towers(model, entry) for entry in self.layers]
+        n = len(self._depths[0])
         initial = self.initial
         if np.ndim(initial) == 0:
             initial = initial * np.eye(n) + (1 - initial) / n
@@ -108,11 +112,12 @@ class WeightSharing(base.Hyperparameter):
             ]
         shapes = [[tuple(v.shape) for v in weights] for weights in towers]
         if any(shape != shapes[0] for shape in shapes):
-            raise ValueError(
+            raise arguments.Refused(
                 f"The hyperparameter '{self.name}' mixes weights of the same "
-                f"shapes. Received for {entry!r}: "
-                f"{dict(zip(layers, shapes, strict=False))}. Choose layers of "
-                "equal shapes."
+                "shapes.",
+                received=f"{dict(zip(layers, shapes, strict=False))} for "
+                f"{entry!r}",
+                advice="Choose layers of equal shapes.",
             )
         return towers
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_drmad import arguments
 from keras_drmad.core.state import State
 from keras_drmad.differentiation import Trajectory
 from keras_drmad.hyperparameters import Hyperparameter
@@ -108,12 +109,13 @@ class Method(abc.ABC):
         """
         if blind_to:
             names = [h.name for h in blind_to]
-            raise ValueError(
-                "Invalid value for argument `hypergradient`. The method "
-                f"{self!r} sees only {sees}. Received: the hyperparameters "
-                f"{names}, of which it would see nothing, or not all. Use "
-                "`keras_drmad.ReverseMode()`, or `DrMAD()`, which walks back "
-                "to the start for them."
+            raise arguments.Refused(
+                f"The method {self!r} sees only {sees}.",
+                argument="hypergradient",
+                received=f"the hyperparameters {names}, of which it would see "
+                "nothing, or not all",
+                advice="Use `keras_drmad.ReverseMode()`, or `DrMAD()`, which "
+                "walks back to the start for them.",
             )
 
     def get_config(self) -> dict[str, Any]:
