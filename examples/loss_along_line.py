@@ -123,7 +123,7 @@ def losses(
     alphas = np.linspace(-0.5, 1.5, points)
     some = tuple(a[:2000] for a in images.train)
     data = {"training": some, "validation": images.validation}
-    found = kd.plots.losses_along_line(model, data, alphas=alphas)
+    found = kd.loss_along_line.losses_along_line(model, data, alphas=alphas)
     return {"alphas": alphas, **found}
 
 
@@ -152,13 +152,13 @@ def rows_of(settings, results) -> list[dict]:
     """Returns what is to be said of each line, for results.csv."""
     import numpy as np
 
-    from keras_drmad import plots
+    from keras_drmad import loss_along_line
 
     rows = []
     for name, found in results.items():
         places = found["alphas"]
         for part in ("training", "validation"):
-            barrier = plots.barrier(places, found[part])
+            barrier = loss_along_line.barrier(places, found[part])
             lowest = int(np.argmin(found[part]))
             rows.append(
                 {k: settings[name][k] for k in ("net", "rate", "seed")}
@@ -222,7 +222,7 @@ def draw(run, results):
     import numpy as np
     from matplotlib import pyplot as plt
 
-    from keras_drmad import plots
+    from keras_drmad import loss_along_line
 
     shape = len(FLAGS.rates), len(FLAGS.nets)
     figure, grid = plt.subplots(
@@ -243,7 +243,7 @@ def draw(run, results):
                 axes.plot(places, found[part], style, color=color, lw=1)
                 way = found[part][(places >= 0) & (places <= 1)]
                 highest = max(highest, way.max())
-            rise = plots.barrier(places, found["training"])
+            rise = loss_along_line.barrier(places, found["training"])
             if rise.is_there:
                 axes.axvspan(rise.foot, rise.top, color="C3", alpha=0.12, lw=0)
         for alpha in (0, 1):

@@ -2,7 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from keras_drmad import callbacks, hyperparameters, layers, plots
+from keras_drmad import (
+    callbacks,
+    hyperparameters,
+    layers,
+    loss_along_line,
+    plots,
+)
 from keras_drmad.meta_optimizers import SignDescent
 from keras_drmad.methods import (
     Auto,
@@ -42,6 +48,7 @@ __all__ = [
     "callbacks",
     "hyperparameters",
     "layers",
+    "loss_along_line",
     "plots",
 ]
 __version__ = "0.1.0"

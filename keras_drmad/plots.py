@@ -1,8 +1,9 @@
 """Pictures that explain what a meta-training did.
 
-Each function draws on a matplotlib `Axes` (a new one by default) and returns
-it. matplotlib is an optional requirement: `pip install keras_drmad[plots]`.
-`losses_along_line` and `barrier` (of `line.py`) give numbers without a picture.
+Each function draws on a matplotlib `Axes` and returns the axes; without `axes`
+it draws on new ones. matplotlib is an optional requirement:
+`pip install keras_drmad[plots]`. The numbers of `loss_along_line` come from the
+module of that name, which needs no matplotlib.
 """
 
 import warnings
@@ -11,13 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_drmad.loss_along_line import (
-    ALPHAS,
-    Barrier,
-    barrier,
-    checked_places,
-    losses_along_line,
-)
+from keras_drmad import loss_along_line as line
 
 
 def values_by_layer(
@@ -27,7 +22,8 @@ def values_by_layer(
 
     Args:
         values: dict from a layer to its values `(meta_iterations, count)`, as
-            `Hyperparameter.by_layer` returns them for a recorded history.
+            `keras_drmad.hyperparameters.Hyperparameter.by_layer` returns them
+            for a recorded history.
         axes: matplotlib `Axes`.
         label: str, of the vertical axis.
 
@@ -69,12 +65,12 @@ def mean_and_band(
     values = np.log(rows) if log else np.asarray(rows)
     mean, spread = values.mean(axis=0), values.std(axis=0)
     back = np.exp if log else np.asarray
-    (line,) = axes.plot(places, back(mean), label=label, **style)
+    (drawn,) = axes.plot(places, back(mean), label=label, **style)
     axes.fill_between(
         places,
         back(mean - spread),
         back(mean + spread),
-        color=line.get_color(),
+        color=drawn.get_color(),
         alpha=0.2,
         linewidth=0,
     )
@@ -147,11 +143,13 @@ def loss_along_line(
 ) -> Any:
     """Draws the loss on the straight line from the first to the last weights.
 
-    What is drawn, `losses_along_line` returns. DrMAD walks back along this
-    line, on the premise that the training loss falls smoothly along it and has
-    a single minimum near its end. Where instead it rises on the way by more
-    than 5 % of its fall from α = 0 to α = 1, or does not fall at all, there is
-    a barrier (see `barrier`): the picture marks it, and a warning tells of it.
+    `keras_drmad.loss_along_line.losses_along_line` returns the losses that are
+    drawn. DrMAD walks back along this line, on the premise that the training
+    loss falls smoothly along the line and has a single minimum near its end.
+    Where instead the loss rises on the way by more than 5 % of its fall from
+    α = 0 to α = 1, or does not fall at all, there is a barrier (see
+    `keras_drmad.loss_along_line.barrier`): the picture marks the barrier, and a
+    warning tells of it.
 
     Args:
         model: a `DrMADModel` that was fitted.
@@ -164,8 +162,8 @@ def loss_along_line(
         The axes.
 
     Raises:
-        ValueError: if the model was not fitted, there is no data, or the
-            places do not ascend or are not in [0, 1], but for one.
+        ValueError: if the model was not fitted, if there is no data, if the
+            places do not ascend, or if fewer than two of them are in [0, 1].
 
     Warns:
         UserWarning: if there is a barrier.
@@ -173,8 +171,8 @@ def loss_along_line(
     References: Goodfellow, Vinyals, Saxe, *Qualitatively characterizing neural
     network optimization problems*, ICLR 2015, https://arxiv.org/abs/1412.6544.
     """
-    places = checked_places(ALPHAS if alphas is None else alphas)
-    losses = losses_along_line(model, data, alphas=places)
+    places = line.checked_places(line.ALPHAS if alphas is None else alphas)
+    losses = line.losses_along_line(model, data, alphas=places)
     axes = _axes(axes)
     for label, values in losses.items():
         axes.plot(places, values, label=label)
@@ -190,7 +188,7 @@ def loss_along_line(
             color="gray",
         )
     first = next(iter(losses))
-    found = barrier(places, losses[first])
+    found = line.barrier(places, losses[first])
     if found.is_there:
         label = f"barrier: {first} loss rises by {found.height:.3g}"
         axes.axvspan(found.foot, found.top, color="C3", alpha=0.15, label=label)
@@ -201,7 +199,7 @@ def loss_along_line(
     return axes
 
 
-def _warn_of(found: Barrier, label: str) -> None:
+def _warn_of(found: line.Barrier, label: str) -> None:
     warnings.warn(
         f"The {label} loss has a barrier on the line from the first weights "
         f"to the last: it rises by {found.height:.3g} from α = "

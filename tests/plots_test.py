@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 import small_models
-from keras_drmad import plots
+from keras_drmad import loss_along_line, plots
 
 matplotlib.use("Agg")
 
@@ -79,7 +79,9 @@ def test_statistics_along_the_line_are_those_of_training():
     ends = model.start_weights, model.end_weights
     before = small_models.numbers(model)
     alphas = [0.0, 0.3, 1.0]
-    found = plots.losses_along_line(model, {"training": (x, y)}, alphas=alphas)
+    found = loss_along_line.losses_along_line(
+        model, {"training": (x, y)}, alphas=alphas
+    )
     small_models.assert_same(small_models.numbers(model), before)
     assert model.layers[2].momentum == 0.99
     for alpha, loss in zip(alphas, found["training"], strict=True):
@@ -96,7 +98,7 @@ def test_statistics_are_means_over_batches_of_the_first_data(monkeypatch):
     x, y = small_models.X, small_models.Y  # 24: batches of 10, 10 and 4
     other = small_models.VALIDATION
     data = {"training": (x, y), "validation": other}
-    found = plots.losses_along_line(model, data, alphas=[0.0])
+    found = loss_along_line.losses_along_line(model, data, alphas=[0.0])
     kernel, bias = (w.numpy() for w in model.start_weights)
     parts = [h @ kernel + bias for h in (x[:10], x[10:20], x[20:])]
     sizes = [10, 10, 4]
@@ -123,27 +125,27 @@ def test_statistics_are_means_over_batches_of_the_first_data(monkeypatch):
     ],
 )
 def test_barrier_is_the_largest_rise(alphas, losses, expected, is_there):
-    found = plots.barrier(alphas, losses)
+    found = loss_along_line.barrier(alphas, losses)
     np.testing.assert_allclose(found, expected, atol=1e-9)
     assert found.is_there == is_there
 
 
 def test_barrier_of_a_wave():
     places = np.linspace(0, 1, 401)
-    found = plots.barrier(places, np.cos(3 * np.pi * places))
+    found = loss_along_line.barrier(places, np.cos(3 * np.pi * places))
     np.testing.assert_allclose(found, (2, 1 / 3, 2 / 3, 2), atol=0.003)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_no_number_is_a_barrier(value):
-    found = plots.barrier([0, 0.5, 1], [1, value, 0])
+    found = loss_along_line.barrier([0, 0.5, 1], [1, value, 0])
     assert found.is_there and found.top == 0.5
 
 
 @pytest.mark.parametrize("alphas", [[0.5], [-1, 0, 2], [1, 0.5, 0], []])
 def test_barrier_needs_ascending_places_on_the_way(alphas):
     with pytest.raises(ValueError) as error:
-        plots.barrier(alphas, np.ones(len(alphas)))
+        loss_along_line.barrier(alphas, np.ones(len(alphas)))
     small_models.assert_helps(error, "alphas", "Received")
 
 
@@ -165,7 +167,7 @@ def test_loss_along_line_shows_a_barrier_and_warns():
     (told,) = (w for w in found if w.category is UserWarning)
     assert told.filename == __file__
     line = axes.lines[0]
-    rise = plots.barrier(line.get_xdata(), line.get_ydata())
+    rise = loss_along_line.barrier(line.get_xdata(), line.get_ydata())
     assert rise.is_there and abs(rise.fall) < 1e-5
     (span,) = axes.patches
     left, right = span.get_x(), span.get_x() + span.get_width()
