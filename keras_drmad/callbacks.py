@@ -42,10 +42,10 @@ class HyperparameterHistory(keras.callbacks.Callback):
 
 
 class HeldOut(keras.callbacks.Callback):
-    """Evaluates each meta-iteration on data that nothing is fitted to.
+    """Evaluates each meta-iteration on data to which nothing is fitted.
 
-    Adds the results to the logs, so that callbacks behind it in the list,
-    such as `CSVLogger`, see them.
+    The results are added to the logs, where later callbacks in the list, such
+    as `CSVLogger`, see the results.
 
     Example:
 

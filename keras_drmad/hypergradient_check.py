@@ -1,4 +1,4 @@
-"""A hypergradient against the trainings it is to predict."""
+"""A hypergradient against the trainings that the hypergradient predicts."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,8 +13,9 @@ class Direction(NamedTuple):
 
     Attributes:
         name: str, `"hypergradient"` or `"random"`.
-        predicted: float, the change of the validation loss by the gradient.
-        actual: float, the change that trainings on both sides show.
+        predicted: float, the change of the validation loss from one side to
+            the other, by the hypergradient.
+        actual: float, the same change, by a training on each side.
         distance: float, between the two sides, of all raw values together.
     """
 
@@ -25,12 +26,12 @@ class Direction(NamedTuple):
 
 
 class HypergradientCheck(NamedTuple):
-    """How far a hypergradient can be trusted; printed, a table and a verdict.
+    """How far a hypergradient can be trusted; prints as a table and a verdict.
 
     Attributes:
         directions: list of `Direction`, the hypergradient's own first.
-        cosine: float, an estimate of the cosine of its angle to the exact
-            hypergradient; rough for few random directions, nan for none.
+        cosine: float, an estimate of the cosine of the angle to the exact
+            hypergradient; rough for few random directions, nan without any.
         verdict: str, `"exact"`, `"right direction and size"`, `"right
             direction"`, `"weak"` (cosine below about 0.4), `"noise"` (below
             0.1) or `"too small to measure"`.
@@ -63,19 +64,21 @@ def check(
 ) -> HypergradientCheck:
     """Compares predicted with actual changes of the validation loss.
 
-    Each direction takes two trainings, at raw values on either side: the
-    difference of their losses is compared with that of the linear prediction.
+    Each direction takes two trainings, with raw values on both sides of the
+    present ones: the difference of their losses is compared with the difference
+    by the linear prediction.
 
     Args:
-        gradients: an array for each variable.
-        variables: the raw hyperparameters; they are left as they were.
-        loss: trains with the values of the variables, returns the loss.
-        directions: int, how many random ones beside the hypergradient.
-        length: float, the root mean square distance of the raw values from
-            where they are, in each of the two trainings; less where one value
+        gradients: an array for each variable, the hypergradient.
+        variables: the raw hyperparameters, which are left as they were.
+        loss: trains with the values of the variables, and returns the loss.
+        directions: int, the number of random directions, beside the
+            hypergradient's.
+        length: float, the root mean square distance of the raw values from the
+            present ones, in each of the two trainings; less where one value
             alone would move ten times as far.
         seed: int, from which random directions are drawn.
-        size: float, the loss there, for the size of rounding errors.
+        size: float, the present loss, for the size of rounding errors.
     """
     generator = np.random.default_rng(seed)
     before = [np.array(v) for v in variables]
@@ -127,7 +130,7 @@ def _cosine(rows: list[Direction], count: int) -> float:
 
 
 def _is_as_predicted(rows: list[Direction]) -> bool:
-    """Returns whether changes are as predicted, to 3 % of their size."""
+    """Returns whether the actual changes are as predicted, to 3 %."""
     errors = [row.actual - row.predicted for row in rows]
     actual = [row.actual for row in rows]
     return bool(np.linalg.norm(errors) <= 0.03 * np.linalg.norm(actual))
@@ -136,34 +139,36 @@ def _is_as_predicted(rows: list[Direction]) -> bool:
 def _verdict(
     rows: list[Direction], cosine: float, noise: float
 ) -> tuple[str, str]:
-    """Returns the verdict and the advice."""
+    """Returns the verdict and the advice of a `HypergradientCheck`."""
     if rows[0].name == "random":
-        return "noise", "The hypergradient is 0: nothing can be learned by it."
+        return "noise", "The hypergradient is 0: it can teach nothing."
     (_, predicted, actual, _), *others = rows
     if max(abs(row.actual) for row in rows) < noise:
         return "too small to measure", (
-            "The validation loss hardly depends on these hyperparameters where "
-            "they are. Try a greater `length`."
+            "The validation loss hardly depends on these hyperparameters near "
+            "their present values. Try a greater `length`."
         )
-    # Random directions on their own: they are what could prove it wrong.
+    # Random directions apart: these alone could prove a hypergradient wrong.
     if _is_as_predicted(rows[:1]) and _is_as_predicted(others):
         return "exact", "All changes are as predicted, to 3 % of their size."
     if actual <= 0 or cosine < 0.1:
         return "noise", (
-            "Following it lowers the loss hardly more than a random step. "
-            "Lower the learning rate, or use "
-            "`hypergradient=keras_drmad.ReverseMode()` if this is another."
+            "A step along the hypergradient lowers the loss hardly more than a "
+            "random step. Lower the learning rate of training, or use "
+            "`hypergradient=keras_drmad.ReverseMode()` in place of another "
+            "method."
         )
     if cosine < 0.4:
         return "weak", (
-            "It lowers the loss, far less than another direction would. Use "
-            "more anchors, or `hypergradient=keras_drmad.ReverseMode()`."
+            "A step along the hypergradient lowers the loss, but far less than "
+            "a step in another direction would. Use more anchors, or "
+            "`hypergradient=keras_drmad.ReverseMode()`."
         )
     if 0.5 <= actual / predicted <= 2:
         return "right direction and size", "Any meta-optimizer will do."
     return "right direction", (
-        "Its size is off: use a meta-optimizer that does not depend on it, "
-        "such as Adam or `SignDescent`."
+        "The size of the hypergradient is wrong: use a meta-optimizer that "
+        "does not depend on the size, such as Adam or `SignDescent`."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model tunes, and what it could or could not, in words."""
+"""What is tuned in a model, and what can't be tuned and why, in words."""
 
 import math
 import textwrap
@@ -12,7 +12,7 @@ from keras_drmad import hyperparameters as kinds
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.methods import Method
 
-# One of each kind that needs no data to be made.
+# The kinds whose constructors need no data.
 POSSIBLE: tuple[Callable[[], Hyperparameter], ...] = (
     kinds.L2,
     kinds.L1,
@@ -39,9 +39,9 @@ def summary(
 
     Args:
         model: the elementary model, compiled.
-        optimizer: its optimizer.
-        tuned: the kinds that are tuned.
-        method: the method of their hypergradient.
+        optimizer: the model's optimizer.
+        tuned: the hyperparameters that are tuned.
+        method: the method of the hypergradient.
     """
     rule = "─" * WIDTH
     tuned = list(tuned)

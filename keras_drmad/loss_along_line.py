@@ -17,10 +17,10 @@ class Barrier(NamedTuple):
     """The largest rise of a loss on the way from first to last weights.
 
     Attributes:
-        height: float, the most of loss(α₂) − loss(α₁) with 0 ≤ α₁ ≤ α₂ ≤ 1; 0
+        height: float, the largest loss(α₂) − loss(α₁) with 0 ≤ α₁ ≤ α₂ ≤ 1; 0
             where the loss only falls.
-        foot: float, that α₁.
-        top: float, that α₂.
+        foot: float, α₁ of the largest rise.
+        top: float, α₂ of the largest rise.
         fall: float, loss(0) − loss(1).
     """
 
@@ -31,7 +31,7 @@ class Barrier(NamedTuple):
 
     @property
     def is_there(self) -> bool:
-        """Whether the rise is more than 5 % of the fall, if there is one."""
+        """Whether the rise exceeds 5 % of the fall, or 0 without a fall."""
         return self.height > 0.05 * max(self.fall, 0.0)
 
 
@@ -40,14 +40,16 @@ def barrier(
 ) -> Barrier:
     """Returns the largest rise of the loss between α = 0 and α = 1.
 
-    A loss that is no number counts as the largest one that there is.
+    A loss of nan or inf counts as the largest finite number.
 
     Args:
-        alphas: `(n,)`, ascending; those outside of [0, 1] are left out.
-        losses: `(n,)`.
+        alphas: `(n,)`, ascending places; places outside of [0, 1] are left
+            out.
+        losses: `(n,)`, the loss at each place.
 
     Raises:
-        ValueError: if fewer than two places are in [0, 1], or they descend.
+        ValueError: if fewer than two places are in [0, 1], or the places do not
+            ascend.
     """
     places = checked_places(alphas)
     inside = _on_the_way(places)
@@ -75,28 +77,29 @@ def losses_along_line(
 ) -> dict[str, np.ndarray]:
     """Returns the losses on the straight line from first to last weights.
 
-    The line of `model`'s last elementary training, w(α) = (1 − α) w_0 + α w_T,
-    with the model's hyperparameters as they are. The losses are those of
-    `evaluate`, which leave out the penalties among the hyperparameters.
+    The line is that of the model's last elementary training,
+    w(α) = (1 − α) w_0 + α w_T, with the model's present hyperparameters. The
+    losses are those of `evaluate`, without the penalties among the
+    hyperparameters.
 
-    Moving statistics of BatchNormalization belong to the last weights: with
-    them the loss anywhere else on the line says nothing. They are estimated
-    anew at each place, as the means of the statistics of the first data's
-    batches (Jordan et al., *REPAIR*, ICLR 2023,
-    https://arxiv.org/abs/2211.08403). So training data, given first, is
-    normalized nearly as training and the walk back normalize it; and at α = 1
-    the losses are not quite those that `evaluate` finds after `fit`.
+    Moving statistics of BatchNormalization belong to the last weights, and
+    would make losses elsewhere on the line meaningless. So the statistics are
+    estimated anew at each place, as means over the batches of the first data
+    (Jordan et al., *REPAIR*, ICLR 2023, https://arxiv.org/abs/2211.08403).
+    Training data, given first, is then normalized nearly as in training and in
+    the walk back; at α = 1 the losses differ a little from those that
+    `evaluate` finds after `fit`.
 
-    The model is left as it was. Time: an evaluation of all data for each place.
+    The model is left as it was. Time: an evaluation of all data at each place.
 
     Args:
         model: a `DrMADModel` that was fitted.
         data: dict from a label to `(x, y)` or `(x, y, sample_weight)`, the
             training data first.
-        alphas: where to evaluate, 41 points from −0.5 to 1.5 by default.
+        alphas: the places on the line, 41 from −0.5 to 1.5 by default.
 
     Returns:
-        Dict from the labels to arrays, a loss for each place.
+        Dict from each label to an array with the loss at each place.
 
     Raises:
         ValueError: if the model was not fitted, or there is no data.
@@ -114,17 +117,18 @@ def losses_along_line(
 
 
 def checked_places(alphas: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Returns places on the line, ascending, two or more of them in [0, 1].
+    """Returns the argument `alphas` as an array.
 
     Raises:
-        ValueError: if they are not so.
+        ValueError: if the places do not ascend, or fewer than two of them are
+            in [0, 1].
     """
     places = np.asarray(alphas, float)
     if _on_the_way(places).sum() < 2 or np.any(np.diff(places) <= 0):
         raise ValueError(
             "Invalid value for argument `alphas`. Expected ascending places, "
-            f"two of them or more in [0, 1]. Received: {places.tolist()}. Use "
-            "`losses_along_line` for any others."
+            f"two or more of them in [0, 1]. Received: {places.tolist()}. Use "
+            "`losses_along_line` for any other places."
         )
     return places
 
@@ -142,7 +146,8 @@ def _check_line(model: Any, data: Mapping[str, tuple]) -> None:
     if not data:
         raise ValueError(
             "Invalid value for argument `data`. Expected a dict from labels to "
-            f"`(x, y)`, the training data first. Received: {data}. Give one."
+            f"`(x, y)`, the training data first. Received: {data}. Give at "
+            "least the training data."
         )
 
 
@@ -162,7 +167,7 @@ def _losses_at(
 
 
 def _estimate_statistics(model: Any, x: Any) -> None:
-    """Gives BatchNormalization the means of its statistics in all batches."""
+    """Gives BatchNormalization its mean statistics over all batches."""
     kind = keras.layers.BatchNormalization
     layers = keras_internals.layers_within(model)
     norms = [layer for layer in layers if isinstance(layer, kind)]
@@ -171,7 +176,7 @@ def _estimate_statistics(model: Any, x: Any) -> None:
     try:
         for seen in range(0, count, BATCH):
             part = operator.itemgetter(slice(seen, seen + BATCH))
-            # Momenta with which a moving average becomes a mean.
+            # The momentum with which a moving average becomes a mean.
             for norm in norms:
                 norm.momentum = seen / min(seen + BATCH, count)
             model(keras.tree.map_structure(part, x), training=True)

@@ -13,8 +13,8 @@ from keras_drmad.hyperparameters import Hyperparameter
 class SignDescent(keras.optimizers.Optimizer):
     """Moves raw hyperparameters by a fixed step against the gradient's sign.
 
-    The meta-optimizer of the paper's MNIST experiment: the size of DrMAD's
-    hypergradient is less reliable than its sign.
+    The meta-optimizer of the paper's MNIST experiment: the sign of DrMAD's
+    hypergradient is more reliable than the size.
 
     Example:
 
@@ -37,7 +37,7 @@ class SignDescent(keras.optimizers.Optimizer):
                 of a step in units of the raw value (for a penalty, of the
                 natural logarithm of its coefficient).
             name: str.
-            **kwargs: those of `keras.optimizers.Optimizer`.
+            **kwargs: arguments of `keras.optimizers.Optimizer`.
 
         Raises:
             TypeError: if the learning rate is not a number or a schedule.
@@ -60,19 +60,26 @@ def united(
     """Returns one optimizer for the raw values of all kinds.
 
     Args:
-        meta_optimizer: one for all, returned as it is; or a dict from names of
-            hyperparameters, of which the others stay as they are.
-        kinds: the bound hyperparameters.
+        meta_optimizer: an optimizer, which is returned; or a dict from names of
+            hyperparameters to optimizers, where hyperparameters without an
+            optimizer keep their values.
+        kinds: the hyperparameters, bound to a model.
     """
     if not isinstance(meta_optimizer, dict):
         return meta_optimizer
     held = keras.optimizers.SGD(0.0)
     chosen = {id(k.raw): meta_optimizer.get(k.name, held) for k in kinds}
-    # By the variable itself: raw values inside layers have paths that change.
+    # By identity: the paths of raw values inside layers may change.
     return keras.optimizers.MultiOptimizer(lambda raw: chosen[id(raw)])
 
 
 def _checked_rate(learning_rate: Any) -> Any:
+    """Returns the argument `learning_rate`, as a float or a schedule.
+
+    Raises:
+        TypeError: if the learning rate is neither a number nor a schedule.
+        ValueError: if the learning rate is not positive.
+    """
     if callable(learning_rate) or isinstance(learning_rate, dict):
         return learning_rate  # a schedule, or its config
     return arguments.positive(

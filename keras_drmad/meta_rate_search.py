@@ -26,8 +26,8 @@ except ModuleNotFoundError as error:
         "`pip install keras_drmad[tuner]`."
     ) from error
 
-GROUP = "hyperparameter"  # the one whose rate a trial tries
-CHANGE = "val_loss_change"  # what trials are ranked by; lower than 0 is found
+GROUP = "hyperparameter"  # whose rate a trial tries
+CHANGE = "val_loss_change"  # by which trials are ranked; below 0 is good enough
 # Arguments of `fit` that trials set themselves.
 NOT_OF_SEARCH = ("meta_iterations", "initial_epoch", "restore_best")
 
@@ -36,11 +36,12 @@ class Draw(NamedTuple):
     """A rate that was tried.
 
     Attributes:
-        hyperparameter: str, the name of the one that it moved.
-        rate: float.
+        hyperparameter: str, the name of the hyperparameter that moved.
+        rate: float, the meta learning rate of the hyperparameter.
         start_loss: float, the validation loss before the first step.
-        val_loss: float, the lowest one after it; inf if training diverged.
-        meta_iterations: int, how many trainings it took, the first included.
+        val_loss: float, the lowest validation loss after the first step; inf if
+            training diverged.
+        meta_iterations: int, the number of trainings, the first included.
     """
 
     hyperparameter: str
@@ -53,31 +54,31 @@ class Draw(NamedTuple):
 class MetaRateSearch(BaseTuner):
     """Finds a good enough meta learning rate for each hyperparameter.
 
-    The paper's random search, on KerasTuner. A trial draws a rate for one
-    hyperparameter (an object given to `compile`, all its values together),
-    log-uniformly, holds the others at their start, and runs a few
-    meta-iterations. The first one tells the validation loss at the start. As
-    soon as another one has a lower loss, the trial ends, and the rate is good
-    enough for that hyperparameter: the search for it stops, and goes on with
-    the next. Where no rate of `max_trials` does it, a warning says so, and the
-    best of them is taken.
+    The paper's random search for "super-parameters", on KerasTuner. A trial
+    draws a rate for one hyperparameter (an object given to `compile`, with all
+    its values), log-uniformly, holds the other hyperparameters at their start,
+    and runs a few meta-iterations. The first meta-iteration tells the
+    validation loss at the start. As soon as a later meta-iteration has a lower
+    loss, the trial ends, and the rate is good enough for this hyperparameter;
+    the search goes on with the next hyperparameter. Where none of `max_trials`
+    rates lowers the loss, a warning says so, and the best of these rates is
+    taken.
 
     All trials build the same initial weights and see the same batches, from
-    `seed`: the first loss is the same in all of them, and a lower one is due to
-    the hyperparameters, not to luck. It still may be a little lower only: a
-    small rate passes as easily as a large one. So let ranges begin where steps
+    `seed`: the first loss is the same in all trials, and a lower loss is due to
+    the hyperparameters, not to luck. A loss that is a little lower is enough: a
+    small rate passes as easily as a large rate. So let ranges begin where steps
     are still worth taking.
 
-    The draws follow from `seed`, too. A search that was killed goes on when it
-    is built again with the same `directory` and `project_name`, and `search` is
-    called. It runs in parallel as KerasTuner's tuners do: run the same
-    program in several processes with `KERASTUNER_TUNER_ID` (`"chief"` in one of
-    them), `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT` in the
-    environment; `search` in the chief serves the others until they are done.
-    Workers then try rates of several hyperparameters, or several rates of one,
-    at a time; `rates` of the chief comes out the same as without them. See
-    `examples/super_parameters.py`. When a worker fails, end the others and
-    start all again.
+    The draws follow from `seed` as well. A search that was killed goes on when
+    the search is built again with the same `directory` and `project_name`, and
+    `search` is called. A search runs in parallel as KerasTuner's tuners do: run
+    the same program in several processes with `KERASTUNER_TUNER_ID` (`"chief"`
+    in one process), `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT` in the
+    environment; `search` in the chief process serves the worker processes until
+    these are done. Workers try rates of several hyperparameters at a time, or
+    several rates of one hyperparameter; the chief finds the same `rates` as
+    without workers. When a worker fails, end all processes and start again.
 
     Example:
 
@@ -119,29 +120,30 @@ class MetaRateSearch(BaseTuner):
         meta_iterations: int = 3,
         seed: int = 0,
         directory: str | None = None,
-        project_name: str = "super_parameters",
+        project_name: str = "meta_rates",
         overwrite: bool = False,
     ):
-        """Initializes the search, or goes on with one that is in its folder.
+        """Initializes the search, or goes on with the search in its folder.
 
         Args:
             build_model: takes a rate for each name in `rates`; returns a new
                 compiled `DrMADModel` whose meta-optimizer has these rates.
             rates: dict from a hyperparameter's name to the lowest and the
                 highest rate.
-            max_trials: int, how many rates are drawn for each hyperparameter,
-                at most.
-            meta_iterations: int, how many trainings a trial runs at most, the
-                one at the start included. The paper has less than 20.
-            seed: int, of the draws, of initial weights and of `fit`.
-            directory: str, the folder of searches; the current one by default.
-            project_name: str, the folder of this one in it.
+            max_trials: int, the largest number of rates that are drawn for a
+                hyperparameter.
+            meta_iterations: int, the largest number of trainings in a trial,
+                the training at the start included. The paper has less than 20.
+            seed: int, the seed of the draws, of initial weights and of `fit`.
+            directory: str, the folder of searches; by default the current
+                folder.
+            project_name: str, the folder of this search in `directory`.
             overwrite: bool, whether a search in this folder is replaced.
 
         Raises:
-            TypeError: if `build_model` can't be called, or a number is none.
-            ValueError: if another one is not valid, or the search that is in
-                the folder was begun with others.
+            TypeError: if an argument is of another type.
+            ValueError: if an argument is out of its range, or the search in the
+                folder was begun with other arguments.
         """
         if not callable(build_model):
             expected = "a function from rates to a compiled `DrMADModel`"
@@ -174,11 +176,13 @@ class MetaRateSearch(BaseTuner):
             x: as for `DrMADModel.fit`.
             y: as for `DrMADModel.fit`.
             **fit: other arguments of `fit`; callbacks are copied for each
-                trial. `seed` is the search's by default.
+                trial. By default `seed` is the seed of the search.
 
         Raises:
-            TypeError: as `fit`, or if `build_model` returns something else.
-            ValueError: as `fit`, or if the model has no such hyperparameter.
+            TypeError: as `fit` does, or if `build_model` does not return a
+                compiled `DrMADModel`.
+            ValueError: as `fit` does, or if the model lacks a hyperparameter
+                that is named in `rates`.
             FloatingPointError: if training diverges at the start already.
         """
         _check_arguments_of_fit(fit)
@@ -194,17 +198,17 @@ class MetaRateSearch(BaseTuner):
         """The rates found: a dict for `build_model`, once the search is over.
 
         Raises:
-            RuntimeError: in a worker process, which does not know them.
+            RuntimeError: in a worker process, which does not know the rates.
         """
         found = {k: self._of_chief().settled(k) for k in self.ranges}
         return {k: t.rate for k, t in found.items() if t is not None}
 
     @property
     def draws(self) -> list[Draw]:
-        """The rates tried, in the order in which they were drawn.
+        """The rates tried, in the order of the draws.
 
         Raises:
-            RuntimeError: in a worker process, which does not know them.
+            RuntimeError: in a worker process, which does not know the rates.
         """
         draws = map(_draw, self._of_chief().in_order())
         return [draw for draw in draws if draw is not None]
@@ -248,8 +252,8 @@ class MetaRateSearch(BaseTuner):
         if keras_internals.is_worker(self):
             raise RuntimeError(
                 "The results of a search are in its chief process, and in its "
-                f"folder: {self.project_dir}. Ask for them there, or in a new "
-                "`MetaRateSearch` with this folder after the search."
+                f"folder: {self.project_dir}. Ask the chief process, or after "
+                "the search a new `MetaRateSearch` with this folder."
             )
         return self._oracle
 
@@ -269,9 +273,9 @@ class MetaRateSearch(BaseTuner):
 
 
 class RandomRates(keras_tuner.Oracle):
-    """Draws rates for each hyperparameter until one lowers the loss.
+    """Draws rates for each hyperparameter until a rate lowers the loss.
 
-    All that it decides by is in its trials, which KerasTuner keeps.
+    The decisions follow from the trials alone, which KerasTuner keeps.
     """
 
     def __init__(
@@ -287,7 +291,7 @@ class RandomRates(keras_tuner.Oracle):
             max_trials=max_trials * len(ranges),
             hyperparameters=_space(ranges),
         )
-        self.seed = seed  # 0 as well, which KerasTuner takes for none
+        self.seed = seed  # KerasTuner would take 0 for no seed
         self.ranges = ranges
         self.draws_each = max_trials
         self.settings = {
@@ -297,7 +301,10 @@ class RandomRates(keras_tuner.Oracle):
         }
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """Returns the next rate, for the hyperparameter with fewest at work."""
+        """Returns the next rate, of the hyperparameter with fewest open trials.
+
+        KerasTuner calls this function.
+        """
         del trial_id
         wanted = {}
         for name in self.ranges:
@@ -315,10 +322,13 @@ class RandomRates(keras_tuner.Oracle):
         }
 
     def settled(self, name: str) -> Draw | None:
-        """Returns the first draw that lowers the loss, or the best of all.
+        """Returns the first draw that lowers the loss, or the best draw of all.
 
-        The first in the order of the draws, not of time, whichever worker was
-        faster. `None` while this is open.
+        The first in the order of the draws, whichever worker was faster; `None`
+        while that draw is not known.
+
+        Args:
+            name: str, the hyperparameter's.
         """
         trials = self.in_order(name)
         for trial in trials:
@@ -330,12 +340,16 @@ class RandomRates(keras_tuner.Oracle):
         return _draw(min(trials, key=lambda t: (t.score, _tried(t)[1])))
 
     def in_order(self, name: str | None = None) -> list[Trial]:
-        """Returns the trials, of one hyperparameter or all, as started."""
+        """Returns trials in the order in which these were started.
+
+        Args:
+            name: str, the hyperparameter's; `None` for all hyperparameters.
+        """
         trials = [self.trials[trial_id] for trial_id in self.start_order]
         return [t for t in trials if name in (None, _tried(t)[0])]
 
     def _random_rate(self, name: str, k: int) -> float:
-        """Returns rate number k, the same whatever happened before."""
+        """Returns rate number k, which follows from seed, name and k alone."""
         place = list(self.ranges).index(name)
         random = np.random.default_rng([self.seed, place, k])
         low, high = np.log(self.ranges[name])
@@ -350,13 +364,14 @@ class RandomRates(keras_tuner.Oracle):
             raise ValueError(
                 f"The search in {folder} was begun with other arguments. "
                 f"Expected: {state['settings']}. Received: {self.settings}. "
-                "Give the same, another `project_name`, or `overwrite=True`."
+                "Give the same arguments, another `project_name`, or "
+                "`overwrite=True`."
             )
         super().set_state(state)
 
 
 class _UntilLower(keras.callbacks.Callback):
-    """Holds hyperparameters, and stops once the loss is below the first."""
+    """Holds hyperparameters, and stops when a loss is below the first loss."""
 
     def __init__(self, held: list):
         super().__init__()
@@ -364,7 +379,7 @@ class _UntilLower(keras.callbacks.Callback):
         self.start_loss = math.nan
 
     def on_epoch_begin(self, epoch, logs=None):
-        # The meta-optimizer has just moved them.
+        # The meta-optimizer has just moved the values.
         for raw, start in self.held:
             raw.assign(start)
 
@@ -379,7 +394,7 @@ class _UntilLower(keras.callbacks.Callback):
 
 
 def _space(ranges: dict[str, tuple[float, float]]):
-    """Returns KerasTuner's description of what is drawn."""
+    """Returns the space of the draws, in KerasTuner's terms."""
     space = keras_tuner.HyperParameters()
     space.Choice(GROUP, list(ranges))
     for name, (low, high) in ranges.items():
@@ -398,7 +413,7 @@ def _tried(trial: Trial) -> tuple[str, float]:
 
 
 def _draw(trial: Trial) -> Draw | None:
-    """Returns what a trial gave, `None` while it goes on."""
+    """Returns the result of a trial; `None` while the trial goes on."""
     if trial.status != TrialStatus.COMPLETED:
         return None
     start, lowest, count = (
@@ -419,7 +434,7 @@ def _checked_ranges(rates: Any) -> dict[str, tuple[float, float]]:
     """Returns the argument `rates` as pairs of floats.
 
     Raises:
-        ValueError: if it is not a dict of names to positive ranges.
+        ValueError: if `rates` is not a dict of names to positive ranges.
     """
     try:
         ranges = {name: (float(a), float(b)) for name, (a, b) in rates.items()}
@@ -443,14 +458,14 @@ def _check_arguments_of_fit(fit: dict[str, Any]) -> None:
         if name in fit:
             raise ValueError(
                 f"Invalid argument `{name}` of `search`. Expected arguments of "
-                "`fit` but for this one, which trials set themselves. Received:"
-                f" {name}={fit[name]!r}. Give `meta_iterations` to the "
-                "constructor."
+                "`fit`, without those that trials set themselves: "
+                f"{', '.join(NOT_OF_SEARCH)}. Received: {name}={fit[name]!r}. "
+                "Give `meta_iterations` to the constructor."
             )
     if fit.get("initial_weights", "same") != "same":
         raise ValueError(
             "Invalid value for argument `initial_weights` of `search`. Expected"
-            " 'same': a lower loss is to be due to the hyperparameters alone. "
+            " 'same', where a lower loss is due to the hyperparameters alone. "
             f"Received: initial_weights={fit['initial_weights']!r}."
         )
 

@@ -28,7 +28,7 @@ def values_by_layer(
         label: str, of the vertical axis.
 
     Returns:
-        The axes: a line for the mean of the logarithms, and a band of one
+        The axes, with a line for the mean of the logarithms, and a band of one
         standard deviation of the logarithms to both sides.
     """
     axes = _axes(axes)
@@ -56,11 +56,11 @@ def mean_and_band(
 
     Args:
         places: `(n,)`, horizontal.
-        rows: `(count, n)`; of different seeds, for instance.
+        rows: `(count, n)`, for instance a row for each seed.
         axes: matplotlib `Axes`.
         label: str, of the line.
-        log: bool, whether mean and deviation are those of the logarithms.
-        **style: of the line, as for `Axes.plot`.
+        log: bool, whether to take mean and deviation of the logarithms.
+        **style: arguments of `Axes.plot` for the line.
     """
     values = np.log(rows) if log else np.asarray(rows)
     mean, spread = values.mean(axis=0), values.std(axis=0)

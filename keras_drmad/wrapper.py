@@ -10,12 +10,12 @@ from keras_drmad import checks, keras_internals
 class Wrapper(keras.Model):
     """A `keras.Model` that computes what the model inside it computes.
 
-    Composition, not `keras.Model(inputs, outputs)` itself: Keras makes a class
-    that is once given inputs and outputs a Functional one for good, and could
-    then not wrap a subclassed model any more.
+    By composition, not as a Functional model: Keras turns a class that once was
+    called with inputs and outputs into a Functional model for good, and the
+    class could not wrap a subclassed model any more.
 
     Attributes:
-        elementary_model: the `keras.Model` inside; its weights are trained.
+        elementary_model: the `keras.Model` inside, whose weights are trained.
     """
 
     def __init__(self, inputs: Any, outputs: Any = None, name=None):
@@ -30,14 +30,15 @@ class Wrapper(keras.Model):
         Raises:
             TypeError: if `inputs` alone is not a `keras.Model`, or a subclass
                 has a `compute_loss` of its own.
-            ValueError: if that model is not built, or trains by steps of its
-                own.
+            ValueError: if `inputs` alone is a model that is not built, or that
+                trains by a `train_step` of its own.
         """
         if type(self).compute_loss is not keras.Model.compute_loss:
             raise TypeError(
                 f"The class {type(self).__name__} overrides `compute_loss`, "
-                "which training would not call: the elementary model's counts. "
-                "Override it in a `keras.Model` and wrap that by `from_model`."
+                "which training would not call: training calls the elementary "
+                "model's `compute_loss`. Override `compute_loss` in a "
+                "`keras.Model`, and wrap that model by `from_model`."
             )
         if outputs is not None:
             inputs = keras.Model(inputs, outputs, name=name)
@@ -50,16 +51,16 @@ class Wrapper(keras.Model):
     def from_model(cls, model: keras.Model, name: str | None = None):
         """Wraps any built model: Sequential, Functional or subclassed.
 
-        The model keeps its weights and its own `compute_loss`, and shares both
-        with the result.
+        The wrapped model and the result share the weights, and the model's own
+        `compute_loss`.
 
         Args:
             model: a built `keras.Model`.
-            name: str, the model's own by default.
+            name: str, the model's own name by default.
 
         Raises:
-            TypeError: if it is not a `keras.Model`.
-            ValueError: if it is not built.
+            TypeError: if `model` is not a `keras.Model`.
+            ValueError: if `model` is not built.
         """
         return cls(model, name=name)
 
@@ -74,15 +75,15 @@ class Wrapper(keras.Model):
         return self.elementary_model.test_step(data)
 
     def train_step(self, data):
-        """Refuses: a step without its hyperparameters would be a wrong one.
+        """Refuses: Keras's own step would leave the hyperparameters out.
 
         Raises:
             RuntimeError: always.
         """
         raise RuntimeError(
-            "`DrMADModel` trains whole trainings. Use `fit(..., "
-            "meta_iterations=0)` to train with the hyperparameters as they "
-            "are, or `model.elementary_model` to train without them."
+            "`DrMADModel` runs whole trainings. Use `fit(..., "
+            "meta_iterations=0)` to train with the present hyperparameters, "
+            "or `model.elementary_model` to train without hyperparameters."
         )
 
     @property
@@ -131,7 +132,7 @@ class Wrapper(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         config = keras.saving.serialize_keras_object(self.elementary_model)
-        config.pop("compile_config", None)  # this model's holds it
+        config.pop("compile_config", None)  # part of this model's config
         return {"inputs": config, "name": self.name}
 
     @classmethod

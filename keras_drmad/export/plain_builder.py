@@ -1,4 +1,4 @@
-"""How hyperparameters become a `PlainKeras`."""
+"""The builder of a `PlainKeras`, into which hyperparameters put values."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def exported(
     Args:
         model: a built and compiled model.
         optimizer: the model's optimizer.
-        hyperparameters: those of the model, in the order in which they act.
+        hyperparameters: the model's, in the order in which these act.
 
     Raises:
         ValueError: if two weights have the same path.
@@ -54,13 +54,14 @@ def exported(
 
 
 class PlainBuilder:
-    """A `PlainTraining` of one model, which ends as a `PlainKeras`.
+    """A `PlainTraining` of a model, from which `finished` makes a `PlainKeras`.
 
-    The attributes are those of `PlainKeras`, of the hyperparameters so far.
+    The attributes are those of `PlainKeras`, with the values of the
+    hyperparameters so far.
     """
 
     def __init__(self, model: keras.Model, optimizer: keras.Optimizer):
-        """Initializes what a training without hyperparameters needs.
+        """Initializes a training without hyperparameters.
 
         Args:
             model: a built and compiled model.
@@ -89,10 +90,10 @@ class PlainBuilder:
         if any(np.size(a) > 1 for a in by_weight.values()):
             because = (
                 "Keras's regularizers have one coefficient for all of a "
-                "weight. A function can be one, too: `v.regularizer = lambda "
-                "w: keras.ops.sum(c * w**2)` (abs(w) for L1), with c = "
-                f"plain.arrays['{name}/' + v.path]; let it add what is in "
-                "plain.regularizers."
+                "weight. A function can be a regularizer, too: `v.regularizer "
+                "= lambda w: keras.ops.sum(c * w**2)` (abs(w) for L1), with c "
+                f"= plain.arrays['{name}/' + v.path]; let the function add "
+                "`plain.regularizers[v.path](w)` if that is not None."
             )
             return self.leave_out(name, because, by_weight)
         given = {path: self.regularizers[path] for path in by_weight}
@@ -100,8 +101,9 @@ class PlainBuilder:
             r is not None and type(r) not in SUMMABLE for r in given.values()
         ):
             because = (
-                "A weight has one regularizer, and a layer's own is neither L1 "
-                "nor L2. Let `v.regularizer` be a function that adds both."
+                "A weight has one regularizer, and a layer's own regularizer "
+                "is neither L1 nor L2. Let `v.regularizer` be a function that "
+                "adds both."
             )
             return self.leave_out(name, because, by_weight)
         for path, coefficient in by_weight.items():
@@ -145,8 +147,8 @@ class PlainBuilder:
             }
         if any(number is None for number in numbers.values()):
             because = (
-                "It multiplies a learning rate that is no schedule of Keras's "
-                "own. Multiply it there."
+                "The values multiply a learning rate that is no schedule of "
+                "Keras's own. Multiply the learning rate there."
             )
             return self.leave_out(name, because, by_weight)
         self._optimizer.assign(name, attribute, numbers)
@@ -165,7 +167,7 @@ class PlainBuilder:
         """Returns the record, once all hyperparameters have put values in.
 
         Args:
-            hyperparameters: those of the model.
+            hyperparameters: the model's.
         """
         optimizer = self._finished_optimizer()
         given = self._optimizer.learning_rates()
@@ -194,7 +196,7 @@ class PlainBuilder:
         )
 
     def _finished_optimizer(self) -> keras.Optimizer:
-        """Returns the optimizer; leaves out its numbers where Keras can't."""
+        """Returns the optimizer; leaves numbers out where clipping forbids."""
         numbers = self._optimizer
         if numbers.differ and numbers.own.global_clipnorm:
             for name in numbers.names or ["exclude_from_weight_decay"]:
@@ -209,7 +211,7 @@ class PlainBuilder:
 
 
 def _warnings(plain: PlainKeras) -> list[str]:
-    """Returns what a user should know of a record, in words."""
+    """Returns the sentences of which a user is warned."""
     words = [
         f"The hyperparameter '{name}' has no place in plain Keras, or not with "
         f"all it does. {because}"
@@ -220,13 +222,14 @@ def _warnings(plain: PlainKeras) -> list[str]:
         words.append(
             "The learning rate has another value in each of more than "
             f"{MANY_RATES} steps. Keras will take long to compile the "
-            "schedule. `PlainKeras.save` shows one that looks `plain.rates` up."
+            "schedule. `PlainKeras.save` shows a schedule that looks the rates "
+            "up in `plain.rates`."
         )
     return words
 
 
 def _rates(given: dict[str, Number], differ: bool) -> Any:
-    """Returns the learning rates of each step; see `PlainKeras`."""
+    """Returns the learning rates of each step, as `PlainKeras.rates`."""
     rates = {path: a for path, a in given.items() if np.ndim(a)}
     if not rates:
         return None
@@ -236,10 +239,10 @@ def _rates(given: dict[str, Number], differ: bool) -> Any:
 def _recorded(
     h: Hyperparameter, values: np.ndarray, because: str | None
 ) -> dict[str, Any]:
-    """Returns what the record says of one hyperparameter."""
+    """Returns the entry of one hyperparameter in `PlainKeras.record`."""
     by_layer = h.by_layer(values[None])  # of rows of values, here one
     if list(by_layer) == [h.name]:
-        by_layer = {}  # a kind that knows no layers
+        by_layer = {}  # the values of this kind belong to no layers
     return {
         "name": h.name,
         "kind": type(h).__name__,
@@ -254,21 +257,21 @@ def _by_path(variables: list[keras.Variable]) -> dict[str, keras.Variable]:
     """Returns variables by their paths.
 
     Raises:
-        ValueError: if two have the same.
+        ValueError: if two variables have the same path.
     """
     paths = [v.path for v in variables]
     twice = sorted({path for path in paths if paths.count(path) > 1})
     if twice:
         raise ValueError(
             "Plain Keras knows weights by their paths. Expected different "
-            f"ones. Received: several weights of {twice}. Give the layers "
+            f"paths. Received: several weights of {twice}. Give the layers "
             "different names."
         )
     return dict(zip(paths, variables, strict=True))
 
 
 def _one_or_all(by_weight: dict[str, Any]) -> Any:
-    """Returns what all weights share, or the dict where they differ."""
+    """Returns the entry that all weights share; the dict if entries differ."""
     serialize = keras.saving.serialize_keras_object
     different = {json.dumps(serialize(one)) for one in by_weight.values()}
     if len(different) == 1:

@@ -18,19 +18,19 @@ STOCK_SCHEDULES = (
     schedules.PiecewiseConstantDecay,
     schedules.PolynomialDecay,
 )
-# Their arguments that are rates; each schedule is linear in its own.
+# Arguments of these that are rates; each schedule is linear in its rates.
 RATES = ("initial_learning_rate", "end_learning_rate", "warmup_target")
 
-# A number of an optimizer: one, one for each of T steps `(T,)`, or, of the
-# learning rate, a schedule or another callable.
+# A number of an optimizer: a float, or an array `(T,)` with a number for each
+# step; a learning rate may also be a schedule or another callable.
 Number: TypeAlias = Any
 
 
 class NumbersByWeight:
-    """The numbers of an optimizer, for each weight, as far as they are learned.
+    """The numbers of an optimizer for each weight, as hyperparameters set them.
 
     Attributes:
-        own: the model's optimizer, whose numbers count for all others.
+        own: the model's optimizer, for the numbers that no hyperparameter sets.
         names: list of str, the hyperparameters that have set numbers.
     """
 
@@ -90,7 +90,7 @@ class NumbersByWeight:
 
 
 def given(optimizer: keras.Optimizer, name: str) -> Number:
-    """Returns one of an optimizer's numbers, as its constructor took it."""
+    """Returns one of an optimizer's numbers, as the constructor took it."""
     if name != "learning_rate":
         return getattr(optimizer, name)
     rate = keras_internals.given_learning_rate(optimizer)
@@ -112,12 +112,12 @@ def excluded(
 
 
 def times(rate: Number, value: Any) -> Number:
-    """Returns a rate times a value; `None` where Keras has no class for it.
+    """Returns a rate times a value; `None` if Keras has no class for that.
 
     Args:
         rate: number, `(T,)`, or a schedule.
-        value: number or `(T,)`. A schedule times `(T,)` is `(T,)`: what it is
-            after T steps is lost.
+        value: number or `(T,)`. A schedule times `(T,)` is `(T,)`, without the
+            rates after T steps.
     """
     if not callable(rate):
         return rate * value
@@ -140,7 +140,7 @@ def learning_rate(rate: Number) -> Any:
     """Returns a learning rate as an optimizer's constructor takes it.
 
     Rates for each step become a `PiecewiseConstantDecay`, which is exact: in
-    each step all of its summands but one are 0.
+    each step all summands of the decay but one are 0.
     """
     if not np.ndim(rate):
         return rate if callable(rate) else float(rate)
@@ -157,12 +157,12 @@ def learning_rate(rate: Number) -> Any:
 def optimizers(
     optimizer: keras.Optimizer, numbers: dict[str, dict[str, Number]]
 ) -> list[tuple[keras.Optimizer, list[str]]]:
-    """Returns new optimizers, each with the paths of the weights it is for.
+    """Returns new optimizers, each with the paths of the weights that it moves.
 
     Args:
-        optimizer: whose config they have.
+        optimizer: the optimizer whose config the new optimizers have.
         numbers: dict from a weight's path to the numbers that take the place
-            of the config's.
+            of those in the config.
     """
     found: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for path, own in numbers.items():
@@ -180,7 +180,11 @@ def optimizers(
 def united(
     parts: list[tuple[keras.Optimizer, list[str]]],
 ) -> keras.Optimizer:
-    """Returns one optimizer that leaves weights to several."""
+    """Returns one optimizer, which leaves the weights to several optimizers.
+
+    Args:
+        parts: the optimizers, each with the paths of its weights.
+    """
     (first, _), *others = parts
     if not others:
         return first

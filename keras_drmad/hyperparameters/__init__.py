@@ -11,6 +11,7 @@ from keras_drmad.hyperparameters.learned_data import LearnedData
 from keras_drmad.hyperparameters.learning_rate import LearningRate
 from keras_drmad.hyperparameters.loss_weights import LossWeights
 from keras_drmad.hyperparameters.momentum import Momentum
+from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.temperature import Temperature
 from keras_drmad.hyperparameters.transforms import (
     Identity,
@@ -35,6 +36,7 @@ __all__ = [
     "Log",
     "LossWeights",
     "Momentum",
+    "Place",
     "Sigmoid",
     "Temperature",
     "Transform",

@@ -20,11 +20,12 @@ class Training(NamedTuple):
     """The elementary training that hyperparameters are about to act on.
 
     Attributes:
-        steps: int, T.
-        examples: int, those in the training arrays; `None` for a stream.
+        steps: int, T, the number of iterations.
+        examples: int, how many examples the training arrays have; `None` for a
+            stream.
         batch: `Batch`, the first minibatch.
         is_tuned: bool, whether hyperparameters are learned, or only used.
-        initial_weights: str, `fit`'s argument.
+        initial_weights: str, the argument of `fit`.
     """
 
     steps: int
@@ -37,15 +38,19 @@ class Training(NamedTuple):
 class Hyperparameter(abc.ABC):
     """Hyperparameters of one kind, learned by gradient.
 
-    A kind overrides the hook for what the kind does; the other hooks change
-    nothing. Hooks are pure: they take the raw tensor as an argument, and their
-    derivative with respect to the raw tensor is the hypergradient's source.
+    A kind overrides the hook for the part of a training that its values
+    change; the other hooks change nothing. Hooks are pure: they take the raw
+    tensor as an argument, and their derivatives with respect to the raw tensor
+    are the source of the hypergradient.
 
     Attributes:
         name: str, unique among the hyperparameters of a model.
-        raw: `keras.Variable`, unconstrained, what the meta-optimizer moves;
-            `None` until a model is compiled with this object.
-        model: the `keras.Model` it was last compiled into, or `None`.
+        bounds: `(lowest, highest)` value; an end of the kind's range where the
+            user gives no bound.
+        raw: `keras.Variable`, the unconstrained numbers that the meta-optimizer
+            moves; `None` until a model is compiled with this object.
+        model: the `keras.Model` that was last compiled with this object, or
+            `None`.
         transform: `Transform`, from raw to the values that training uses.
         place: `Place`, where the kind acts; complete once the kind is bound.
     """
@@ -61,7 +66,7 @@ class Hyperparameter(abc.ABC):
         """Initializes what all kinds have.
 
         Args:
-            name: str.
+            name: str, unique among the hyperparameters of a model.
             bounds: `(lowest, highest)` value, either may be `None`.
 
         Raises:
@@ -74,9 +79,10 @@ class Hyperparameter(abc.ABC):
         self.model: Any = None
 
     def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        """Checks that a model and its optimizer have something to act on.
+        """Checks that the kind can act on a model and its optimizer.
 
-        Changes nothing.
+        A check changes nothing; this one is for kinds that not every model or
+        optimizer can use.
 
         Args:
             model: a built and compiled model.
@@ -101,10 +107,13 @@ class Hyperparameter(abc.ABC):
         """
 
     def prepare(self, training: Training) -> None:
-        """Checks that the kind fits a training, before it begins.
+        """Prepares the kind for a training that is about to begin.
+
+        Args:
+            training: `Training`.
 
         Raises:
-            ValueError: if it does not.
+            ValueError: if the kind does not fit the training.
         """
 
     # ---- where the kind acts, as methods and checks ask for it
@@ -136,10 +145,10 @@ class Hyperparameter(abc.ABC):
         """Returns what the kind takes the place of; see `Place.overrides`."""
         return self.place.pairs() if self.place.overrides else set()
 
-    # ---- hooks: a kind overrides the hook that does what the kind is for
+    # ---- hooks, of which a kind overrides one
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> Any:
-        """Returns what is added to the training loss, a scalar.
+        """Returns a scalar, which is added to the training loss.
 
         Args:
             raw: tensor of the shape of `self.raw`.
@@ -160,31 +169,48 @@ class Hyperparameter(abc.ABC):
 
         Args:
             raw: tensor of the shape of `self.raw`.
-            name: str, the optimizer's attribute, `"learning_rate"` for one.
-            variable: what is being updated.
-            number: the number so far.
+            name: str, the optimizer's attribute, such as `"learning_rate"`.
+            variable: the weight that the optimizer updates.
+            number: the number so far, by the optimizer and the kinds before
+                this kind.
             t: integer scalar, the iteration in [0, T).
         """
         del raw, name, variable, t
         return number
 
     def batch(self, raw: tf.Tensor, batch: Batch) -> Batch:
-        """Returns the training minibatch, given the one so far.
+        """Returns the training minibatch, as training sees the minibatch.
 
-        Metrics see the minibatch as it was.
+        Metrics see the minibatch that was given to `fit`.
+
+        Args:
+            raw: tensor of the shape of `self.raw`.
+            batch: `Batch`, the minibatch so far.
         """
         del raw
         return batch
 
     def outputs(self, raw: tf.Tensor, y_pred: Any) -> Any:
-        """Returns the outputs that the training loss sees."""
+        """Returns the model's outputs, as the training loss sees them.
+
+        Args:
+            raw: tensor of the shape of `self.raw`.
+            y_pred: nested tensors, the outputs so far.
+        """
         del raw
         return y_pred
 
     def loss(
         self, raw: tf.Tensor, loss: tf.Tensor, batch: Batch, y_pred: Any
     ) -> tf.Tensor:
-        """Returns the training loss, given the one so far."""
+        """Returns the training loss of a minibatch, a scalar.
+
+        Args:
+            raw: tensor of the shape of `self.raw`.
+            loss: scalar, the training loss so far.
+            batch: `Batch`, the minibatch.
+            y_pred: nested tensors, the model's outputs.
+        """
         del raw, batch, y_pred
         return loss
 
@@ -203,28 +229,33 @@ class Hyperparameter(abc.ABC):
 
         Args:
             raw: tensor of the shape of `self.raw`.
-            params: what training adjusts, as for `start`.
+            params: the parameters that training adjusts, as for `start`.
         """
         del raw
         return params
 
     def params(self, raw: tf.Tensor, weights: dict[int, Any]) -> dict[int, Any]:
-        """Returns parameters for which `weights` are the model's weights."""
+        """Returns parameters from which `weights` gives certain weights.
+
+        Args:
+            raw: tensor of the shape of `self.raw`.
+            weights: the weights that the model computes with, as for `start`.
+        """
         del raw
         return weights
 
-    # ---- how it leaves
+    # ---- leaving for plain Keras
 
     def to_keras(self, plain: PlainTraining) -> None:
         """Puts the values where plain Keras has a place for them.
 
         A kind changes attributes of `plain`, or calls `add_regularizers`,
-        `set_numbers` or `leave_out`. A kind without this hook is left out, and
-        its values are kept in the record.
+        `set_numbers` or `leave_out`. A kind that does not override this method
+        is left out; the record keeps its values.
 
         Args:
             plain: `PlainTraining`, with the values of the kinds before this
-                one.
+                kind.
         """
         plain.leave_out(
             self.name, f"Its values are in plain.values['{self.name}']."
@@ -237,11 +268,14 @@ class Hyperparameter(abc.ABC):
         return self.transform.value(self._bound().value)
 
     def assign(self, value: Any) -> None:
-        """Sets the values, a number or an array of the shape of `raw`.
+        """Sets the values.
+
+        Args:
+            value: a number for all values, or an array of the shape of `raw`.
 
         Raises:
-            ValueError: if they leave the bounds or the range of the kind, or
-                are of another shape.
+            ValueError: if a value is out of the bounds or the kind's range, or
+                the array has another shape.
         """
         variable = self._bound()
         array = np.asarray(value, float)
@@ -258,14 +292,15 @@ class Hyperparameter(abc.ABC):
         variable.assign(np.broadcast_to(raw, variable.shape))
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Splits values by the layers they belong to.
+        """Splits values by the layers whose values they are.
 
         Args:
             values: `(..., *raw.shape)`, for instance one row for each
                 meta-iteration.
 
         Returns:
-            Dict from a layer's path to its values `(..., count)`.
+            Dict from a layer's path to its values `(..., count)`; from the
+            kind's own name to all values where these belong to no layers.
         """
         return {self.name: values.reshape(*values.shape[:1], -1)}
 
@@ -279,18 +314,18 @@ class Hyperparameter(abc.ABC):
         return values.checked_initial(initial, self.bounds, self.transform)
 
     def clip(self) -> None:
-        """Moves raw values that left the bounds back to them."""
+        """Moves each raw value that left the bounds to the bound it passed."""
         lowest, highest = (self.transform.raw(x) for x in self.bounds)
         if math.isfinite(lowest) or math.isfinite(highest):
             raw = self._bound()
             raw.assign(tf.clip_by_value(raw.value, lowest, highest))
 
     def create(self, shape: tuple[int, ...], initial: Any) -> None:
-        """Creates `raw`; called by `bind`.
+        """Creates `raw`; for `bind`. A `raw` of this shape stays as it is.
 
         Args:
-            shape: of `raw`.
-            initial: values at first, a number or an array of this shape.
+            shape: tuple of int, the shape of `raw`.
+            initial: the values at first, a number or an array of this shape.
         """
         if self.raw is not None and tuple(self.raw.shape) == shape:
             return  # compiled again: what was learned stays
@@ -316,10 +351,8 @@ class Hyperparameter(abc.ABC):
         return cls(**config)
 
     def __repr__(self) -> str:
-        arguments = ", ".join(
-            f"{k}={v!r}" for k, v in self.get_config().items()
-        )
-        return f"{type(self).__name__}({arguments})"
+        given = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({given})"
 
     def _bound(self) -> keras.Variable:
         if self.raw is None:

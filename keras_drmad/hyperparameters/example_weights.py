@@ -11,20 +11,20 @@ from keras_drmad import arguments
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.plain_training import PlainTraining
+from keras_drmad.hyperparameters.sample_weights import weighted
 from keras_drmad.hyperparameters.transforms import checked_transform
-from keras_drmad.training.batches import leaves
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class ExampleWeights(base.Hyperparameter):
-    """A weight on the training loss of each example, or of each group of them.
+    """A weight on the training loss of each example, or of a group of examples.
 
-    The loss of example i is multiplied by its weight, and by the user's own
-    `sample_weight`, before Keras takes its mean over the minibatch. Examples
-    are known by their place in the training arrays; a stream gives it itself,
-    as the fourth entry of what it yields: `(x, y, sample_weight, index)`, index
-    integers `(batch_size,)`. Each step costs no more for many examples than
-    for few, beside the addition of the hypergradients.
+    The loss of example i is multiplied by the weight of example i, and by the
+    user's own `sample_weight`, before Keras takes the mean over the minibatch.
+    Examples are known by their places in the training arrays. A stream has to
+    yield these places, as a fourth entry `(x, y, sample_weight, index)`, where
+    index are integers `(batch_size,)`. A step costs no more for many examples
+    than for few, but for the addition of the hypergradients.
 
     Example:
 
@@ -51,27 +51,29 @@ class ExampleWeights(base.Hyperparameter):
         """Initializes the weights.
 
         Args:
-            size: int, the number of training examples; or
-            groups: `(size,)` integers from 0, the group of each of them.
-            initial: float, the weight of each at first.
-            transform: `"sigmoid"`, weights in (0, 1); `"log"`, positive ones;
-                or a `Transform`.
+            size: int, the number of training examples; not with `groups`.
+            groups: `(size,)` integers from 0, the group of each training
+                example; not with `size`.
+            initial: float, all weights at first.
+            transform: `"sigmoid"` for weights in (0, 1), `"log"` for positive
+                weights, or a `Transform`.
             bounds: `(lowest, highest)` weight, either may be `None`.
             name: str, unique among the hyperparameters of a model.
 
         Raises:
-            TypeError: if `initial` or `transform` are of another type.
+            TypeError: if an argument is of another type.
             ValueError: if neither or both of `size` and `groups` are given, or
                 an argument is out of its range.
         """
         self.transform = checked_transform(transform)
         super().__init__(name, bounds)
         if (size is None) == (groups is None):
+            neither_or_both = "no" if groups is None else "also"
             raise ValueError(
                 "Invalid value for argument `size`. Expected the number of "
                 "training examples, or `groups` in its place. Received: "
-                f"size={size!r} and groups={'one' if groups is None else 'an'}"
-                " array. Use `ExampleWeights(len(x))`."
+                f"size={size!r}, and {neither_or_both} groups. Use "
+                "`ExampleWeights(len(x))`."
             )
         self.groups = None if groups is None else _checked_groups(groups)
         if self.groups is not None:
@@ -86,9 +88,10 @@ class ExampleWeights(base.Hyperparameter):
     def prepare(self, training: base.Training) -> None:
         if training.batch.index is None:
             raise ValueError(
-                f"The hyperparameter '{self.name}' needs to know which example "
-                "is which. Received: a stream. Pass arrays as `x` and `y`, or "
-                "let the stream yield (x, y, sample_weight, index)."
+                f"The hyperparameter '{self.name}' needs the place of each "
+                "example in the training data. Received: a stream that does "
+                "not tell the places. Pass arrays as `x` and `y`, or let the "
+                "stream yield (x, y, sample_weight, index)."
             )
         if training.examples not in (None, self.size):
             raise ValueError(
@@ -125,21 +128,12 @@ class ExampleWeights(base.Hyperparameter):
         }
 
 
-def weighted(sample_weight: Any, weights: tf.Tensor) -> Any:
-    """Returns sample weights (nested, or `None`) times `(batch_size,)`."""
-    if not leaves(sample_weight):
-        return weights
-
-    def times(a):
-        rest = [1] * (len(a.shape) - 1)
-        return tf.reshape(tf.cast(weights, a.dtype), [-1, *rest]) * a
-
-    return tf.nest.map_structure(
-        lambda a: weights if a is None else times(a), sample_weight
-    )
-
-
 def _checked_groups(groups: Any) -> np.ndarray:
+    """Returns the argument `groups` as an array.
+
+    Raises:
+        ValueError: if `groups` is not a whole number from 0 for each example.
+    """
     array = np.asarray(groups)
     if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters import base, groups, layer_choice
 
 
 class Grouped(base.Hyperparameter):
@@ -23,7 +23,7 @@ class Grouped(base.Hyperparameter):
         self,
         per: str,
         *,
-        layers: groups.Layers,
+        layers: layer_choice.Layers,
         biases: bool,
         bounds: tuple[float | None, float | None] | None,
         name: str,
@@ -48,7 +48,7 @@ class Grouped(base.Hyperparameter):
         self._groups = groups.Groups([], ())
 
     def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        groups.chosen(model, self.layers, only_kernels=not self.biases)
+        layer_choice.weights(model, self.layers, only_kernels=not self.biases)
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         return self._groups.by_layer(values)
@@ -56,7 +56,7 @@ class Grouped(base.Hyperparameter):
     def get_config(self) -> dict[str, Any]:
         return {
             "per": self.per,
-            "layers": groups.layer_names(self.layers),
+            "layers": layer_choice.names(self.layers),
             "biases": self.biases,
             **super().get_config(),
         }

@@ -1,28 +1,26 @@
-"""Which weights share a hyperparameter: all, a layer's, a tensor's, ..."""
+"""Which weights share a hyperparameter: all, a layer's, a unit's, ..."""
 
 import math
-import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad import arguments, keras_internals
-from keras_drmad.hyperparameters import kernel_sides
+from keras_drmad.hyperparameters import kernel_sides, layer_choice
 
 PER = ("all", "layer", "tensor", "input", "output", "weight")
-Layers: TypeAlias = "str | keras.Layer | Sequence[str | keras.Layer] | None"
 
 
 class Member(NamedTuple):
-    """One weight tensor and its place in a vector of hyperparameters.
+    """A weight tensor, and its entries in a vector of hyperparameters.
 
     Attributes:
         variable: the `keras.Variable`.
-        start: int, the first of its entries in the vector.
-        shape: shape of its entries, which broadcasts with the variable's.
+        start: int, the place of the variable's first entry in the vector.
+        shape: tuple of int, the shape of the variable's entries, which
+            broadcasts with the variable.
     """
 
     variable: keras.Variable
@@ -30,7 +28,11 @@ class Member(NamedTuple):
     shape: tuple[int, ...]
 
     def entries(self, vector: tf.Tensor) -> tf.Tensor:
-        """Returns this member's entries; a scalar is everyone's entry."""
+        """Returns the entries of this variable.
+
+        Args:
+            vector: `(count,)`; or a scalar, the entry of all variables.
+        """
         if vector.shape.rank == 0:
             return vector
         size = math.prod(self.shape)
@@ -38,35 +40,47 @@ class Member(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """Weights and the hyperparameters they share.
+    """Weights, and the hyperparameters that these share.
 
     Attributes:
         members: list of `Member`.
-        shape: shape of the hyperparameters, `()` or `(count,)`.
+        shape: shape of the hyperparameters: `()` for one of all weights,
+            otherwise `(count,)`.
     """
 
     members: list[Member]
     shape: tuple[int, ...]
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Splits values `(..., count)` into those of each layer's weights."""
+        """Splits values by the layers whose weights have these values.
+
+        Args:
+            values: `(..., count)`, or `(...)` for one of all weights.
+
+        Returns:
+            Dict from a layer's path to an array `(..., values of the layer)`.
+        """
         if not self.shape:
             return {"all layers": values[..., None]}
         places: dict[str, list[int]] = {}
         for member in self.members:
+            layer = layer_choice.owner_path(member.variable)
             size = math.prod(member.shape)
             own = range(member.start, member.start + size)
-            places.setdefault(owner_path(member.variable), []).extend(own)
+            places.setdefault(layer, []).extend(own)
         return {
             layer: values[..., list(dict.fromkeys(own))]
             for layer, own in places.items()
         }
 
     def by_weight(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Splits values `(..., count)` by the weights' paths.
+        """Splits values by the weights that have these values.
+
+        Args:
+            values: `(..., count)`, or `(...)` for one of all weights.
 
         Returns:
-            Dict from a path to an array `(..., *shape)`, of a shape that
+            Dict from a weight's path to an array `(..., *shape)`, where shape
             broadcasts with the weight.
         """
         rows = values.shape[: values.ndim - len(self.shape)]
@@ -81,42 +95,51 @@ class Groups(NamedTuple):
 
 
 def check_per(per: str) -> str:
-    """Returns `per` if `group` knows it.
+    """Returns the argument `per`.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if `per` is not one of `PER`; "unit" may mean two of these.
     """
     if per == "unit":
-        raise ValueError(
-            "Invalid value for argument `per`. A unit has two sides: expected "
+        raise arguments.value_error(
+            "per",
+            per,
             "'input', one for each row of a kernel's input side (the paper's "
-            "unit), or 'output', one for each column (what Keras calls "
-            "`units`). Received: per='unit'. Choose one of the two."
+            "unit), or 'output', one for each column of a kernel's output side "
+            "(a unit of Keras, as in `Dense(units)`)",
+            advice="Choose one of the two.",
         )
     return arguments.choice("per", per, PER)
 
 
 def group(
-    model: keras.Model, per: str, layers: Layers, *, only_kernels: bool
+    model: keras.Model,
+    per: str,
+    layers: layer_choice.Layers,
+    *,
+    only_kernels: bool,
 ) -> Groups:
     """Groups the trainable weights of a model.
 
     Args:
         model: a built model.
-        per: which weights share an entry: `"all"`, all of them; `"layer"`,
-            those of a layer; `"tensor"`, those of a kernel or a bias;
-            `"input"`, those of a row of a kernel's input side, or of a bias;
-            `"output"`, those of a unit: of a column of a kernel's output side,
-            together with the unit's bias; `"weight"`, none. The sides are told
-            by `kernel_sides.sides`, whose bias a unit has by
-            `kernel_sides.kernel_of_units`; each entry of another bias, or of a
-            scale or shift of a normalization layer, is a unit of its own.
-        layers: which layers; see `chosen`.
+        per: which weights share an entry. `"all"`: all weights. `"layer"`: the
+            weights of a layer. `"tensor"`: those of a kernel, or of a bias.
+            `"input"`: those of a row of a kernel's input side, or of a bias.
+            `"output"`: those of a unit, which are a column of a kernel's output
+            side and the unit's bias. `"weight"`: each weight has its own entry.
+            `kernel_sides` tells which axes are the two sides, and which biases
+            belong to the units of a kernel; any other bias, and the scales and
+            shifts of normalization layers, have entries of their own for
+            `"output"`, one for each of their numbers.
+        layers: the layers whose weights are grouped; see `layer_choice`.
         only_kernels: bool, whether to leave out weights that are no kernels;
             see `kernel_sides.is_kernel`.
 
     Raises:
         ValueError: if no weight is chosen.
+        TypeError: if `layers` has an entry that is neither a string nor a
+            layer.
     """
     # By identity: layers of a subclassed model may have the same name.
     layer_of = {
@@ -127,7 +150,9 @@ def group(
     members: list[Member] = []
     starts: dict[int, int] = {}
     count = 0
-    for variable in chosen(model, layers, only_kernels):
+    for variable in layer_choice.weights(
+        model, layers, only_kernels=only_kernels
+    ):
         layer = layer_of[id(variable)]
         shape = _entries_shape(layer, variable, per)
         owner = id(_owner(model, layer, variable, per))
@@ -136,122 +161,6 @@ def group(
             count += math.prod(shape)
         members.append(Member(variable, starts[owner], shape))
     return Groups(members, () if per == "all" else (count,))
-
-
-def chosen(
-    model: keras.Model, layers: Layers, only_kernels: bool
-) -> list[keras.Variable]:
-    """Returns the trainable weights of the chosen layers.
-
-    Args:
-        model: a built model.
-        layers: a layer, its name or path, a regular expression that matches
-            the whole of either, or a list of these; `None` for all layers.
-        only_kernels: bool, as for `group`.
-
-    Raises:
-        ValueError: if one of `layers` chooses no weight.
-        TypeError: if one is neither a string nor a layer.
-    """
-    everything = [
-        v
-        for v in model.trainable_variables
-        if not only_kernels or kernel_sides.is_kernel(v)
-    ]
-    if layers is None:
-        if not everything:
-            kind = "kernel" if only_kernels else "weight"
-            raise arguments.Refused(
-                f"The model '{model.name}' has no trainable {kind} to act on.",
-                received=f"{len(model.trainable_variables)} trainable weights",
-                advice="Use `biases=True` to include biases and the weights of "
-                "normalization layers, or check `layer.trainable`.",
-            )
-        return everything
-    if isinstance(layers, str) or not isinstance(layers, Sequence):
-        layers = [layers]
-    keep: set[int] = set()
-    for one in layers:
-        found = _of_layer(everything, one)
-        if not found:
-            raise ValueError(
-                "Invalid value for argument `layers`. Expected names, regular "
-                "expressions or layers that own trainable "
-                f"{'kernels' if only_kernels else 'weights'}. Received: "
-                f"{one!r}, which matches none. The layers with some are: "
-                f"{', '.join(dict.fromkeys(map(owner_path, everything)))}."
-            )
-        keep |= {id(v) for v in found}
-    return [v for v in everything if id(v) in keep]
-
-
-def chosen_layers(model: keras.Model, layers: Layers) -> list[keras.Layer]:
-    """Returns the layers chosen by name, whether or not they have weights.
-
-    Args:
-        model: a built model.
-        layers: as for `chosen`; an empty list or `None` for none.
-
-    Raises:
-        ValueError: if one of `layers` chooses none.
-        TypeError: if one is neither a string nor a layer.
-    """
-    if layers is None:
-        return []
-    if isinstance(layers, (str, keras.Layer)):
-        layers = [layers]
-    found: dict[int, keras.Layer] = {}
-    for one in layers:
-        matching = [
-            layer
-            for layer in keras_internals.layers_within(model, with_itself=False)
-            if (layer is one)
-            or (
-                isinstance(one, str) and _matches(one, layer.path or layer.name)
-            )
-        ]
-        if not matching:
-            raise ValueError(
-                "Invalid value for argument `layers`. Expected names, regular "
-                f"expressions or layers of the model. Received: {one!r}, which "
-                "matches none."
-            )
-        found |= {id(layer): layer for layer in matching}
-    return list(found.values())
-
-
-def owner_path(variable: keras.Variable) -> str:
-    """Returns the path of the layer that owns a variable."""
-    return variable.path.rpartition("/")[0] or variable.path
-
-
-def layer_names(layers: Layers) -> Any:
-    """Returns `layers` with names in place of layers, for a config."""
-    if layers is None or isinstance(layers, str):
-        return layers
-    if isinstance(layers, keras.Layer):
-        return layers.name
-    return [layer_names(one) for one in layers]
-
-
-def _of_layer(variables: list, one: Any) -> list:
-    if isinstance(one, keras.Layer):
-        own = {id(v) for v in one.trainable_variables}
-        return [v for v in variables if id(v) in own]
-    if not isinstance(one, str):
-        raise TypeError(
-            "Invalid type for argument `layers`. Expected names, regular "
-            f"expressions or layers. Received: {one!r}."
-        )
-    return [v for v in variables if _matches(one, owner_path(v))]
-
-
-def _matches(pattern: str, path: str) -> bool:
-    """Returns whether a name or pattern is that of a path or a part of it."""
-    names = [path, *path.split("/")]
-    return pattern in names or any(
-        re.fullmatch(pattern, name) for name in names
-    )
 
 
 def _owner(

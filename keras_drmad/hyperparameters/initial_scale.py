@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import groups
+from keras_drmad.hyperparameters import layer_choice
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.start import Start
 from keras_drmad.hyperparameters.transforms import Log
@@ -15,8 +15,9 @@ from keras_drmad.hyperparameters.transforms import Log
 class InitialScale(Start):
     """A factor on the first weights: w_0 = scale · w.
 
-    w are the model's weights when `fit` is called, or a new draw. The raw
-    values are logarithms.
+    w are the weights with which a training would start without this kind: the
+    model's weights at the call of `fit`, or a new draw. The raw values are
+    logarithms.
 
     Example:
 
@@ -36,7 +37,7 @@ class InitialScale(Start):
         per: str = "layer",
         initial: float = 1.0,
         *,
-        layers: groups.Layers = None,
+        layers: layer_choice.Layers = None,
         biases: bool = False,
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "initial_scale",
@@ -49,14 +50,15 @@ class InitialScale(Start):
             initial: positive float, the factor at first.
             layers: a layer, its name, a regular expression for names, or a
                 list of these; all layers by default.
-            biases: bool, whether to scale also biases, and the scales and
-                shifts of normalization layers.
+            biases: bool, whether to scale biases, and the scales and shifts of
+                normalization layers, as well as kernels.
             bounds: `(lowest, highest)` factor, either may be `None`.
             name: str, unique among the hyperparameters of a model.
 
         Raises:
             TypeError: if `initial` is not a number.
-            ValueError: if an argument is not valid.
+            ValueError: if `per` is unknown, or `initial` is not positive or
+                not within `bounds`.
         """
         super().__init__(
             per, layers=layers, biases=biases, bounds=bounds, name=name

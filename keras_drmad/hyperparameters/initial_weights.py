@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import groups
+from keras_drmad.hyperparameters import layer_choice
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.start import Start
 from keras_drmad.hyperparameters.transforms import Identity
@@ -38,7 +38,7 @@ class InitialWeights(Start):
 
     def __init__(
         self,
-        layers: groups.Layers = None,
+        layers: layer_choice.Layers = None,
         *,
         biases: bool = True,
         bounds: tuple[float | None, float | None] | None = None,
@@ -49,8 +49,8 @@ class InitialWeights(Start):
         Args:
             layers: a layer, its name, a regular expression for names, or a
                 list of these; all layers by default.
-            biases: bool, whether to learn also biases, and the scales and
-                shifts of normalization layers.
+            biases: bool, whether to learn biases, and the scales and shifts of
+                normalization layers, as well as kernels.
             bounds: `(lowest, highest)` weight, either may be `None`.
             name: str, unique among the hyperparameters of a model.
 

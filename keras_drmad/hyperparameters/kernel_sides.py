@@ -1,8 +1,9 @@
-"""Which axes of a kernel are the side of a layer's inputs, which its outputs'.
+"""The two sides of a kernel: the axes of a layer's inputs, and of its outputs.
 
-Keras keeps kernels as (..., inputs, outputs), but for transposed convolutions,
-(..., outputs, inputs), depthwise convolutions, (..., inputs, multiplier), whose
-outputs are as many as both together, and `EinsumDense`, whose equation tells.
+Keras keeps kernels as (..., inputs, outputs), with three exceptions: transposed
+convolutions have (..., outputs, inputs); depthwise convolutions have (...,
+inputs, multiplier), with a unit for each pair of these; the equation of
+`EinsumDense` names the axes.
 """
 
 from typing import NamedTuple
@@ -36,10 +37,10 @@ class Sides(NamedTuple):
 
 
 def is_kernel(variable: keras.Variable) -> bool:
-    """Returns whether a weight is a kernel, or used as one.
+    """Returns whether a weight counts as a kernel.
 
-    Not so: weights of rank 0 and 1, such as biases and the scales and shifts of
-    normalization layers, and any weight named "bias".
+    No kernels are weights of rank 0 and 1, such as biases and the scales and
+    shifts of normalization layers, and weights named "bias".
     """
     return len(variable.shape) > 1 and variable.name != "bias"
 
@@ -67,14 +68,14 @@ def sides(layer: keras.Layer, kernel: keras.Variable) -> Sides:
 def kernel_of_units(
     layer: keras.Layer, variable: keras.Variable
 ) -> keras.Variable | None:
-    """Returns the kernel whose output units a bias belongs to, or `None`.
+    """Returns the kernel to whose units the entries of a bias belong.
 
-    That of a layer with one kernel, for a weight that is no kernel and has an
-    entry for each unit on the kernel's output side.
+    `None` for a kernel, for a bias of a layer with several kernels or none, and
+    for a bias that has not one entry for each unit on the kernel's output side.
 
     Args:
-        layer: the layer that owns the variable.
-        variable: one of its weights.
+        layer: a layer.
+        variable: a weight that the layer owns.
     """
     own = keras_internals.own_trainable_variables(layer)
     kernels = [v for v in own if is_kernel(v)]
@@ -83,7 +84,7 @@ def kernel_of_units(
     (kernel,) = kernels
     axes = sides(layer, kernel)
     units = [kernel.shape[axis] for axis in axes.outputs]
-    if isinstance(layer, DEPTHWISE):  # their bias has one axis for both
+    if isinstance(layer, DEPTHWISE):  # the bias has one axis for both
         units = [units[0] * units[1]]
     fits = axes.is_in_order and _without_ones(units) == _without_ones(
         variable.shape

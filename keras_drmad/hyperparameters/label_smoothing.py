@@ -22,11 +22,11 @@ LOSSES = (
 class LabelSmoothing(base.Hyperparameter):
     """The part ε of a label that is spread over all classes, in training.
 
-    With q the label's distribution over K classes, training sees
-    (1 − ε) q + ε / K, as `label_smoothing` of Keras's cross-entropies, which
-    this one adds to; for sparse labels too. (Of a binary label, ε / 2.)
-    Validation sees the labels as they are. The raw value is
-    log(ε / (1 − ε)).
+    With q the label's distribution over K classes, training sees the labels
+    (1 − ε) q + ε / K, where K = 2 for a binary label. That is what the argument
+    `label_smoothing` of Keras's cross-entropies does, but for sparse labels as
+    well; a loss that has `label_smoothing` already is smoothed once more.
+    Validation sees the labels as they are. The raw value is log(ε / (1 − ε)).
 
     Example:
 
@@ -57,7 +57,7 @@ class LabelSmoothing(base.Hyperparameter):
 
         Raises:
             TypeError: if `initial` is not a number.
-            ValueError: if it is not in (0, 1) and within `bounds`.
+            ValueError: if `initial` is not in (0, 1) and within `bounds`.
         """
         super().__init__(name, bounds)
         self.initial = self.checked_initial(initial)
@@ -73,8 +73,9 @@ class LabelSmoothing(base.Hyperparameter):
     def loss(
         self, raw: tf.Tensor, loss: tf.Tensor, batch: Batch, y_pred: Any
     ) -> tf.Tensor:
-        # Cross-entropy is linear in the label: that of the mixture is the
-        # mixture of those of the label and of the uniform distribution.
+        # Cross-entropy is linear in the label: the cross-entropy of a mixture
+        # is the mixture of the cross-entropies of the label and of the uniform
+        # distribution.
         change = _uniform(self._loss, y_pred) - self._loss.call(batch.y, y_pred)
         if batch.sample_weight is not None:
             weight = tf.cast(batch.sample_weight, change.dtype)
@@ -91,7 +92,7 @@ class LabelSmoothing(base.Hyperparameter):
                 "`CategoricalCrossentropy(label_smoothing="
                 f"{float(self.value()):.6g})` and labels that are one-hot.",
             )
-        # What is left of a label, of what the loss left of it.
+        # The part of a label that neither kind of smoothing takes away.
         left = (1 - float(self.value())) * (1 - config["label_smoothing"])
         config |= {"label_smoothing": 1 - left, "dtype": self._loss.dtype}
         plain.loss = type(self._loss).from_config(config)
@@ -114,7 +115,7 @@ def _cross_entropy(loss: Any, name: str) -> Any:
     """Returns a model's loss as an object, if the loss is a cross-entropy.
 
     Raises:
-        arguments.Refused: if the loss is another one.
+        arguments.Refused: if the loss is another loss.
     """
     found = loss
     if isinstance(loss, str):

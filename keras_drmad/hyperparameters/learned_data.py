@@ -16,9 +16,9 @@ from keras_drmad.hyperparameters.transforms import checked_transform
 class LearnedData(base.Hyperparameter):
     """The training inputs themselves: data distillation.
 
-    Training sees the value's example in place of each training input; labels
-    stay those given to `fit`. Give `fit` as many inputs, of the same shape:
-    the initial ones, or any.
+    Training sees the learned input in the place of each training input, with
+    the label that `fit` was given for this place. `fit` needs as many inputs of
+    the same shape: the initial inputs, or any others.
 
     Example: one image for each of ten classes, learned.
 
@@ -46,13 +46,14 @@ class LearnedData(base.Hyperparameter):
 
         Args:
             initial: array `(size, ...)`, the inputs at first.
-            transform: `"identity"`, or another for inputs in a range.
-            bounds: `(lowest, highest)` number in them, either may be `None`.
+            transform: `"identity"`, or another transform for inputs in a range.
+            bounds: `(lowest, highest)` number of an input, either may be
+                `None`.
             name: str, unique among the hyperparameters of a model.
 
         Raises:
             TypeError: if `initial` is not an array of numbers.
-            ValueError: if it is not within range and bounds.
+            ValueError: if `initial` is out of the range or the bounds.
         """
         self.transform = checked_transform(transform)
         super().__init__(name, bounds)
@@ -61,8 +62,8 @@ class LearnedData(base.Hyperparameter):
         if not self.initial.ndim or not self.initial.size:
             raise ValueError(
                 "Invalid value for argument `initial`. Expected an array with "
-                "an example on each place of the first axis. Received: one of "
-                f"shape {self.initial.shape}."
+                "an example on each place of the first axis. Received: an "
+                f"array of shape {self.initial.shape}."
             )
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
@@ -82,7 +83,7 @@ class LearnedData(base.Hyperparameter):
                 f"The hyperparameter '{self.name}' takes the place of {size} "
                 f"training inputs of shape {expected}. Received: "
                 f"{training.examples or 'a stream'} of shape {shape}. Pass as "
-                "many as `x`, as one array; a stream has to yield (x, y, "
+                "`x` an array of as many inputs; a stream has to yield (x, y, "
                 "sample_weight, index)."
             )
 

@@ -13,12 +13,13 @@ from keras_drmad.hyperparameters.transforms import Log
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class LearningRate(OptimizerNumber):
-    """The learning rate: of all weights, some of them, and in some steps.
+    """The learning rate: of all weights, of some weights, in each step.
 
-    Where the optimizer has a number for a learning rate, the value takes its
-    place. Where it has a `LearningRateSchedule`, the value multiplies it. The
-    raw values are logarithms. Weight decay that Keras multiplies by the
-    learning rate follows it. `schedule` is explained in `OptimizerNumber`.
+    Where the optimizer's learning rate is a number, the value takes the place
+    of that number. Where it is a `LearningRateSchedule`, the value is a factor
+    on the schedule. The raw values are logarithms. Weight decay that Keras
+    multiplies by the learning rate is multiplied by the learned rate.
+    `OptimizerNumber` explains `schedule`.
 
     Example:
 

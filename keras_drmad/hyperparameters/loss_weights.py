@@ -8,23 +8,22 @@ import tensorflow as tf
 
 from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import Batch
-from keras_drmad.hyperparameters import base, groups
-from keras_drmad.hyperparameters.example_weights import weighted
+from keras_drmad.hyperparameters import base, layer_choice
 from keras_drmad.hyperparameters.plain_training import PlainTraining
+from keras_drmad.hyperparameters.sample_weights import weighted
 from keras_drmad.hyperparameters.transforms import Log
-from keras_drmad.training.batches import leaves
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class LossWeights(base.Hyperparameter):
-    """A weight for each loss: of each output, and of layers' own losses.
+    """A weight for the loss of each output, and for layers' own losses.
 
     Training minimizes Σ weight_k · loss_k over a model's outputs, in the order
     of `model.output_names`, and over the chosen layers that call `add_loss`.
-    They multiply `compile`'s `loss_weights`. Validation sees the losses without
-    them: what `loss_weights` says is what hyperparameters are fitted to, of
-    the outputs that count there. Sample weights of 0 in the validation data
-    keep an output from counting. The raw values are logarithms.
+    These weights multiply the `loss_weights` of `compile`. The validation loss,
+    to which hyperparameters are fitted, has the `loss_weights` of `compile`
+    alone; sample weights of 0 in the validation data take an output out of the
+    validation loss. The raw values are logarithms.
 
     Example:
 
@@ -37,7 +36,8 @@ class LossWeights(base.Hyperparameter):
     ```
 
     Attributes:
-        names: list of str, the output or layer of each weight, once bound.
+        names: list of str, the name of the output or layer of each weight;
+            empty until a model is compiled with this object.
 
     References: Jaderberg et al., *Reinforcement Learning with Unsupervised
     Auxiliary Tasks*, ICLR 2017, https://arxiv.org/abs/1611.05397, weigh
@@ -52,23 +52,23 @@ class LossWeights(base.Hyperparameter):
         self,
         initial: float = 1.0,
         *,
-        layers: groups.Layers = (),
+        layers: layer_choice.Layers = (),
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "loss_weights",
     ):
         """Initializes the weights.
 
         Args:
-            initial: positive float, each weight at first.
+            initial: positive float, all weights at first.
             layers: the layers whose own losses (`add_loss`, activity
                 regularizers) get a weight: a layer, its name, a regular
-                expression for names, or a list of these; none by default.
+                expression for names, or a list of these; no layer by default.
             bounds: `(lowest, highest)` weight, either may be `None`.
             name: str, unique among the hyperparameters of a model.
 
         Raises:
             TypeError: if `initial` is not a number.
-            ValueError: if it is not positive and within `bounds`.
+            ValueError: if `initial` is not positive and within `bounds`.
         """
         super().__init__(name, bounds)
         self.initial = self.checked_initial(initial)
@@ -78,7 +78,7 @@ class LossWeights(base.Hyperparameter):
         self._with_losses: list[keras.Layer] = []
 
     def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        layers = groups.chosen_layers(model, self.layers)
+        layers = layer_choice.layers_of(model, self.layers)
         if not layers and not _several_outputs(model):
             raise arguments.Refused(
                 f"The hyperparameter '{self.name}' needs a Functional model "
@@ -99,7 +99,7 @@ class LossWeights(base.Hyperparameter):
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self.check(model, optimizer)
         self._outputs = _several_outputs(model)
-        self._with_losses = groups.chosen_layers(model, self.layers)
+        self._with_losses = layer_choice.layers_of(model, self.layers)
         self.names = self._outputs + [x.name for x in self._with_losses]
         self.create((len(self.names),), self.initial)
 
@@ -108,8 +108,9 @@ class LossWeights(base.Hyperparameter):
         if silent:
             raise ValueError(
                 f"The hyperparameter '{self.name}' weighs losses that layers "
-                f"add. Received: layers without any, {silent}. Call "
-                "`self.add_loss(...)` in their `call`, or leave them out."
+                f"add. Received: layers that add no loss, {silent}. Call "
+                "`self.add_loss(...)` in the `call` of these layers, or leave "
+                "these layers out."
             )
 
     def batch(self, raw: tf.Tensor, batch: Batch) -> Batch:
@@ -119,7 +120,7 @@ class LossWeights(base.Hyperparameter):
         given = batch.sample_weight
 
         def of(k, y, own):
-            ones = tf.ones([tf.shape(leaves(y)[0])[0]], values.dtype)
+            ones = tf.ones([tf.shape(tf.nest.flatten(y)[0])[0]], values.dtype)
             return weighted(own, values[k] * ones)
 
         # No annotation: AutoGraph can't rewrite one ("can't be nonlocal").
@@ -181,18 +182,19 @@ class LossWeights(base.Hyperparameter):
     def get_config(self) -> dict[str, Any]:
         return {
             "initial": self.initial,
-            "layers": groups.layer_names(self.layers),
+            "layers": layer_choice.names(self.layers),
             **super().get_config(),
         }
 
 
 def _by_output(names: list[str], given: Any, one: Any) -> dict[str, Any]:
-    """Returns what `compile` was given for the outputs, by their names.
+    """Returns an argument of `compile` as a dict by the outputs' names.
 
     Args:
         names: list of str, in the order in which Keras takes outputs.
-        given: dict, list, or what is neither.
-        one: what each has if `given` is neither.
+        given: the argument: a dict, or a list in the order of `names`, or
+            neither.
+        one: the argument for each output if `given` is neither.
     """
     if isinstance(given, dict):
         return given
@@ -202,10 +204,10 @@ def _by_output(names: list[str], given: Any, one: Any) -> dict[str, Any]:
 
 
 def _several_outputs(model: keras.Model) -> list[str]:
-    """Returns the names of outputs in the order in which Keras takes them.
+    """Returns the names of outputs in the order in which Keras takes these.
 
-    Empty for a model of one output: there is nothing to weigh it against but
-    layers.
+    Returns no name for a model of one output, whose loss can be weighed against
+    the losses of layers alone.
     """
     outputs = keras_internals.outputs_structure(model)
     names: list[str] = []

@@ -6,13 +6,13 @@ from typing import Any
 import keras
 
 from keras_drmad import arguments
-from keras_drmad.hyperparameters import groups
+from keras_drmad.hyperparameters import layer_choice
 from keras_drmad.hyperparameters.optimizer_number import Given, OptimizerNumber
 from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.transforms import Sigmoid
 
 DECAYS = ("momentum", "beta_1", "beta_2", "rho")
-# These use the number in products over steps or weights of their own.
+# These use the number in products over steps, or in weights of their own.
 REFUSED = (keras.optimizers.Nadam, keras.optimizers.Lion)
 
 
@@ -20,9 +20,9 @@ REFUSED = (keras.optimizers.Nadam, keras.optimizers.Lion)
 class Momentum(OptimizerNumber):
     """The decay of the optimizer's velocity or moments, in (0, 1).
 
-    SGD's momentum γ in v ← γ v − α g; Adam's β_1 or β_2, and those of its
-    relatives; RMSprop's ρ. The raw values are log(γ / (1 − γ)). `schedule` is
-    explained in `OptimizerNumber`.
+    SGD's momentum γ in v ← γ v − α g; β_1 or β_2 of Adam and its relatives;
+    RMSprop's ρ. The raw values are log(γ / (1 − γ)). `OptimizerNumber` explains
+    `schedule`.
 
     Example:
 
@@ -49,27 +49,29 @@ class Momentum(OptimizerNumber):
         steps: int | None = None,
         knots: int = 5,
         coefficient: str | None = None,
-        layers: groups.Layers = None,
+        layers: layer_choice.Layers = None,
         bounds: tuple[float | None, float | None] | None = None,
         name: str | None = None,
     ):
         """Initializes the momenta.
 
         Args:
-            per: as for `LearningRate`, and so are the others.
-            initial: float in (0, 1), the optimizer's by default.
-            schedule: `None`, `"step"` or `"piecewise"`.
+            per: which weights share a momentum; see `LearningRate`.
+            initial: float in (0, 1), the optimizer's momentum by default.
+            schedule: `None`, `"step"` or `"piecewise"`; see `LearningRate`.
             steps: int, T, with `schedule="step"`; otherwise `fit` sets it.
-            knots: int, how many, with `schedule="piecewise"`.
-            coefficient: `"momentum"`, `"beta_1"`, `"beta_2"` or `"rho"`: which
-                of the optimizer's; by default the first that it has.
+            knots: int, the number of knots, with `schedule="piecewise"`.
+            coefficient: `"momentum"`, `"beta_1"`, `"beta_2"` or `"rho"`, the
+                number of the optimizer; by default the first of these that the
+                optimizer has.
             layers: the layers whose momentum is learned, all by default.
             bounds: `(lowest, highest)` value, either may be `None`.
-            name: str, that of the coefficient, or "momentum", by default.
+            name: str, unique among the hyperparameters of a model; by default
+                the coefficient's name, or "momentum".
 
         Raises:
-            TypeError: if `initial` is not a number.
-            ValueError: if an argument is not valid.
+            TypeError: if an argument is of another type.
+            ValueError: if an argument is out of its range.
         """
         arguments.choice("coefficient", coefficient, (None, *DECAYS))
         super().__init__(
@@ -95,8 +97,8 @@ class Momentum(OptimizerNumber):
         if not found or isinstance(optimizer, REFUSED):
             raise arguments.Refused(
                 f"The hyperparameter '{self.name}' needs an optimizer with "
-                f"{' or '.join(map(repr, wanted))} above 0, that it can be "
-                "learned for.",
+                f"{' or '.join(map(repr, wanted))} above 0, other than Nadam "
+                "and Lion.",
                 received=type(optimizer).__name__,
                 advice="Use SGD(momentum=0.9) or Adam.",
             )

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import arguments
-from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters import base, layer_choice
 from keras_drmad.hyperparameters.grouped import Grouped
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 
@@ -32,12 +32,12 @@ class Given(NamedTuple):
 
 
 class OptimizerNumber(Grouped):
-    """One number of the optimizer: for all weights, some, or some steps.
+    """One number of the optimizer: of all weights, of some, in each step.
 
-    With a schedule the values are those of N iterations: `"step"`, one row for
-    each of N = T iterations; `"piecewise"`, one for each of N knots, spread
-    evenly from the first iteration to the last, and between two of them the
-    raw values are interpolated:
+    With a schedule there are values for each of N iterations. `"step"`: for
+    each of the N = T iterations of a training. `"piecewise"`: for each of N
+    knots, which are spread evenly from the first iteration to the last; between
+    two knots the raw values are interpolated:
 
         value(t) = transform((1 − f) raw_k + f raw_{k+1}),
         k + f = t (N − 1) / (T − 1),    t in [0, T − 1].
@@ -58,7 +58,7 @@ class OptimizerNumber(Grouped):
         schedule: str | None = None,
         steps: int | None = None,
         knots: int = 5,
-        layers: groups.Layers = None,
+        layers: layer_choice.Layers = None,
         bounds: tuple[float | None, float | None] | None = None,
         name: str | None = None,
     ):
@@ -104,13 +104,13 @@ class OptimizerNumber(Grouped):
         self.place = dataclasses.replace(
             self.place, reverse_steps=steps_back[schedule]
         )
-        # Where the values are those of pieces: the last step, T − 1.
+        # T − 1, where the last knot is; a variable, as T may change.
         self._last_step = tf.Variable(0.0, trainable=False, dtype=tf.float64)
         self._set_steps(self.steps)
 
     @abc.abstractmethod
     def given(self, optimizer: keras.Optimizer) -> Given:
-        """Returns the number that an optimizer has, and that is learned.
+        """Returns the number of an optimizer that the values are learned for.
 
         Raises:
             arguments.Refused: if the optimizer has no such number.
@@ -154,7 +154,7 @@ class OptimizerNumber(Grouped):
             self._set_steps(training.steps)
 
     def _set_steps(self, steps: int | None) -> None:
-        """Sets the number of iterations that the values are those of."""
+        """Sets the number of iterations over which the values are spread."""
         self.steps = steps
         if steps is not None:
             self._last_step.assign(max(steps - 1, 1))
@@ -179,7 +179,12 @@ class OptimizerNumber(Grouped):
         return number
 
     def _instead_of(self, number: Any, value: tf.Tensor) -> tf.Tensor:
-        """Returns what takes the place of the optimizer's number."""
+        """Returns the number with which the optimizer updates a weight.
+
+        Args:
+            number: the number so far.
+            value: the learned value.
+        """
         del number
         return value
 
@@ -198,9 +203,13 @@ class OptimizerNumber(Grouped):
         return (1 - part) * raw[before] + part * raw[after]
 
     def over_time(self, T: int) -> np.ndarray:
-        """Returns the values at each of T iterations, `(T, *shape)`.
+        """Returns the values at each of T iterations.
 
-        Shape is `()` for `per="all"`, otherwise `(count,)`.
+        Args:
+            T: int, the number of iterations.
+
+        Returns:
+            `(T,)` for `per="all"`, otherwise `(T, count)`.
         """
         raw = self._bound().value
         rows = [self._at(raw, tf.constant(t)) for t in range(T)]

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_drmad.hyperparameters import groups
+from keras_drmad.hyperparameters import layer_choice
 from keras_drmad.hyperparameters.grouped import Grouped
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Log
@@ -21,7 +21,8 @@ class Penalty(Grouped):
     Attributes:
         default_name: str, the kind's name.
         keras_argument: str, the argument of `keras.regularizers.L1L2` that is
-            the same penalty's coefficient; `None` if it has none.
+            the coefficient of the same penalty; `None` if there is no such
+            argument.
     """
 
     transform = Log()
@@ -33,7 +34,7 @@ class Penalty(Grouped):
         per: str = "all",
         initial: float = 1e-4,
         *,
-        layers: groups.Layers = None,
+        layers: layer_choice.Layers = None,
         biases: bool = False,
         bounds: tuple[float | None, float | None] | None = None,
         name: str | None = None,
@@ -52,11 +53,11 @@ class Penalty(Grouped):
             initial: positive float, where all coefficients start.
             layers: the layers to penalize: a layer, its name, a regular
                 expression for names, or a list of these. All by default.
-            biases: bool, whether to penalize also biases, and the scales and
-                shifts of normalization layers.
+            biases: bool, whether to penalize biases, and the scales and shifts
+                of normalization layers, as well as kernels.
             bounds: `(lowest, highest)` coefficient, either may be `None`.
-            name: str, unique among the hyperparameters of a model; that of
-                the kind by default.
+            name: str, unique among the hyperparameters of a model; the kind's
+                name by default.
 
         Raises:
             TypeError: if `initial` is not a number.
@@ -75,7 +76,7 @@ class Penalty(Grouped):
     @staticmethod
     @abc.abstractmethod
     def measure(w: tf.Tensor) -> tf.Tensor:
-        """Returns what is penalized of each weight, of the shape of w."""
+        """Returns the measure of each weight, of the shape of w."""
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self._group(model)

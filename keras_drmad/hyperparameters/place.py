@@ -28,6 +28,7 @@ class Place:
 
     through: str = "loss"
     names: tuple[str, ...] = ()
+    _: dataclasses.KW_ONLY
     weights: frozenset[int] = frozenset()
     overrides: bool = False
     reverse_steps: int | None = 1

@@ -1,4 +1,4 @@
-"""A training in plain Keras, as hyperparameters see it when they leave."""
+"""A training in plain Keras, into which hyperparameters put their values."""
 
 from typing import Any, Protocol
 
@@ -6,11 +6,10 @@ import numpy as np
 
 
 class PlainTraining(Protocol):
-    """Where hyperparameters put their values, for a training in plain Keras.
+    """A training in plain Keras, with the values of the hyperparameters so far.
 
-    `Hyperparameter.to_keras` is handed an object with these attributes and
-    methods, into which the hyperparameters before it have put their values.
-    A hyperparameter changes attributes, or calls one of the methods; weights
+    `Hyperparameter.to_keras` takes an object with these attributes and methods.
+    The hyperparameter changes attributes, or calls one of the methods. Weights
     are known by their paths, such as "dense/kernel".
 
     Attributes:
@@ -34,7 +33,7 @@ class PlainTraining(Protocol):
     def add_regularizers(
         self, name: str, argument: str, by_weight: dict[str, np.ndarray]
     ) -> None:
-        """Adds penalties to those that weights have.
+        """Adds penalties to the regularizers of weights.
 
         Args:
             name: str, the hyperparameter's.
@@ -68,12 +67,10 @@ class PlainTraining(Protocol):
         because: str,
         by_weight: dict[str, np.ndarray] | None = None,
     ) -> None:
-        """Notes that plain Keras has no place for a hyperparameter.
-
-        Or a place for a part of what the hyperparameter does only.
+        """Notes that plain Keras has no place for all that a kind does.
 
         Args:
             name: str, the hyperparameter's.
-            because: str, why, and what to do.
+            because: str, the reason, and what to do.
             by_weight: dict from a weight's path to its values.
         """

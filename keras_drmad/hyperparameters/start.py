@@ -11,9 +11,10 @@ from keras_drmad.hyperparameters.place import Place
 
 
 class Start(Grouped):
-    """What changes the first weights of each training.
+    """Hyperparameters of the first weights of each training.
 
-    A training with `meta_iterations=0` starts from the weights as they are.
+    A training with `meta_iterations=0` starts from the model's weights, which
+    these hyperparameters do not change.
     """
 
     # A walk that ends before the start sees nothing: hence two reverse steps.
@@ -43,7 +44,7 @@ class Start(Grouped):
         started = dict(params)
         for member in self._groups.members:
             key = id(member.variable)
-            if key in params:  # not frozen since
+            if key in params:  # a weight that was not frozen meanwhile
                 w = params[key]
                 entries = tf.cast(member.entries(values), w.dtype)
                 started[key] = self.first(entries, w)

@@ -3,24 +3,25 @@
 import keras
 
 from keras_drmad import keras_internals
-from keras_drmad.hyperparameters import groups
+from keras_drmad.hyperparameters import layer_choice
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.l2 import L2
 from keras_drmad.hyperparameters.learning_rate import LearningRate
 from keras_drmad.hyperparameters.weight_decay import WeightDecay
 
-WITHIN = 100.0  # a learned rate or decay stays within this factor of the given
+WITHIN = 100.0  # factor on the optimizer's rate or decay, and divisor
 
 
 def suggested(
     model: keras.Model, optimizer: keras.Optimizer
 ) -> list[Hyperparameter]:
-    """Returns what `compile(hyperparameters="auto")` tunes.
+    """Returns the hyperparameters of `compile(hyperparameters="auto")`.
 
-    A squared penalty and a learning rate for each layer that has a kernel; a
-    decoupled weight decay for each where the optimizer has one. Rates and
-    decays stay within a factor of 100 of the optimizer's. An optimizer that
-    follows a gradient's sign gets no penalty, which it could not pass on.
+    For each layer that has a kernel a squared penalty and a learning rate, and
+    a decoupled weight decay where the optimizer has weight decay. Rates and
+    decays stay within a factor of 100 of the optimizer's. Lion follows the sign
+    of the gradient, by which no hypergradient of a penalty passes: with Lion
+    there is no penalty.
 
     Args:
         model: a built model.
@@ -29,8 +30,8 @@ def suggested(
     Raises:
         ValueError: if no layer has a kernel.
     """
-    kernels = groups.chosen(model, None, only_kernels=True)
-    layers = list(dict.fromkeys(map(groups.owner_path, kernels)))
+    kernels = layer_choice.weights(model, None, only_kernels=True)
+    layers = list(dict.fromkeys(map(layer_choice.owner_path, kernels)))
     kinds: list[Hyperparameter] = []
     if not isinstance(optimizer, keras.optimizers.Lion):
         kinds.append(L2("layer", initial=1e-4, bounds=(1e-8, 1.0)))

@@ -15,9 +15,9 @@ from keras_drmad.hyperparameters.transforms import Log
 class Temperature(base.Hyperparameter):
     """The temperature τ by which training divides a model's logits.
 
-    Training minimizes L(y, z / τ); validation, and the model that is shipped,
-    see the logits z as they are. A τ above 1 lets training go on to larger
-    logits, one below 1 keeps them small. The raw value is log τ.
+    Training minimizes L(y, z / τ); the validation loss and the trained model
+    have the logits z themselves. With τ above 1 training goes on to larger
+    logits, with τ below 1 logits stay small. The raw value is log τ.
 
     Example:
 
@@ -47,7 +47,7 @@ class Temperature(base.Hyperparameter):
 
         Raises:
             TypeError: if `initial` is not a number.
-            ValueError: if it is not positive and within `bounds`.
+            ValueError: if `initial` is not positive and within `bounds`.
         """
         super().__init__(name, bounds)
         self.initial = self.checked_initial(initial)
@@ -77,8 +77,8 @@ class Temperature(base.Hyperparameter):
         plain.leave_out(
             self.name,
             "Train a model with `keras.layers.Rescaling("
-            f"{1 / float(self.value()):.6g})` after its logits, and use it "
-            "without.",
+            f"{1 / float(self.value()):.6g})` after its logits, and use the "
+            "model without that layer.",
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Maps between unconstrained raw values and the values training uses."""
+"""Maps from unconstrained raw numbers to the values that training uses."""
 
 import abc
 import math
@@ -14,8 +14,8 @@ class Transform(abc.ABC):
     The meta-optimizer moves `raw`; training uses `value(raw)`.
 
     Attributes:
-        lowest: float, the lower end of the range, which is never reached.
-        highest: float, the upper end.
+        lowest: float, the lower end of the range, which no value reaches.
+        highest: float, the upper end of the range, which no value reaches.
     """
 
     lowest: float = -math.inf
@@ -23,11 +23,19 @@ class Transform(abc.ABC):
 
     @abc.abstractmethod
     def value(self, raw: tf.Tensor) -> tf.Tensor:
-        """Returns the value for a raw tensor."""
+        """Returns the values of raw numbers.
+
+        Args:
+            raw: tensor.
+        """
 
     @abc.abstractmethod
     def raw(self, value: float) -> float:
-        """Returns the raw number for a value; ±inf at the ends of the range."""
+        """Returns the raw number of a value; ±inf at an end of the range.
+
+        Args:
+            value: float, within the range or at one of its ends.
+        """
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -75,7 +83,7 @@ class Sigmoid(Transform):
             high: float, the upper end.
 
         Raises:
-            ValueError: if these are not two finite numbers, low < high.
+            ValueError: if low and high are not finite numbers, low < high.
         """
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(
@@ -100,10 +108,13 @@ BY_NAME = {"log": Log, "identity": Identity, "sigmoid": Sigmoid}
 
 
 def checked_transform(transform: Any) -> Transform:
-    """Returns a transform given by name, or as one.
+    """Returns the argument `transform` as a `Transform`.
+
+    Args:
+        transform: what was received: a name, a `Transform`, or its config.
 
     Raises:
-        TypeError: if it is neither.
+        TypeError: if `transform` is none of these.
     """
     if isinstance(transform, dict):
         transform = keras.saving.deserialize_keras_object(transform)

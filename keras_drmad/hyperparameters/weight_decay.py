@@ -12,10 +12,10 @@ from keras_drmad.hyperparameters.transforms import Log
 class WeightDecay(OptimizerNumber):
     """The decay δ in w ← w − α δ w, apart from the gradient's step.
 
-    That of AdamW, and of any Keras optimizer with `weight_decay`; α is the
+    The decay of AdamW, and of any Keras optimizer with `weight_decay`; α is the
     learning rate. Weights that the optimizer excludes from decay stay
-    excluded. The raw values are logarithms. `schedule` is explained in
-    `OptimizerNumber`.
+    excluded. The raw values are logarithms. `OptimizerNumber` explains
+    `schedule`.
 
     Example:
 

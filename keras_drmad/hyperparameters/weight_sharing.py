@@ -9,26 +9,26 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import arguments
-from keras_drmad.hyperparameters import base, groups
+from keras_drmad.hyperparameters import base, layer_choice
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Identity
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class WeightSharing(base.Hyperparameter):
-    """One matrix for each depth of a multi-task net, which mixes its weights.
+    """A matrix for each depth of a multi-task net, which mixes its weights.
 
     Let a model have one tower of layers for each of n tasks. Training adjusts
     parameters z_1 ... z_n of each depth, and the towers compute with
 
         w_i = Σ_j T_ij z_j,
 
-    biases included. T = I leaves the towers apart, T = 1/n ties them together,
-    and what lies between is learned. Penalties act on z. A training starts
-    from z_0, the model's weights at the call of `fit`, and leaves the model
-    with w_T: what is shipped is a plain model. Where training goes on from
-    there (`initial_weights="continue"`, `meta_iterations=0`), z is found again
-    by the pseudo-inverse of T.
+    biases included. T = I leaves the towers apart, T = 1/n ties the towers
+    together, and a matrix between these is learned. Penalties act on z. A
+    training starts from z_0, the model's weights at the call of `fit`, and
+    leaves the model with w of the last step, a plain model. Where training goes
+    on from these weights (`initial_weights="continue"`, `meta_iterations=0`), z
+    is found by the pseudo-inverse of T.
 
     Example:
 
@@ -56,18 +56,18 @@ class WeightSharing(base.Hyperparameter):
         """Initializes the matrices.
 
         Args:
-            layers: for each depth the layers that share, one for each task, in
-                the same order of tasks: a regular expression for their names,
-                or a list of layers or names.
-            initial: float, the part that is a tower's own:
+            layers: for each depth the layers that share, one layer for each
+                task, in the same order of tasks: a regular expression for the
+                layers' names, or a list of layers or names.
+            initial: float, the part of a weight that is the tower's own,
                 T = initial · I + (1 − initial) / n; or an array
                 `(depths, tasks, tasks)`.
             bounds: `(lowest, highest)` entry of T, either may be `None`.
             name: str, unique among the hyperparameters of a model.
 
         Raises:
-            TypeError: if `initial` is not a number or an array of them.
-            ValueError: if `layers` is empty, or `initial` out of bounds.
+            TypeError: if `initial` is not a number or an array of numbers.
+            ValueError: if `layers` is empty, or `initial` is out of bounds.
         """
         super().__init__(name, bounds)
         if isinstance(layers, str) or not len(layers):
@@ -103,12 +103,13 @@ class WeightSharing(base.Hyperparameter):
     def _towers(self, model: keras.Model, entry: Any) -> list[list]:
         """Returns the weights of each of the layers that share."""
         layers: dict[str, list[keras.Variable]] = {}
-        for v in groups.chosen(model, entry, only_kernels=False):
-            layers.setdefault(groups.owner_path(v), []).append(v)
+        for v in layer_choice.weights(model, entry, only_kernels=False):
+            layers.setdefault(layer_choice.owner_path(v), []).append(v)
         towers = list(layers.values())
         if isinstance(entry, (list, tuple)):  # in the order given
             towers = [
-                groups.chosen(model, one, only_kernels=False) for one in entry
+                layer_choice.weights(model, one, only_kernels=False)
+                for one in entry
             ]
         shapes = [[tuple(v.shape) for v in weights] for weights in towers]
         if any(shape != shapes[0] for shape in shapes):
@@ -146,13 +147,14 @@ class WeightSharing(base.Hyperparameter):
         plain.leave_out(
             self.name,
             "Layers of Keras train the weights that they compute with. The "
-            "trained model is a plain one; to train it again, use DrMADModel.",
+            "trained model is a plain model; to train it again, use "
+            "DrMADModel.",
         )
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         entries = math.prod(values.shape[-2:])
         return {
-            str(groups.layer_names(entry)): values[..., k, :, :].reshape(
+            str(layer_choice.names(entry)): values[..., k, :, :].reshape(
                 *values.shape[:-3], entries
             )
             for k, entry in enumerate(self.layers)
@@ -161,8 +163,8 @@ class WeightSharing(base.Hyperparameter):
     def correlations(self) -> np.ndarray:
         """Returns how alike tasks are, `(depths, tasks, tasks)` in [-1, 1].
 
-        T Tᵀ is the covariance of the towers' weights, for independent z of
-        variance 1.
+        The correlations of the towers' weights w for independent z of variance
+        1, whose covariance is T Tᵀ.
         """
         T = self.value().numpy()
         covariance = T @ T.transpose(0, 2, 1)
@@ -171,7 +173,7 @@ class WeightSharing(base.Hyperparameter):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "layers": [groups.layer_names(entry) for entry in self.layers],
+            "layers": [layer_choice.names(entry) for entry in self.layers],
             "initial": np.asarray(self.initial).tolist(),
             **super().get_config(),
         }

@@ -1,4 +1,4 @@
-"""What the layers of this folder share: their arguments, and draws."""
+"""Arguments and random draws, as the layers of this package have them."""
 
 from typing import Any
 
@@ -20,19 +20,19 @@ def learned(
     *,
     is_scalar: bool = False,
 ) -> LearnedValue:
-    """Returns a hyperparameter for a layer, from an argument of the layer.
+    """Returns a learned value for a layer, from an argument of the layer.
 
     Args:
-        layer: whose precision it has.
+        layer: the layer, whose precision the value has.
         argument: str, the argument's name.
-        initial: number or array, the argument's value.
+        initial: number or array, what the argument received.
         transform: str, as for `LearnedValue`.
         bounds: as for `LearnedValue`.
         is_scalar: bool, whether arrays are refused.
 
     Raises:
         TypeError: if `initial` is not a number, or an array of numbers.
-        ValueError: if it is not within range and bounds.
+        ValueError: if `initial` is out of the range or the bounds.
     """
     kind = checked_transform(transform)
     ends = values.checked_bounds(bounds, kind)
@@ -48,9 +48,9 @@ def learned(
         raise ValueError(
             f"Invalid value for argument `{argument}`. Expected {expected}, "
             f"{values.range_in_words(ends, kind)}. "
-            f"Received: {argument}={initial!r}. To start from nothing, take a "
-            "small positive number; to have nothing, leave the layer out or, "
-            "where it has several strengths, pass None."
+            f"Received: {argument}={initial!r}. To start from no effect, take "
+            "a small positive number; to have no effect, leave the layer out "
+            "or, where the layer has several strengths, pass None."
         )
     return LearnedValue(
         initial,
@@ -64,10 +64,15 @@ def learned(
 def check_broadcasts(
     argument: str, values: LearnedValue, input_shape: tuple[int | None, ...]
 ) -> None:
-    """Checks that a hyperparameter's values fit the inputs' last axes.
+    """Checks that a learned value broadcasts to the inputs' last axes.
+
+    Args:
+        argument: str, the layer's argument for the value.
+        values: the `LearnedValue`.
+        input_shape: shape of the inputs, with `None` for unknown sizes.
 
     Raises:
-        ValueError: if these have other sizes.
+        ValueError: if the inputs' last axes have other sizes.
     """
     shape = values.initial.shape
     last = tuple(input_shape)[len(input_shape) - len(shape) :]
@@ -84,14 +89,14 @@ def check_broadcasts(
 
 
 def precision(layer: keras.Layer) -> str:
-    """Returns in which dtype a layer draws and reckons noise.
+    """Returns the dtype in which a layer draws noise and computes with noise.
 
-    That of the inputs, but never less than float32: in bfloat16 one uniform
-    draw in 256 would be 0.
+    The dtype of the inputs, but at least float32: in bfloat16 one of 256
+    uniform draws would be 0.
     """
     return keras.backend.result_type(layer.compute_dtype, "float32")
 
 
-def value_of(hyperparameter: LearnedValue, dtype: str) -> tf.Tensor:
-    """Returns a hyperparameter's value in another precision."""
-    return tf.cast(hyperparameter.value(), dtype)
+def value_of(learned_value: LearnedValue, dtype: str) -> tf.Tensor:
+    """Returns a learned value in another precision."""
+    return tf.cast(learned_value.value(), dtype)

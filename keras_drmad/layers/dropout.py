@@ -25,7 +25,7 @@ class Dropout(keras.layers.Layer):
     x (1 − (π² τ² / 6) p (1 − 2p) + O(τ⁴)), at τ = 0.1 off by 0.2 % at most for
     p <= 1/2. In inference y = x.
 
-    Its hyperparameter is named `"<layer name>.rate"`. The outputs have the
+    The hyperparameter is named `"<layer name>.rate"`. The outputs have the
     shape of the inputs.
 
     Example:
@@ -56,19 +56,19 @@ class Dropout(keras.layers.Layer):
         """Initializes the layer.
 
         Args:
-            rate: float in (0, 1), where p starts; or an array that broadcasts
-                to the inputs' last axes, for a rate of each unit.
-            temperature: positive float. A lower one is nearer to a mask of
-                zeros and ones, and its derivatives are noisier.
+            rate: float in (0, 1), p at first; or an array that broadcasts to
+                the inputs' last axes, for a rate of each unit.
+            temperature: positive float, τ. With a lower temperature z is nearer
+                to zeros and ones, and the derivatives are noisier.
             bounds: `(lowest, highest)` rate, either may be `None`.
-            noise_shape: shape of u, for `None` and 1 see
-                `keras.layers.Dropout`; the inputs' by default.
-            seed: int, of the draws; `None` for another one each time.
-            **kwargs: those of `keras.layers.Layer`.
+            noise_shape: shape of u, with `None` and 1 as in
+                `keras.layers.Dropout`; the inputs' shape by default.
+            seed: int, the seed of the draws; `None` for a random seed.
+            **kwargs: arguments of `keras.layers.Layer`.
 
         Raises:
             TypeError: if an argument is of another type.
-            ValueError: if one is out of its range.
+            ValueError: if an argument is out of its range.
         """
         super().__init__(**kwargs)
         self.rate = base.learned(self, "rate", rate, "sigmoid", bounds)
@@ -86,7 +86,7 @@ class Dropout(keras.layers.Layer):
         """Checks the inputs' shape.
 
         Raises:
-            ValueError: if the rate or `noise_shape` do not fit it.
+            ValueError: if the rate or `noise_shape` do not fit the shape.
         """
         base.check_broadcasts("rate", self.rate, input_shape)
         _check_fits(self.noise_shape, tuple(input_shape))
@@ -153,10 +153,10 @@ def _checked_noise_shape(noise_shape: Any) -> tuple[int | None, ...] | None:
 
 
 def _check_fits(noise_shape: Any, input_shape: tuple[int | None, ...]) -> None:
-    """Checks that noise broadcasts to the inputs.
+    """Checks that noise of a shape broadcasts to the inputs.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if the noise does not.
     """
     if noise_shape is None:
         return

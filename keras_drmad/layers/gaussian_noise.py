@@ -15,9 +15,9 @@ class GaussianNoise(keras.layers.Layer):
     """Adds noise with a standard deviation σ that is learned.
 
     In training y = x + σ ε, ε ~ N(0, 1) for each entry of the inputs; in
-    inference y = x. As `keras.layers.GaussianNoise`.
+    inference y = x, as in `keras.layers.GaussianNoise`.
 
-    Its hyperparameter is named `"<layer name>.stddev"`. The outputs have the
+    The hyperparameter is named `"<layer name>.stddev"`. The outputs have the
     shape of the inputs.
 
     Example:
@@ -45,15 +45,15 @@ class GaussianNoise(keras.layers.Layer):
         """Initializes the layer.
 
         Args:
-            stddev: positive float, where σ starts; or an array that broadcasts
-                to the inputs' last axes, for one of each unit.
+            stddev: positive float, σ at first; or an array that broadcasts to
+                the inputs' last axes, for a deviation of each unit.
             bounds: `(lowest, highest)` deviation, either may be `None`.
-            seed: int, of the draws; `None` for another one each time.
-            **kwargs: those of `keras.layers.Layer`.
+            seed: int, the seed of the draws; `None` for a random seed.
+            **kwargs: arguments of `keras.layers.Layer`.
 
         Raises:
             TypeError: if an argument is of another type.
-            ValueError: if one is out of its range.
+            ValueError: if an argument is out of its range.
         """
         super().__init__(**kwargs)
         self.stddev = base.learned(self, "stddev", stddev, "log", bounds)
@@ -65,7 +65,7 @@ class GaussianNoise(keras.layers.Layer):
         """Checks the inputs' shape.
 
         Raises:
-            ValueError: if an array `stddev` does not fit it.
+            ValueError: if an array `stddev` does not fit the shape.
         """
         base.check_broadcasts("stddev", self.stddev, input_shape)
 

@@ -20,18 +20,18 @@ class ImageAugmentation(keras.layers.Layer):
     """Changes images at random, by strengths that are learned.
 
     For each image x in training, with strengths b, c, r, t, five draws
-    u_b, u_c, u_r, u_t, u_t' ~ U(−1, 1), and the mean m of all its numbers:
+    u_b, u_c, u_r, u_t, u_t' ~ U(−1, 1), and m the mean of all numbers of x:
 
         y = m + exp(c u_c) (S x − m) + b u_b
 
-    S turns x counterclockwise about its centre by r u_r turns, then shifts it
-    down by t u_t of its height and right by t u_t' of its width. One bilinear
-    interpolation does both; it has derivatives with respect to r and t, and as
-    many as one likes with respect to x. In inference y = x.
+    S turns x counterclockwise about its centre by r u_r turns, then shifts x
+    down by t u_t of the height and right by t u_t' of the width. One bilinear
+    interpolation does both; it has derivatives of first order in r and t, and
+    of any order in x. In inference y = x.
 
-    The hyperparameters are named `"<layer name>.<strength>"`. A strength that
-    is `None` is off: no hyperparameter, and no time spent; the others draw the
-    same numbers. y is not clipped to the range of x.
+    The hyperparameters are named `"<layer name>.<strength>"`. A strength of
+    `None` is off: there is no hyperparameter, and no time is spent; the other
+    strengths draw the same numbers. y is not clipped to the range of x.
 
     Example:
 
@@ -41,7 +41,7 @@ class ImageAugmentation(keras.layers.Layer):
     ```
 
     Attributes:
-        brightness: `LearnedValue`, b, or `None`; positive, like all of them.
+        brightness: `LearnedValue`, b, or `None`; positive, as all strengths.
         contrast: `LearnedValue`, c, or `None`.
         rotation: `LearnedValue`, r, or `None`.
         translation: `LearnedValue`, t, or `None`.
@@ -70,25 +70,25 @@ class ImageAugmentation(keras.layers.Layer):
         """Initializes the layer.
 
         Args:
-            brightness: positive float, where b starts, in the units of the
-                images; or `None`. The default suits a range of about 1.
-            contrast: positive float, where c starts, in units of the natural
+            brightness: positive float, b at first, in the units of the images;
+                or `None`. The default suits images with a range of about 1.
+            contrast: positive float, c at first, in units of the natural
                 logarithm: 0.1 scales by 0.90 to 1.11; or `None`.
-            rotation: positive float, where r starts, in turns: 0.02 is 7.2
-                degrees; or `None`.
-            translation: positive float, where t starts, a fraction of height
-                and width; or `None`.
+            rotation: positive float, r at first, in turns: 0.02 is 7.2 degrees;
+                or `None`.
+            translation: positive float, t at first, a fraction of height and
+                width; or `None`.
             bounds: dict from the name of a strength to its `(lowest, highest)`
                 value, either may be `None`.
-            fill_mode: what lies outside an image: `"nearest"`, the numbers of
-                its edge, or `"constant"`, `fill_value`.
-            fill_value: float, of S x; contrast and brightness change it too.
-            seed: int, of the draws; `None` for another one each time.
-            **kwargs: those of `keras.layers.Layer`.
+            fill_mode: the numbers of S x outside of x: `"nearest"`, those of
+                the nearest edge, or `"constant"`, `fill_value`.
+            fill_value: float, which contrast and brightness change as well.
+            seed: int, the seed of the draws; `None` for a random seed.
+            **kwargs: arguments of `keras.layers.Layer`.
 
         Raises:
             TypeError: if an argument is of another type.
-            ValueError: if one is out of its range.
+            ValueError: if an argument is out of its range.
         """
         super().__init__(**kwargs)
         given = dict(
@@ -120,14 +120,14 @@ class ImageAugmentation(keras.layers.Layer):
         """Checks the inputs' shape.
 
         Raises:
-            ValueError: if it is not `(batch, height, width, channels)`.
+            ValueError: if the shape is not `(batch, height, width, channels)`.
         """
         if len(input_shape) != 4:
             raise ValueError(
                 f"Invalid inputs for the layer '{self.name}'. Expected images "
                 "of shape (batch, height, width, channels). Received: inputs "
                 f"of shape {tuple(input_shape)}. Use `keras.layers.Reshape` "
-                "before it."
+                "before this layer."
             )
 
     def call(self, inputs, training=False):
@@ -200,11 +200,12 @@ def augmented(
         x: `(batch, height, width, channels)`.
         u: five tensors `(batch,)`: for brightness, contrast, rotation, and
             translation down and right.
-        brightness: scalar b, or `None` for none, and so are the others.
-        contrast: scalar c.
-        rotation: scalar r.
-        translation: scalar t.
-        fill_value: float, what lies outside; `None` for the nearest edge.
+        brightness: scalar b, or `None` for no change.
+        contrast: scalar c, or `None` for no change.
+        rotation: scalar r, or `None` for no change.
+        translation: scalar t, or `None` for no change.
+        fill_value: float, the number of each pixel outside of the image; `None`
+            for that of the nearest pixel of the edge.
     """
     turns = shifts = None
     if rotation is not None:
@@ -227,9 +228,14 @@ def _for_images(numbers: tf.Tensor) -> tf.Tensor:
 def _checked_bounds(bounds: Any, given: dict[str, Any]) -> dict[str, Any]:
     """Returns the argument `bounds` as a dict.
 
+    Args:
+        bounds: what was received.
+        given: dict from the name of each strength to its argument.
+
     Raises:
-        TypeError: if it is not one.
-        ValueError: if it names what is no strength, or is off.
+        TypeError: if `bounds` is not a dict.
+        ValueError: if a name is not that of a strength, or that of a strength
+            that is off.
     """
     bounds = {} if bounds is None else bounds
     if not isinstance(bounds, Mapping):

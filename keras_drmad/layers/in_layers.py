@@ -9,18 +9,18 @@ from keras_drmad.layers.learned_value import LearnedValue
 
 
 class InLayer(base.Hyperparameter):
-    """A `LearnedValue` of a layer, as a kind; `find` makes these.
+    """A `LearnedValue` of a layer, as a kind of hyperparameter.
 
-    Its hooks change nothing: the layer reads the raw variable, for which the
-    elementary problem puts the raw tensor.
+    The hooks change nothing: the layer itself reads the raw variable, in whose
+    place the elementary problem puts the raw tensor.
     """
 
     def __init__(self, hyperparameter: LearnedValue, name: str):
         """Initializes the kind.
 
         Args:
-            hyperparameter: the layer's.
-            name: str.
+            hyperparameter: the `LearnedValue` of the layer.
+            name: str, unique among the hyperparameters of a model.
         """
         self.transform = hyperparameter.transform
         super().__init__(name, None)
@@ -28,21 +28,22 @@ class InLayer(base.Hyperparameter):
         self.raw = hyperparameter.raw
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        """Does nothing: it is bound to its layer."""
+        """Does nothing: `raw` belongs to the layer, which has created it."""
 
     def to_keras(self, plain: PlainTraining) -> None:
         plain.leave_out(
             self.name,
-            "It is part of a layer of this package, and is saved and exported "
-            "with it. Give its value to the layer that takes its place.",
+            "The value is part of a layer of this package, which saves and "
+            "exports the value. Give the value to the layer of Keras that "
+            "takes this layer's place.",
         )
 
 
 def find(model: keras.Model) -> list[InLayer]:
     """Returns a kind for each `LearnedValue` in a model's layers.
 
-    Its name is that of the layer and that of the attribute, with a dot between
-    them; of the first of the layers that share it.
+    The kind is named "<layer>.<attribute>"; a value that several layers share
+    is named for the first of these layers.
     """
     found: dict[int, InLayer] = {}
     for owner in keras_internals.layers_within(model):
@@ -54,6 +55,9 @@ def find(model: keras.Model) -> list[InLayer]:
 
 
 def _attribute(owner: keras.Layer, layer: LearnedValue) -> str:
-    """Returns the name of a layer's attribute; in a list, the layer's name."""
+    """Returns the attribute under which a layer keeps a value.
+
+    For a value in a list of values, its own name.
+    """
     names = (name for name, value in vars(owner).items() if value is layer)
     return next(names, layer.name)

@@ -14,11 +14,12 @@ from keras_drmad.hyperparameters.transforms import checked_transform
 class LearnedValue(keras.layers.Layer):
     """A scalar or a tensor inside a layer, learned by hypergradient.
 
-    Make it an attribute of a layer, and use `value()` in its `call`. A
-    `DrMADModel` finds it at `compile`. Training does not touch it; a
-    hypergradient does, of all that the layer computes with it, in training and
-    in validation. It is saved and exported with the layer, as a weight that is
-    not trainable. In a plain `keras.Model` it stays what it is.
+    Make a `LearnedValue` an attribute of a layer, and use `value()` in the
+    layer's `call`. `DrMADModel.compile` finds the value. Meta-training moves
+    the value by the hypergradient of everything that the layer computes with
+    the value, in training and in validation; elementary training leaves the
+    value alone. The layer saves and exports the value as a weight that is not
+    trainable. In a plain `keras.Model` the value is a constant.
 
     Example:
 
@@ -33,9 +34,10 @@ class LearnedValue(keras.layers.Layer):
     ```
 
     Attributes:
-        raw: `keras.Variable`, unconstrained, what the meta-optimizer moves.
+        raw: `keras.Variable`, the unconstrained numbers that the meta-optimizer
+            moves.
         bounds: `(lowest, highest)` value.
-        transform: `Transform`, from raw to value.
+        transform: `Transform`, from raw numbers to values.
     """
 
     def __init__(
@@ -46,18 +48,18 @@ class LearnedValue(keras.layers.Layer):
         bounds: tuple[float | None, float | None] | None = None,
         **kwargs: Any,
     ):
-        """Initializes the hyperparameter.
+        """Initializes the value.
 
         Args:
-            initial: float or array, where it starts; it has its shape.
+            initial: float or array, the value at first.
             transform: `"log"` (positive values), `"sigmoid"` (values in
                 (0, 1)), `"identity"`, or a `Transform`.
             bounds: `(lowest, highest)` value, either may be `None`.
-            **kwargs: those of `keras.layers.Layer`.
+            **kwargs: arguments of `keras.layers.Layer`.
 
         Raises:
             TypeError: if an argument is of another type.
-            ValueError: if `initial` is not within range and bounds.
+            ValueError: if `initial` is out of the range or the bounds.
         """
         super().__init__(**kwargs)
         self.transform = checked_transform(transform)

@@ -1,4 +1,4 @@
-"""Images turned and shifted, differentiably in how far."""
+"""Images turned and shifted, with derivatives in the angle and the shift."""
 
 import math
 from typing import Any
@@ -21,7 +21,8 @@ def moved(
         x: `(batch, height, width, channels)`.
         turns: `(batch,)`, counterclockwise, in turns of 2π; or `None`.
         shifts: `(batch, 2)`, down and right, in heights and widths; or `None`.
-        fill_value: float, what lies outside; `None` for the nearest edge.
+        fill_value: float, the number of each pixel outside of the image; `None`
+            for that of the nearest pixel of the edge.
     """
     if turns is None and shifts is None:
         return x
@@ -46,16 +47,17 @@ def moved(
 def interpolated(
     x: tf.Tensor, r: tf.Tensor, k: tf.Tensor, fill_value: float | None
 ) -> tf.Tensor:
-    """Returns x between its pixels, linearly in each direction.
+    """Returns the numbers of images between pixels, linearly in each direction.
 
-    Gathers, and so has all derivatives with respect to x, with and without
-    XLA. The one with respect to r and k is piecewise constant in them.
+    A gather, which has derivatives of any order with respect to x, with and
+    without XLA. The derivative with respect to r and k is piecewise constant.
 
     Args:
         x: `(batch, height, width, channels)`.
         r: `(batch, rows, columns)`, row of each place, in pixels from 0.
-        k: `(batch, rows, columns)`, its column.
-        fill_value: float, what lies outside; `None` for the nearest edge.
+        k: `(batch, rows, columns)`, column of each place, in pixels from 0.
+        fill_value: float, the number of each pixel outside of the image; `None`
+            for that of the nearest pixel of the edge.
 
     Returns:
         `(batch, rows, columns, channels)`.

@@ -1,0 +1,136 @@
+"""The argument `layers`: which layers of a model a hyperparameter acts on."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import keras
+
+from keras_drmad import arguments, keras_internals
+from keras_drmad.hyperparameters import kernel_sides
+
+Layers: TypeAlias = "str | keras.Layer | Sequence[str | keras.Layer] | None"
+
+
+def weights(
+    model: keras.Model, layers: Layers, *, only_kernels: bool
+) -> list[keras.Variable]:
+    """Returns the trainable weights of the chosen layers.
+
+    Args:
+        model: a built model.
+        layers: a layer, its name or path, a regular expression that matches
+            the whole of a name or path, or a list of these; `None` for all
+            layers.
+        only_kernels: bool, whether to leave out weights that are no kernels;
+            see `kernel_sides.is_kernel`.
+
+    Raises:
+        ValueError: if an entry of `layers` chooses no weight, or the model has
+            none.
+        TypeError: if an entry is neither a string nor a layer.
+    """
+    everything = [
+        v
+        for v in model.trainable_variables
+        if not only_kernels or kernel_sides.is_kernel(v)
+    ]
+    kind = "kernel" if only_kernels else "weight"
+    if layers is None:
+        if not everything:
+            raise arguments.Refused(
+                f"The model '{model.name}' has no trainable {kind} to act on.",
+                received=f"{len(model.trainable_variables)} trainable weights",
+                advice="Use `biases=True` to include biases and the weights of "
+                "normalization layers, or check `layer.trainable`.",
+            )
+        return everything
+    chosen: set[int] = set()
+    for entry in _entries(layers):
+        found = [v for v in everything if _has(entry, v)]
+        if not found:
+            owners = ", ".join(dict.fromkeys(map(owner_path, everything)))
+            raise ValueError(
+                "Invalid value for argument `layers`. Expected names, regular "
+                f"expressions or layers that own trainable {kind}s. Received: "
+                f"{entry!r}, which matches none. The layers with some are: "
+                f"{owners}."
+            )
+        chosen |= {id(v) for v in found}
+    return [v for v in everything if id(v) in chosen]
+
+
+def layers_of(model: keras.Model, layers: Layers) -> list[keras.Layer]:
+    """Returns the chosen layers, whether or not these have weights.
+
+    Args:
+        model: a built model.
+        layers: as for `weights`; an empty list or `None` for no layer.
+
+    Raises:
+        ValueError: if an entry of `layers` chooses no layer.
+        TypeError: if an entry is neither a string nor a layer.
+    """
+    within = keras_internals.layers_within(model, with_itself=False)
+    chosen: dict[int, keras.Layer] = {}
+    for entry in [] if layers is None else _entries(layers):
+        found = [layer for layer in within if _is(entry, layer)]
+        if not found:
+            raise ValueError(
+                "Invalid value for argument `layers`. Expected names, regular "
+                "expressions or layers of the model. Received: "
+                f"{entry!r}, which matches none."
+            )
+        chosen |= {id(layer): layer for layer in found}
+    return list(chosen.values())
+
+
+def owner_path(variable: keras.Variable) -> str:
+    """Returns the path of the layer that owns a variable."""
+    return variable.path.rpartition("/")[0] or variable.path
+
+
+def names(layers: Layers) -> Any:
+    """Returns `layers` with names in place of layers, for a config."""
+    if layers is None or isinstance(layers, str):
+        return layers
+    if isinstance(layers, keras.Layer):
+        return layers.name
+    return [names(entry) for entry in layers]
+
+
+def _entries(layers: Any) -> list[str | keras.Layer]:
+    """Returns the entries of `layers`, which may be a single one.
+
+    Raises:
+        TypeError: if an entry is neither a string nor a layer.
+    """
+    is_list = isinstance(layers, Sequence) and not isinstance(layers, str)
+    entries = list(layers) if is_list else [layers]
+    for entry in entries:
+        if not isinstance(entry, (str, keras.Layer)):
+            expected = "names, regular expressions or layers"
+            raise arguments.type_error("layers", entry, expected)
+    return entries
+
+
+def _has(entry: str | keras.Layer, variable: keras.Variable) -> bool:
+    """Returns whether a layer that is chosen owns a variable."""
+    if isinstance(entry, str):
+        return _matches(entry, owner_path(variable))
+    return any(v is variable for v in entry.trainable_variables)
+
+
+def _is(entry: str | keras.Layer, layer: keras.Layer) -> bool:
+    """Returns whether a layer is chosen."""
+    if isinstance(entry, str):
+        return _matches(entry, layer.path or layer.name)
+    return layer is entry
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """Returns whether a pattern matches a path, or a name within the path."""
+    candidates = [path, *path.split("/")]
+    return pattern in candidates or any(
+        re.fullmatch(pattern, one) for one in candidates
+    )
