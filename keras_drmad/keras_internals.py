@@ -49,6 +49,18 @@ def own_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     return layer._trainable_variables
 
 
+def layer_path(variable: keras.Variable) -> str:
+    """Returns the path of the layer that owns a variable.
+
+    A convention rather than a name: since Keras 3.0 the path of a variable is
+    that of its layer, a slash, and the variable's name.
+
+    Args:
+        variable: a weight of a layer.
+    """
+    return variable.path.rpartition("/")[0] or variable.path
+
+
 def takes_training(layer: keras.Layer) -> bool:
     """Returns whether a layer's `call` has an argument `training`.
 

@@ -48,7 +48,7 @@ class Grouped(base.Hyperparameter):
         self._groups = groups.Groups([], ())
 
     def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        layer_choice.weights(model, self.layers, only_kernels=not self.biases)
+        self._chosen(model)
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         return self._groups.by_layer(values)
@@ -67,11 +67,21 @@ class Grouped(base.Hyperparameter):
         Raises:
             ValueError: if no weight is chosen.
         """
-        self._groups = groups.group(
-            model, self.per, self.layers, only_kernels=not self.biases
+        variables = self._chosen(model)
+        self._groups = groups.group(model, variables, self.per)
+        self.place = dataclasses.replace(
+            self.place, weights=frozenset(map(id, variables))
         )
-        weights = frozenset(id(m.variable) for m in self._groups.members)
-        self.place = dataclasses.replace(self.place, weights=weights)
+
+    def _chosen(self, model: keras.Model) -> list[keras.Variable]:
+        """Returns the weights to group.
+
+        Raises:
+            ValueError: if no weight is chosen.
+        """
+        return layer_choice.weights(
+            model, self.layers, only_kernels=not self.biases
+        )
 
     def _by_weight(self) -> dict[str, np.ndarray]:
         """Returns the values by the weights' paths; see `Groups.by_weight`."""

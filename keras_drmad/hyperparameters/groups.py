@@ -1,6 +1,7 @@
 """Which weights share a hyperparameter: all, a layer's, a unit's, ..."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import arguments, keras_internals
-from keras_drmad.hyperparameters import kernel_sides, layer_choice
+from keras_drmad.hyperparameters import kernel_sides
 
 PER = ("all", "layer", "tensor", "input", "output", "weight")
 
@@ -64,7 +65,7 @@ class Groups(NamedTuple):
             return {"all layers": values[..., None]}
         places: dict[str, list[int]] = {}
         for member in self.members:
-            layer = layer_choice.owner_path(member.variable)
+            layer = keras_internals.layer_path(member.variable)
             size = math.prod(member.shape)
             own = range(member.start, member.start + size)
             places.setdefault(layer, []).extend(own)
@@ -113,16 +114,13 @@ def check_per(per: str) -> str:
 
 
 def group(
-    model: keras.Model,
-    per: str,
-    layers: layer_choice.Layers,
-    *,
-    only_kernels: bool,
+    model: keras.Model, variables: Sequence[keras.Variable], per: str
 ) -> Groups:
-    """Groups the trainable weights of a model.
+    """Groups weights of a model.
 
     Args:
         model: a built model.
+        variables: trainable weights of the model.
         per: which weights share an entry. `"all"`: all weights. `"layer"`: the
             weights of a layer. `"tensor"`: those of a kernel, or of a bias.
             `"input"`: those of a row of a kernel's input side, or of a bias.
@@ -132,14 +130,6 @@ def group(
             belong to the units of a kernel; any other bias, and the scales and
             shifts of normalization layers, have entries of their own for
             `"output"`, one for each of their numbers.
-        layers: the layers whose weights are grouped; see `layer_choice`.
-        only_kernels: bool, whether to leave out weights that are no kernels;
-            see `kernel_sides.is_kernel`.
-
-    Raises:
-        ValueError: if no weight is chosen.
-        TypeError: if `layers` has an entry that is neither a string nor a
-            layer.
     """
     # By identity: layers of a subclassed model may have the same name.
     layer_of = {
@@ -150,9 +140,7 @@ def group(
     members: list[Member] = []
     starts: dict[int, int] = {}
     count = 0
-    for variable in layer_choice.weights(
-        model, layers, only_kernels=only_kernels
-    ):
+    for variable in variables:
         layer = layer_of[id(variable)]
         shape = _entries_shape(layer, variable, per)
         owner = id(_owner(model, layer, variable, per))
@@ -172,7 +160,8 @@ def _owner(
     if per == "layer":
         return layer
     if per == "output":
-        kernel = kernel_sides.kernel_of_units(layer, variable)
+        own = keras_internals.own_trainable_variables(layer)
+        kernel = kernel_sides.kernel_of_units(layer, own, variable)
         return variable if kernel is None else kernel
     return variable
 

@@ -6,11 +6,11 @@ inputs, multiplier), with a unit for each pair of these; the equation of
 `EinsumDense` names the axes.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
-
-from keras_drmad import keras_internals
 
 TRANSPOSED = (
     keras.layers.Conv1DTranspose,
@@ -66,7 +66,9 @@ def sides(layer: keras.Layer, kernel: keras.Variable) -> Sides:
 
 
 def kernel_of_units(
-    layer: keras.Layer, variable: keras.Variable
+    layer: keras.Layer,
+    own: Sequence[keras.Variable],
+    variable: keras.Variable,
 ) -> keras.Variable | None:
     """Returns the kernel to whose units the entries of a bias belong.
 
@@ -75,9 +77,9 @@ def kernel_of_units(
 
     Args:
         layer: a layer.
-        variable: a weight that the layer owns.
+        own: the weights that the layer owns.
+        variable: one of these weights.
     """
-    own = keras_internals.own_trainable_variables(layer)
     kernels = [v for v in own if is_kernel(v)]
     if len(kernels) != 1 or is_kernel(variable):
         return None
@@ -85,11 +87,9 @@ def kernel_of_units(
     axes = sides(layer, kernel)
     units = [kernel.shape[axis] for axis in axes.outputs]
     if isinstance(layer, DEPTHWISE):  # the bias has one axis for both
-        units = [units[0] * units[1]]
-    fits = axes.is_in_order and _without_ones(units) == _without_ones(
-        variable.shape
-    )
-    return kernel if fits else None
+        units = [math.prod(units)]
+    fits = _without_ones(units) == _without_ones(variable.shape)
+    return kernel if fits and axes.is_in_order else None
 
 
 def _sides_in_equation(equation: str) -> Sides:
@@ -104,5 +104,5 @@ def _sides_in_equation(equation: str) -> Sides:
     )
 
 
-def _without_ones(shape: list[int] | tuple[int, ...]) -> list[int]:
+def _without_ones(shape: Sequence[int]) -> list[int]:
     return [size for size in shape if size != 1]

@@ -49,7 +49,9 @@ def weights(
     for entry in _entries(layers):
         found = [v for v in everything if _has(entry, v)]
         if not found:
-            owners = ", ".join(dict.fromkeys(map(owner_path, everything)))
+            owners = ", ".join(
+                dict.fromkeys(map(keras_internals.layer_path, everything))
+            )
             raise ValueError(
                 "Invalid value for argument `layers`. Expected names, regular "
                 f"expressions or layers that own trainable {kind}s. Received: "
@@ -85,11 +87,6 @@ def layers_of(model: keras.Model, layers: Layers) -> list[keras.Layer]:
     return list(chosen.values())
 
 
-def owner_path(variable: keras.Variable) -> str:
-    """Returns the path of the layer that owns a variable."""
-    return variable.path.rpartition("/")[0] or variable.path
-
-
 def names(layers: Layers) -> Any:
     """Returns `layers` with names in place of layers, for a config."""
     if layers is None or isinstance(layers, str):
@@ -117,7 +114,7 @@ def _entries(layers: Any) -> list[str | keras.Layer]:
 def _has(entry: str | keras.Layer, variable: keras.Variable) -> bool:
     """Returns whether a layer that is chosen owns a variable."""
     if isinstance(entry, str):
-        return _matches(entry, owner_path(variable))
+        return _matches(entry, keras_internals.layer_path(variable))
     return any(v is variable for v in entry.trainable_variables)
 
 

@@ -31,7 +31,7 @@ def suggested(
         ValueError: if no layer has a kernel.
     """
     kernels = layer_choice.weights(model, None, only_kernels=True)
-    layers = list(dict.fromkeys(map(layer_choice.owner_path, kernels)))
+    layers = list(dict.fromkeys(map(keras_internals.layer_path, kernels)))
     kinds: list[Hyperparameter] = []
     if not isinstance(optimizer, keras.optimizers.Lion):
         kinds.append(L2("layer", initial=1e-4, bounds=(1e-8, 1.0)))

@@ -6,16 +6,23 @@ of the range.
 """
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from keras_drmad import arguments
-from keras_drmad.hyperparameters.transforms import Transform
+
+class Range(Protocol):
+    """The range of a `Transform`, and its raw numbers."""
+
+    lowest: float
+    highest: float
+
+    def raw(self, value: float) -> float:
+        """Returns the raw number of a value; see `Transform.raw`."""
 
 
 def raw_of(
-    value: np.ndarray, bounds: tuple[float, float], transform: Transform
+    value: np.ndarray, bounds: tuple[float, float], transform: Range
 ) -> np.ndarray:
     """Returns the raw numbers of values; nan where a value is out of bounds.
 
@@ -36,7 +43,7 @@ def raw_of(
 
 
 def checked_initial(
-    initial: Any, bounds: tuple[float, float], transform: Transform
+    initial: Any, bounds: tuple[float, float], transform: Range
 ) -> float | np.ndarray:
     """Returns the argument `initial`, as a float or as an array of floats.
 
@@ -51,15 +58,20 @@ def checked_initial(
     """
     array = np.asarray(initial)
     if array.dtype.kind not in "fiu":
-        expected = "a number or an array of numbers"
-        raise arguments.type_error("initial", initial, expected)
+        raise TypeError(
+            "Invalid type for argument `initial`. Expected a number or an "
+            f"array of numbers. Received: initial={initial!r}."
+        )
     if not np.isfinite(raw_of(array.astype(float), bounds, transform)).all():
-        expected = f"finite numbers {range_in_words(bounds, transform)}"
-        raise arguments.value_error("initial", initial, expected)
+        raise ValueError(
+            "Invalid value for argument `initial`. Expected finite numbers "
+            f"{range_in_words(bounds, transform)}. "
+            f"Received: initial={initial!r}."
+        )
     return array.astype(float) if array.ndim else float(array)
 
 
-def range_in_words(bounds: tuple[float, float], transform: Transform) -> str:
+def range_in_words(bounds: tuple[float, float], transform: Range) -> str:
     """Returns which values are allowed, in words.
 
     Args:
@@ -73,7 +85,7 @@ def range_in_words(bounds: tuple[float, float], transform: Transform) -> str:
     return " and ".join(words)
 
 
-def checked_bounds(bounds: Any, transform: Transform) -> tuple[float, float]:
+def checked_bounds(bounds: Any, transform: Range) -> tuple[float, float]:
     """Returns the argument `bounds` as two numbers.
 
     Args:
@@ -92,18 +104,17 @@ def checked_bounds(bounds: Any, transform: Transform) -> tuple[float, float]:
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        raise arguments.value_error(
-            "bounds",
-            bounds,
-            "`None` or a pair (lowest, highest) of numbers with "
+        raise ValueError(
+            "Invalid value for argument `bounds`. Expected `None` or a pair "
+            "(lowest, highest) of numbers with "
             f"{low:g} <= lowest < highest <= {high:g}, either of which may be "
-            "`None`",
+            f"`None`. Received: bounds={bounds!r}."
         )
     return lowest, highest
 
 
 def given_bounds(
-    bounds: tuple[float, float], transform: Transform
+    bounds: tuple[float, float], transform: Range
 ) -> list[float | None]:
     """Returns bounds as a user gives them: `None` for an end of the range.
 
@@ -118,7 +129,7 @@ def given_bounds(
     ]
 
 
-def _middle(transform: Transform) -> float:
+def _middle(transform: Range) -> float:
     """Returns a value inside of the range, away from its ends."""
     low, high = transform.lowest, transform.highest
     if math.isfinite(low):

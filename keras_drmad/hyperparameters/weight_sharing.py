@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import arguments
+from keras_drmad import arguments, keras_internals
 from keras_drmad.hyperparameters import base, layer_choice
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Identity
@@ -104,7 +104,7 @@ class WeightSharing(base.Hyperparameter):
         """Returns the weights of each of the layers that share."""
         layers: dict[str, list[keras.Variable]] = {}
         for v in layer_choice.weights(model, entry, only_kernels=False):
-            layers.setdefault(layer_choice.owner_path(v), []).append(v)
+            layers.setdefault(keras_internals.layer_path(v), []).append(v)
         towers = list(layers.values())
         if isinstance(entry, (list, tuple)):  # in the order given
             towers = [
