@@ -58,9 +58,23 @@ def sgd_with_decay():
     return SGD(0.1, weight_decay=0.1)
 
 
+def penalties(*kinds_of_penalty, initial=0.02):
+    """Returns penalties for every group of weights, some with biases."""
+    return [
+        kind(per, initial, biases=per in BIASED, name=f"{kind.__name__}_{per}")
+        for kind in kinds_of_penalty
+        for per in ("all", "layer", "input", "weight")
+    ]
+
+
+BIASED = ("layer", "weight")
+
 # Each kind is checked alone; those in a row share a model, which is compiled
 # once.
 REGRESSION = {
+    # |w| has a kink where a weight crosses 0, and so has the validation loss.
+    "penalties": (momentum, penalties(kinds.L1, kinds.L2)),
+    "one-layer": (momentum, [L(layers="a"), kinds.L2("input", 0.02)]),
     "plain": (momentum, [L(), M(), kinds.InitialScale()]),
     "layer": (nesterov, [L("layer"), M("layer"), kinds.InitialWeights()]),
     "input": (momentum, [L("input"), kinds.InitialScale("input", biases=True)]),
@@ -77,7 +91,7 @@ REGRESSION = {
     "schedule": (schedule, [L("input", **PIECES), kinds.LearnedData(X)]),
     "decay": (adamw, [L(), D("layer"), M(coefficient="beta_1", **PIECES)]),
     "decay-step": (adamw, [D("input", **STEP)]),
-    "decay-sgd": (sgd_with_decay, [D("weight")]),
+    "decay-sgd": (sgd_with_decay, [D("weight"), kinds.InitialWeights()]),
     "rmsprop": (rmsprop, [M("layer"), M("layer", coefficient="rho")]),
     "lamb": (lambda: keras.optimizers.Lamb(0.01), [M("layer")]),
     "adamax": (lambda: keras.optimizers.Adamax(0.01), [M("layer")]),
