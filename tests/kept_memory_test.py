@@ -11,6 +11,7 @@ import keras_drmad as kd
 from checks import relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import reseed
+from keras_drmad.core.span import CHUNK_SIZE
 from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.training import inputs
 from keras_drmad.training.elementary_training import Diverged
@@ -86,7 +87,7 @@ def model_of(float64):
     return built_once(build)
 
 
-@pytest.mark.parametrize("T", [10, 50, 200, 410])
+@pytest.mark.parametrize("T", [10, 50, CHUNK_SIZE, 2 * CHUNK_SIZE + 10])
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("batch_size", [8, 10], ids=["even", "short"])
 def test_kept(model_of, name, T, batch_size):
