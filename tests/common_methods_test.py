@@ -159,20 +159,20 @@ def test_saved_with_a_model(name, tmp_path):
 def test_loops_are_traced_once(single, name):
     model = single(name)
     x, y = X.astype("float32"), Y.astype("float32")
-    for seed, steps in enumerate(METHODS[name].steps):
+    lengths = zip(METHODS[name].steps, ("same", "resample"), strict=True)
+    for seed, (steps, initial_weights) in enumerate(lengths):
         training = TRAINING | {"steps_per_epoch": steps}
         for rate in model.hyperparameters[1:]:
             rate.assign(0.1 / (seed + 1))
-        for initial_weights in ("same", "resample"):
-            model.fit(
-                x,
-                y,
-                seed=seed,
-                verbose=0,
-                meta_iterations=2,
-                initial_weights=initial_weights,
-                **training,
-            )
+        model.fit(
+            x,
+            y,
+            seed=seed,
+            verbose=0,
+            meta_iterations=2,
+            initial_weights=initial_weights,
+            **training,
+        )
         model.hypergradient(x, y, **training)
     counts = traces(model)
     assert max(counts.values()) == 1, counts
