@@ -153,6 +153,18 @@ def test_hypergradient(model_of, name):
     assert_exact_hypergradient(model_of(name), X, Y, **TRAINING)
 
 
+@pytest.mark.parametrize("name", UPDATES)
+def test_replayed_steps_are_the_same_steps(model_of, name):
+    model = model_of(name)
+    expected = gradients(model)  # every state is stored
+    model.method = kd.ReverseMode("checkpointed")
+    try:
+        # Rounding, which roots of small moments make larger.
+        assert relative_error(gradients(model), expected) < 1e-9
+    finally:
+        model.method = kd.ReverseMode()
+
+
 def assert_trains_as(twin, model, rtol=1e-12):
     """Asserts that `fit` of both ends at the same weights and slots.
 
@@ -192,18 +204,6 @@ def keras_model(net, optimizer):
 def test_same_weights_as_keras(model_of, name):
     rtol = OPTIMIZERS[name].as_keras
     assert_trains_as(keras_twin(name), model_of(name), rtol)
-
-
-@pytest.mark.parametrize("name", UPDATES)
-def test_replayed_steps_are_the_same_steps(model_of, name):
-    model = model_of(name)
-    expected = gradients(model)  # every state is stored
-    model.method = kd.ReverseMode("checkpointed")
-    try:
-        # Rounding, which roots of small moments make larger.
-        assert relative_error(gradients(model), expected) < 1e-9
-    finally:
-        model.method = kd.ReverseMode()
 
 
 @pytest.mark.slow
