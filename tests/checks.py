@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.core.walk import Loop
+
 
 def flat(structure: Any) -> np.ndarray:
     """Returns all numbers of a nested structure in one vector."""
@@ -119,3 +121,25 @@ def assert_exact_hypergradient(
 def _assign(variables, values):
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+# ---- what a model compiled: no other place in the tests knows where that is
+
+
+def problem_of(model: Any) -> Any:
+    """Returns the pure functions of a model that was trained before."""
+    return model._compiled_walks[1]
+
+
+def loops_of(model: Any) -> Any:
+    """Returns the compiled loops of a model that was trained before."""
+    return model._compiled_walks[2]
+
+
+def traces(model: Any) -> dict[str, int]:
+    """Returns how often each compiled loop of a model was traced, by name."""
+    return {
+        name: loop.experimental_get_tracing_count()
+        for name, loop in vars(loops_of(model)).items()
+        if isinstance(loop, Loop)
+    }

@@ -1,4 +1,6 @@
-"""Every method crossed with what all of them promise."""
+"""The methods table: every method crossed with what all of them promise."""
+
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -6,27 +8,64 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
-from checks import flat, relative_error
+from checks import flat, problem_of, relative_error, traces
 from closed_forms import exact_model, regression, tanh_net
-from conftest import set_precision
+from conftest import precision
+from keras_drmad.core.span import CHUNK_SIZE
 from keras_drmad.core.state import Batch
-from keras_drmad.core.walk import Loop
 from keras_drmad.hyperparameters import L2, LearningRate
-from small_models import assert_helps, compiled, numbers, put_back
+from keras_drmad.methods import Method
+from small_models import assert_helps, built_once, compiled
+
+X, Y = regression(18)  # 4 batches a pass, the last one short
+VALIDATION = regression(7, seed=1)
+EPOCHS = 3
+TRAINING = {"batch_size": 5, "epochs": EPOCHS, "validation_data": VALIDATION}
+
+
+class Row(NamedTuple):
+    """A method, and what it promises.
+
+    Attributes:
+        method: the method.
+        rates: bool, whether the method sees learning rates; one that looks at
+            the minimum alone does not.
+        float32: float, the error of a hypergradient in float32, at most.
+        xla: float, the error where XLA compiles the loops, at most; `None`
+            where another row walks through the same code.
+        steps: two numbers of steps an epoch for which the loops are the same.
+    """
+
+    method: Method
+    rates: bool = True
+    float32: float = 1e-5
+    xla: float | None = None
+    steps: tuple[int, int] = (3, CHUNK_SIZE // EPOCHS + 1)
+
 
 METHODS = {
-    "drmad": kd.DrMAD(0.5),
-    "lines": kd.DrMAD(1.0, anchors=3, spacing="end"),
-    "gauss-newton": kd.DrMAD(1.0, curvature="gauss_newton"),
-    "stored": kd.ReverseMode(),
-    "bfloat16": kd.ReverseMode("bfloat16"),
-    "checkpointed": kd.ReverseMode("checkpointed"),
-    "reversible": kd.ReverseMode("reversible"),
-    "truncated": kd.Truncated(last=5),
-    "neumann": kd.Implicit(terms=5),
-    "cg": kd.Implicit("cg", terms=3, curvature="gauss_newton"),
-    "one-step": kd.OneStep(),
-    "auto": kd.Auto(),
+    "drmad": Row(kd.DrMAD(0.5)),
+    "lines": Row(kd.DrMAD(1.0, anchors=3, spacing="end"), xla=1e-10),
+    "gauss-newton": Row(kd.DrMAD(1.0, curvature="gauss_newton")),
+    "stored": Row(kd.ReverseMode(), xla=1e-10),
+    "bfloat16": Row(kd.ReverseMode("bfloat16"), float32=1e-2),
+    "checkpointed": Row(
+        # Stretches of one length, for trainings longer than a chunk.
+        kd.ReverseMode("checkpointed"),
+        xla=1e-10,
+        steps=(CHUNK_SIZE // EPOCHS + 1, CHUNK_SIZE // 2),
+    ),
+    # XLA sums in another order, and the walk rounds that to its grid.
+    "reversible": Row(kd.ReverseMode("reversible"), xla=1e-9),
+    "truncated": Row(kd.Truncated(last=5)),
+    "neumann": Row(kd.Implicit(terms=5), rates=False),
+    "cg": Row(
+        kd.Implicit("cg", terms=3, curvature="gauss_newton"),
+        rates=False,
+        xla=1e-10,
+    ),
+    "one-step": Row(kd.OneStep(), rates=False),
+    "auto": Row(kd.Auto()),
 }
 OTHER_ARGUMENTS = {
     "drmad-count": kd.DrMAD(7),
@@ -37,63 +76,50 @@ OTHER_ARGUMENTS = {
     "implicit-cg": kd.Implicit("cg", terms=7),
     "auto-budget": kd.Auto(memory="1GB", time_factor=3.0),
 }
-BLIND = {"neumann", "cg", "one-step"}  # to what leaves the minimum where it is
 
-X, Y = regression(18)  # 4 batches a pass, the last one short
-VALIDATION = regression(7, seed=1)
-TRAINING = {"batch_size": 5, "epochs": 3, "validation_data": VALIDATION}
-
-each_method = pytest.mark.parametrize("name", METHODS)
 # For what takes seconds: others walk through the same code.
 SLOW = {"gauss-newton", "lines", "bfloat16", "truncated", "one-step", "auto"}
-each_way_back = pytest.mark.parametrize(
+each_method = pytest.mark.parametrize("name", METHODS)
+each_traced_method = pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            name,
-            marks=pytest.mark.slow if name in SLOW else [],
-        )
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else [])
         for name in METHODS
     ],
 )
+each_method_under_xla = pytest.mark.parametrize(
+    "name", [name for name, row in METHODS.items() if row.xla is not None]
+)
 
 
-def model_of(name, optimizer=None, kinds=None, **options):
+def model_of(name, optimizer=None, **options):
     """Returns a model that is the same for all methods and both dtypes."""
+    rates = [LearningRate(initial=0.1)] if METHODS[name].rates else []
     model = exact_model(
         tanh_net(),
-        [L2("input", 0.05)] if kinds is None else kinds,
+        [L2("input", 0.05), *rates],
+        # A momentum of few bits: a reversible walk takes it exactly.
         optimizer or keras.optimizers.SGD(0.1, momentum=0.75),
-        hypergradient=METHODS[name],
+        hypergradient=METHODS[name].method,
         **options,
     )
     generator = np.random.default_rng(0)
     model.set_weights(
         [generator.normal(size=w.shape) / 2 for w in model.get_weights()]
     )
-    model.optimizer.build(model.trainable_variables)
     return model
 
 
 @pytest.fixture(scope="module")
 def single():
-    """Returns a function from names to models in float32, compiled once."""
-    models = {}
-
-    def model(name):
-        if name not in models:
-            rates = [] if name in BLIND else [LearningRate(initial=0.1)]
-            models[name] = model_of(name, kinds=[L2("input", 0.05), *rates])
-        return models[name]
-
-    return model
+    """Returns a function from names to models in float32, each as new."""
+    return built_once(model_of)
 
 
-@pytest.fixture
-def in_float64():
-    set_precision("float64")
-    yield
-    set_precision("float32")
+@pytest.fixture(scope="module")
+def double():
+    """Returns the same in float64, for use in that precision."""
+    return built_once(model_of)
 
 
 def gradients(model, **training):
@@ -107,7 +133,7 @@ def gradients(model, **training):
 
 @pytest.mark.parametrize("name", [*METHODS, *OTHER_ARGUMENTS])
 def test_config_round_trip(name):
-    method = (METHODS | OTHER_ARGUMENTS)[name]
+    method = OTHER_ARGUMENTS.get(name) or METHODS[name].method
     config = keras.saving.serialize_keras_object(method)
     copy = keras.saving.deserialize_keras_object(config)
     assert copy is not method
@@ -118,23 +144,23 @@ def test_config_round_trip(name):
 
 @each_method
 def test_saved_with_a_model(name, tmp_path):
-    model = compiled(hypergradient=METHODS[name])
+    method = METHODS[name].method
+    model = compiled(hypergradient=method)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert repr(loaded.method) == repr(METHODS[name])
+    assert repr(loaded.method) == repr(method)
     assert loaded.get_compile_config() == model.get_compile_config()
 
 
 # ---- as compiled loops
 
 
-@each_way_back
-def test_loops_are_traced_once(name, single):
+@each_traced_method
+def test_loops_are_traced_once(single, name):
     model = single(name)
-    before = numbers(model)
     x, y = X.astype("float32"), Y.astype("float32")
-    # Stretches of checkpoints have one length for T = 9 to 12.
-    for seed, steps in enumerate((4, 3) if name == "checkpointed" else (3, 10)):
+    lengths = zip(METHODS[name].steps, ("same", "resample"), strict=True)
+    for seed, (steps, initial_weights) in enumerate(lengths):
         training = TRAINING | {"steps_per_epoch": steps}
         for rate in model.hyperparameters[1:]:
             rate.assign(0.1 / (seed + 1))
@@ -144,125 +170,74 @@ def test_loops_are_traced_once(name, single):
             seed=seed,
             verbose=0,
             meta_iterations=2,
-            initial_weights="resample",
+            initial_weights=initial_weights,
             **training,
         )
         model.hypergradient(x, y, **training)
-    put_back(model, before)
-    loops = vars(model._compiled_walks[2]).items()
-    counts = {
-        loop: walk.experimental_get_tracing_count()
-        for loop, walk in loops
-        if isinstance(walk, Loop)
-    }
+    counts = traces(model)
     assert max(counts.values()) == 1, counts
     assert counts["differentiate"] == 1
     assert counts["back"] + counts["second_products"] == 1
+    assert counts["there"] + counts["there_noting"] >= 1
 
 
 # ---- as numbers
 
 
-@each_way_back
-def test_float32_is_near_float64(name, single, request):
-    model = single(name)
-    found = gradients(model)
-    request.getfixturevalue("in_float64")
-    rates = [] if name in BLIND else [LearningRate(initial=0.1)]
-    expected = gradients(model_of(name, kinds=[L2("input", 0.05), *rates]))
-    # 12 steps there and back in float32, each with sums of a few numbers.
-    tolerance = 1e-2 if name == "bfloat16" else 1e-5
-    assert 0 < relative_error(found, expected) < tolerance
+@each_traced_method
+def test_float32_is_near_float64(single, double, name):
+    found = gradients(single(name))
+    with precision("float64"):
+        expected = gradients(double(name))
+    # 12 steps forward and backward in float32, each with sums of few numbers.
+    assert 0 < relative_error(found, expected) < METHODS[name].float32
 
 
-@each_way_back
-def test_the_same_seed_gives_the_same_numbers(name, single):
+@each_traced_method
+def test_the_same_seed_gives_the_same_numbers(single, name):
     first, other, again = (
         flat(gradients(single(name), seed=seed)) for seed in (1, 2, 1)
     )
     np.testing.assert_array_equal(first, again)
-    assert not np.isclose(first, other).all()
+    assert not np.isclose(first, other).any()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lines", "reversible", "checkpointed", "cg"])
-def test_xla_gives_the_same_numbers(name, in_float64):
-    without, with_xla = (
-        gradients(model_of(name, jit_compile=jit_compile))
-        for jit_compile in (False, True)
-    )
-    # Sums in another order; the reversible walk rounds them to its grid, and
-    # bfloat16 to one of two neighbours.
-    tolerance = {"bfloat16": 1e-2, "reversible": 1e-9}.get(name, 1e-10)
-    assert relative_error(with_xla, without) < tolerance
+@each_method_under_xla
+def test_xla_gives_the_same_numbers(double, name):
+    with precision("float64"):
+        expected = gradients(double(name))
+        model = model_of(name, jit_compile=True)
+        found = gradients(model)
+    assert model.uses_xla and not double(name).uses_xla
+    assert relative_error(found, expected) < METHODS[name].xla
 
 
-# ---- with every optimizer
+# ---- by hand
 
 
-OPTIMIZERS = {
-    "SGD": keras.optimizers.SGD,
-    "Momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.75),
-    "Nesterov": lambda rate: keras.optimizers.SGD(
-        rate, momentum=0.75, nesterov=True
-    ),
-    "Adam": keras.optimizers.Adam,
-    "AdamW": keras.optimizers.AdamW,
-    "RMSprop": keras.optimizers.RMSprop,
-    "Adagrad": keras.optimizers.Adagrad,
-    "Adadelta": keras.optimizers.Adadelta,
-    "Adamax": keras.optimizers.Adamax,
-    "Nadam": keras.optimizers.Nadam,
-    "Ftrl": keras.optimizers.Ftrl,
-    "Lamb": keras.optimizers.Lamb,
-    "Lion": keras.optimizers.Lion,
-}
-NOT_REVERSIBLE = sorted(set(OPTIMIZERS) - {"Momentum"})
-FAST = {"Adam"}
-
-each_optimizer = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     "optimizer",
     [
-        pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
-        for name in OPTIMIZERS
+        lambda: keras.optimizers.SGD(0.02, momentum=0.75, nesterov=True),
+        lambda: keras.optimizers.RMSprop(0.02),
     ],
+    ids=["Nesterov", "RMSprop"],
 )
-
-
-def with_optimizer(name, method):
-    # Lion follows signs, which hide penalties from a derivative.
-    kinds = [LearningRate()] if name == "Lion" else [L2("input", 0.05)]
-    rate = 0.5 if name == "Adadelta" else 0.02
-    model = model_of("stored", OPTIMIZERS[name](rate), kinds)
-    model.method = method
-    return model
-
-
-@each_optimizer
-def test_with_every_optimizer(optimizer, in_float64):
-    # Both have every state.
-    found, exact = (
-        gradients(with_optimizer(optimizer, kd.ReverseMode(storage)))
-        for storage in ("checkpointed", "stored")
-    )
-    # Rounding, which roots of small moments make larger.
-    assert relative_error(found, exact) < 1e-9
-
-
-@pytest.mark.parametrize("optimizer", ["Nesterov", "RMSprop"])
-def test_one_step_with_other_optimizers(optimizer, in_float64):
+def test_one_step_is_one_more_step_of_the_optimizer(optimizer):
     # ∂F/∂w_T times the derivative of one more step from s_T, by the tape.
-    model = with_optimizer(optimizer, kd.OneStep())
     training = {"batch_size": len(X), "epochs": 6}
-    found = gradients(model, **training)["l2"]
-    model.fit(X, Y, meta_iterations=0, verbose=0, **training)
-    problem = model._compiled_walks[1]
+    with precision("float64"):
+        model = model_of("one-step", optimizer=optimizer())
+        found = gradients(model, **training)["l2"]
+        model.fit(X, Y, meta_iterations=0, verbose=0, **training)
+    problem = problem_of(model)
     s_T, hparams = problem.state(), problem.hparams()
     batch, held_out = (
         Batch(*map(tf.constant, data)) for data in ((X, Y), VALIDATION)
     )
     none = problem.metrics_state()
-    with tf.GradientTape(persistent=True) as tape:
+    with precision("float64"), tf.GradientTape(persistent=True) as tape:
         tape.watch([s_T.params, hparams])
         loss, _, _ = problem.validation_loss(s_T, hparams, held_out, none)
         after, _, _ = problem.step(s_T, hparams, batch, none)
@@ -270,15 +245,6 @@ def test_one_step_with_other_optimizers(optimizer, in_float64):
     (expected,) = tape.gradient(after.params, hparams, dw)
     # The rows of the one batch are in another order.
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize("optimizer", sorted(NOT_REVERSIBLE))
-def test_what_cannot_be_reversed_is_refused(optimizer):
-    with pytest.raises(ValueError) as error:
-        model_of("reversible", OPTIMIZERS[optimizer](0.1))
-    received = type(OPTIMIZERS[optimizer](0.1)).__name__
-    assert_helps(error, "hypergradient", f"Received: {received}")
-    assert "ReverseMode('checkpointed')" in str(error.value)
 
 
 # ---- bad arguments

@@ -1,6 +1,8 @@
 """What the tests share: seeds, and numbers in double precision."""
 
+import contextlib
 import os
+import random
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Problems are small, and pytest has a process for each core.
@@ -8,13 +10,30 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import keras  # noqa: E402  (TensorFlow reads the lines above at its import)
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def seeded_tensorflow():
+    """Seeds TensorFlow, too, once a file.
+
+    TensorFlow's seed makes it load all compiled loops anew, which would take
+    more time than most tests that share a model.
+    """
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test draws the same random numbers, whichever ran before."""
-    keras.utils.set_random_seed(0)
+    reseed()
+
+
+def reseed(seed=0):
+    """Seeds Python and NumPy; layers take their seeds from Python."""
+    random.seed(seed)
+    np.random.seed(seed)
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +43,19 @@ def float64():
     Ask for it in the whole module, `pytestmark = usefixtures("float64")`, so
     that the fixtures that build models come after it.
     """
+    with precision("float64"):
+        yield
+
+
+@contextlib.contextmanager
+def precision(floatx):
+    """Sets the dtype of numbers and layers within a `with` statement."""
     before = keras.config.floatx()
-    set_precision("float64")
-    yield
-    set_precision(before)
+    set_precision(floatx)
+    try:
+        yield
+    finally:
+        set_precision(before)
 
 
 def set_precision(floatx, layers=None):

@@ -8,25 +8,22 @@ from small_models import (
     X,
     assert_same,
     at_each_end,
+    built_once,
     compiled,
     fit,
     hidden,
-    numbers,
-    put_back,
 )
 
 
 @pytest.fixture(scope="module")
-def shared():
-    return compiled(hidden())
+def model_of():
+    return built_once(lambda: compiled(hidden()))
 
 
 @pytest.fixture
-def model(shared):
+def model(model_of):
     """One model for all tests here: one trace."""
-    before = numbers(shared)
-    yield shared
-    put_back(shared, before)
+    return model_of()
 
 
 def starts_and_ends(model, policy):
@@ -133,21 +130,3 @@ def test_resample_needs_a_model_that_can_be_built_again():
         fit(model, initial_weights="resample")
     assert_same(model.get_weights(), before)
     fit(model, initial_weights="same")
-
-
-def test_dropout_masks_follow_the_seed():
-    model = compiled(hidden(dropout=0.5))
-    before = numbers(model)
-
-    def losses(seed, policy):
-        put_back(model, before)
-        logs = fit(
-            model,
-            seed=seed,
-            shuffle=False,
-            initial_weights=policy,
-        )
-        return logs["loss"]
-
-    assert losses(0, "same") == losses(0, "same")
-    assert losses(0, "same") != losses(1, "same")

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
+from conftest import reseed
 from small_models import (
     CLASSES,
     FEATURES,
@@ -25,7 +26,7 @@ CLOSE = dict(rtol=1e-5, atol=1e-6)  # float32, the same sums in another order
 
 def linear(inputs=None, regularizer=None):
     """Returns softmax regression."""
-    keras.utils.set_random_seed(0)
+    reseed()
     inputs = keras.Input((FEATURES,)) if inputs is None else inputs
     x = inputs
     if isinstance(inputs, dict):

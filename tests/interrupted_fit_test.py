@@ -18,24 +18,22 @@ from small_models import (
     Y,
     assert_same,
     at_each_end,
+    built_once,
     compiled,
     fit,
     linear,
     numbers,
-    put_back,
 )
 
 
 @pytest.fixture(scope="module")
-def shared():
-    return compiled()
+def model_of():
+    return built_once(lambda: compiled())
 
 
 @pytest.fixture
-def model(shared):
-    before = numbers(shared)
-    yield shared
-    put_back(shared, before)
+def model(model_of):
+    return model_of()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Compiled by XLA or not: the same numbers, and `"auto"` chooses."""
+"""What `jit_compile="auto"` takes, and that `fit` has the same numbers."""
 
 import keras
 import numpy as np
@@ -7,8 +7,6 @@ import tensorflow as tf
 
 import keras_drmad as kd
 from small_models import VALIDATION, X, Y, assert_same, compiled, fit, hidden
-
-# ---- the same numbers
 
 
 def result(jit_compile):
@@ -26,24 +24,15 @@ def result(jit_compile):
     return model, fit(model, batch_size=7, meta_iterations=3)
 
 
-@pytest.fixture(scope="module")
-def without():
-    return result(False)
-
-
-@pytest.mark.parametrize("jit_compile", [True, "auto"])
-def test_xla_gives_the_same_numbers(jit_compile, without):
-    without, expected = without
-    model, logs = result(jit_compile)
+def test_auto_takes_xla_and_gives_the_same_numbers():
+    without, expected = result(False)
+    model, logs = result("auto")
     assert model.uses_xla and not without.uses_xla
     # float32, sums in another order, and three steps on hyperparameters.
     for name, values in expected.items():
         np.testing.assert_allclose(logs[name], values, rtol=1e-3, atol=1e-6)
     tolerance = dict(rtol=1e-3, atol=1e-5)
     assert_same(model.get_weights(), without.get_weights(), **tolerance)
-
-
-# ---- what "auto" takes
 
 
 def images(x):

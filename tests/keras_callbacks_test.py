@@ -13,24 +13,21 @@ from small_models import (
     VALIDATION,
     assert_same,
     at_each_end,
+    built_once,
     compiled,
     fit,
-    numbers,
-    put_back,
 )
 
 
 @pytest.fixture(scope="module")
-def shared():
-    return compiled(metrics=["accuracy"])
+def model_of():
+    return built_once(lambda: compiled(metrics=["accuracy"]))
 
 
 @pytest.fixture
-def model(shared):
+def model(model_of):
     """One model for the tests that can do with it: one trace for all."""
-    before = numbers(shared)
-    yield shared
-    put_back(shared, before)
+    return model_of()
 
 
 # ---- the progress bar

@@ -1,4 +1,7 @@
-"""What every kind promises beside its hypergradient."""
+"""The kinds table: every kind crossed with what all of them promise.
+
+That each kind's hypergradient is that of differences stands in `kinds_test`.
+"""
 
 import keras
 import numpy as np
@@ -8,8 +11,9 @@ import tensorflow as tf
 import keras_drmad as kd
 from checks import relative_error
 from closed_forms import exact_model, tanh_net
+from conftest import reseed
 from keras_drmad import hyperparameters as kinds
-from small_models import assert_helps
+from small_models import assert_helps, built_once
 
 N, T = 11, 6
 X = np.random.default_rng(0).normal(size=(N, 4)).astype("float32")
@@ -58,7 +62,7 @@ def net(name):
 
 
 def model_of(name, **options):
-    keras.utils.set_random_seed(1)
+    reseed(1)
     decay = 0.01 if name == "WeightDecay" else None
     return exact_model(
         net(name),
@@ -98,9 +102,8 @@ TOGETHER = (
 )
 
 
-def all_of_them(extra=(), **options):
+def all_of_them(*extra, **options):
     """Returns a model that tunes all kinds that go together."""
-    keras.utils.set_random_seed(1)
     x = inputs = keras.Input((4,))
     for layer in "ab":
         x = keras.layers.Dense(4, "tanh", name=layer)(x)
@@ -114,8 +117,32 @@ def all_of_them(extra=(), **options):
     )
 
 
-def each_gradient(model):
-    return model.hypergradient(X, Y, **TRAINING).gradients
+@pytest.fixture(scope="module")
+def together():
+    """Returns a function to a model that tunes all, compiled once, as new.
+
+    Its argument is whether there is a momentum among the kinds: all methods
+    but the reversible one see it.
+    """
+    return built_once(
+        lambda momentum=True: all_of_them(*["Momentum"] * momentum)
+    )
+
+
+@pytest.fixture(scope="module")
+def exact(together):
+    """Returns the gradients of all kinds by reverse mode."""
+    return each_gradient(together())
+
+
+def each_gradient(model, method=None):
+    """Returns the gradients, by another method than the model's if given."""
+    own = model.method
+    model.method = method or own
+    try:
+        return model.hypergradient(X, Y, **TRAINING).gradients
+    finally:
+        model.method = own
 
 
 def assert_same_gradients(found, expected, tolerance):
@@ -124,8 +151,8 @@ def assert_same_gradients(found, expected, tolerance):
         assert relative_error(found[name], gradient) < tolerance, name
 
 
-def test_saved_with_a_model(tmp_path):
-    model = all_of_them(["Momentum"])
+def test_saved_with_a_model(together, tmp_path):
+    model = together()
     model.fit(X, Y, **TRAINING, meta_iterations=2, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -140,8 +167,8 @@ def test_saved_with_a_model(tmp_path):
     assert_same_gradients(each_gradient(loaded), each_gradient(model), 1e-4)
 
 
-def test_logs_and_values_by_layer():
-    model = all_of_them(["Momentum"])
+def test_logs_and_values_by_layer(together):
+    model = together()
     recorder = kd.callbacks.HyperparameterHistory()
     history = model.fit(
         X, Y, **TRAINING, meta_iterations=2, verbose=0, callbacks=[recorder]
@@ -158,27 +185,28 @@ def test_logs_and_values_by_layer():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", ["checkpointed", "reversible"])
-def test_other_exact_ways_back(storage):
-    extra = ["Momentum"] if storage == "checkpointed" else []
-    found, exact = (
-        each_gradient(all_of_them(extra, hypergradient=method))
-        for method in (kd.ReverseMode(storage), kd.ReverseMode())
-    )
+def test_xla_gives_the_same_numbers(exact):
+    reseed()
+    model = all_of_them("Momentum", jit_compile=True)
+    assert_same_gradients(each_gradient(model), exact, 1e-3)
+
+
+@pytest.mark.slow
+def test_checkpoints_see_every_kind(together, exact):
+    found = each_gradient(together(), kd.ReverseMode("checkpointed"))
     assert_same_gradients(found, exact, 1e-4)
 
 
 @pytest.mark.slow
-def test_xla_gives_the_same_numbers():
-    found, expected = (
-        each_gradient(all_of_them(["Momentum"], jit_compile=jit))
-        for jit in (True, False)
-    )
-    assert_same_gradients(found, expected, 1e-3)
+def test_a_reversed_walk_sees_every_kind(together):
+    expected = each_gradient(together(False))
+    found = each_gradient(together(False), kd.ReverseMode("reversible"))
+    assert_same_gradients(found, expected, 1e-4)
 
 
-def test_drmad_sees_every_kind():
-    model = all_of_them(["Momentum"], hypergradient=kd.DrMAD())
+def test_drmad_sees_every_kind(together):
+    model = together()
+    model.method = kd.DrMAD()
     record = model.hypergradient(X, Y, **TRAINING)
     for name, gradient in record.gradients.items():
         array = np.array(gradient)

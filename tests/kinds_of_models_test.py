@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_drmad as kd
+from conftest import reseed
 from small_models import (
     CLASSES,
     FEATURES,
@@ -20,7 +21,7 @@ from small_models import (
 
 
 def drawn(make):
-    keras.utils.set_random_seed(0)
+    reseed()
     return make()
 
 
@@ -101,7 +102,7 @@ def test_trains_as_keras_does(make):
 
 def test_several_outputs():
     def two_headed():
-        keras.utils.set_random_seed(0)
+        reseed()
         inputs = keras.Input((FEATURES,))
         h = keras.layers.Dense(4)(inputs)
         outputs = {

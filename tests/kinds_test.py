@@ -58,9 +58,26 @@ def sgd_with_decay():
     return SGD(0.1, weight_decay=0.1)
 
 
+def penalties():
+    """Returns both penalties for every group of weights, some with biases."""
+    return [
+        kind(per, 0.02, biases=biases, name=f"{kind.__name__}_{per}")
+        for kind in (kinds.L1, kinds.L2)
+        for per, biases in (
+            ("all", False),
+            ("layer", True),
+            ("input", False),
+            ("weight", True),
+        )
+    ]
+
+
 # Each kind is checked alone; those in a row share a model, which is compiled
 # once.
 REGRESSION = {
+    # L1 has a kink where a weight crosses 0: steps of differences are small.
+    "penalties": (momentum, penalties()),
+    "one-layer": (momentum, [L(layers="a"), kinds.L2("input", 0.02)]),
     "plain": (momentum, [L(), M(), kinds.InitialScale()]),
     "layer": (nesterov, [L("layer"), M("layer"), kinds.InitialWeights()]),
     "input": (momentum, [L("input"), kinds.InitialScale("input", biases=True)]),
@@ -86,7 +103,7 @@ REGRESSION = {
     "schedule": (schedule, [L("input", **PIECES), kinds.LearnedData(X)]),
     "decay": (adamw, [L(), D("layer"), M(coefficient="beta_1", **PIECES)]),
     "decay-step": (adamw, [D("input", **STEP)]),
-    "decay-sgd": (sgd_with_decay, [D("weight")]),
+    "decay-sgd": (sgd_with_decay, [D("weight"), kinds.InitialWeights()]),
     "rmsprop": (rmsprop, [M("layer"), M("layer", coefficient="rho")]),
     "lamb": (lambda: keras.optimizers.Lamb(0.01), [M("layer")]),
     "adamax": (lambda: keras.optimizers.Adamax(0.01), [M("layer")]),

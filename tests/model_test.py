@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
+from checks import flat
+from conftest import reseed
 from small_models import (
     CLASSES,
     FEATURES,
@@ -24,7 +26,7 @@ from small_models import (
 
 
 def test_is_made_from_inputs_and_outputs():
-    keras.utils.set_random_seed(0)
+    reseed()
     inputs = keras.Input((FEATURES,))
     outputs = keras.layers.Dense(CLASSES)(inputs)
     model = kd.DrMADModel(inputs, outputs, name="mine")
@@ -90,20 +92,50 @@ def test_refuses_single_steps():
     assert_same(numbers(model), before)
 
 
-def test_one_hypergradient_leaves_everything(capsys):
-    model = compiled(hidden(dropout=0.3), optimizer="adam")
-    fit(model)  # now nothing is at its start
-    before = numbers(model)
-    options = {k: v for k, v in FIT.items() if k != "verbose"}
-    options["validation_data"] = VALIDATION
-    found = model.hypergradient(**options)
-    loss = model.validation_loss_after(**options)
-    assert_same(numbers(model), before)
+# ---- one hypergradient
+
+ONCE = {k: v for k, v in FIT.items() if k != "verbose"}
+ONCE["validation_data"] = VALIDATION
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """A model with masks to draw, moving averages and moments."""
+    inputs = keras.Input((FEATURES,))
+    h = keras.layers.Dense(5, activation="tanh")(inputs)
+    h = keras.layers.BatchNormalization()(h)
+    h = keras.layers.Dropout(0.5)(h)
+    net = keras.Model(inputs, keras.layers.Dense(CLASSES)(h))
+    return compiled(net, optimizer=keras.optimizers.Adam(0.05))
+
+
+def test_one_hypergradient_leaves_everything(noisy, capsys):
+    fit(noisy)  # now nothing is at its start
+    before = numbers(noisy)
+    found = noisy.hypergradient(**ONCE)
+    loss = noisy.validation_loss_after(**ONCE)
+    assert_same(numbers(noisy), before)
     assert found.validation_loss == loss
     assert set(found.gradients) == {"l2"}
-    assert found.gradients["l2"].shape == model.hyperparameters[0].raw.shape
+    assert found.gradients["l2"].shape == noisy.hyperparameters[0].raw.shape
     assert found.diagnostics["reverse_steps"] == 1
     assert capsys.readouterr().out == ""
+
+
+def test_one_hypergradient_is_drawn_by_its_seed(noisy):
+    def run(seed, shuffle):
+        options = ONCE | {"seed": seed, "shuffle": shuffle}
+        record = noisy.hypergradient(**options)
+        return np.append(flat(record.gradients), record.validation_loss)
+
+    first, other, again = run(1, True), run(2, True), run(1, True)
+    np.testing.assert_array_equal(first, again)
+    assert not np.isclose(first, other).any()
+    # The seed draws the masks of dropout, and not only the order.
+    assert not np.isclose(run(1, False), run(2, False)).any()
+
+
+# ---- compiled again
 
 
 def test_compiled_again_keeps_what_was_learned():

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import keras_drmad as kd
+from conftest import reseed
 from small_models import (
     CLASSES,
     FEATURES,
     VALIDATION,
     X,
     assert_same,
+    built_once,
     compiled,
     fit,
     hidden,
@@ -51,14 +53,14 @@ class Robust(keras.Model):
 
 
 def subclassed():
-    keras.utils.set_random_seed(0)
+    reseed()
     model = Robust(6)
     model(X[:1])
     return model
 
 
 def sequential():
-    keras.utils.set_random_seed(0)
+    reseed()
     return keras.Sequential(
         [
             keras.Input((FEATURES,)),
@@ -72,10 +74,16 @@ def sequential():
 MODELS = {f.__name__: f for f in (hidden, sequential, subclassed)}
 
 
-def trained(make):
+@pytest.fixture(scope="module")
+def trained():
+    """Returns a function from names to models after a `fit`, each as then."""
+    return built_once(fitted)
+
+
+def fitted(name):
     """Returns a model after a `fit`, nothing in it at its default."""
     model = compiled(
-        make(),
+        MODELS[name](),
         optimizer=keras.optimizers.SGD(0.05, momentum=0.7, nesterov=True),
         metrics=["accuracy"],
         hyperparameters=[
@@ -97,8 +105,8 @@ def saved(model):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_saved_and_loaded(kind, tmp_path):
-    model = trained(MODELS[kind])
+def test_saved_and_loaded(trained, kind, tmp_path):
+    model = trained(kind)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded) is kd.DrMADModel
@@ -123,8 +131,8 @@ def test_what_was_not_compiled_is_loaded_so(tmp_path):
     assert_same(loaded.get_weights(), model.get_weights())
 
 
-def test_saved_and_loaded_weights(tmp_path):
-    model = trained(hidden)
+def test_saved_and_loaded_weights(trained, tmp_path):
+    model = trained("hidden")
     model.save_weights(tmp_path / "model.weights.h5")
     other = compiled(
         hidden(units=5),
@@ -185,8 +193,8 @@ assert not any(name.startswith("keras_drmad") for name in sys.modules)
 """
 
 
-def test_exported_loads_without_this_package(tmp_path):
-    model = trained(sequential)
+def test_exported_loads_without_this_package(trained, tmp_path):
+    model = trained("sequential")
     model.export(tmp_path / "exported", verbose=False)
     np.save(tmp_path / "x.npy", X)
     run = subprocess.run(

@@ -1,5 +1,6 @@
 """Tiny models and data for the tests of whole workflows."""
 
+import functools
 import re
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_drmad as kd
+from conftest import reseed
 
 FEATURES, CLASSES = 4, 3
 
@@ -28,14 +30,14 @@ FIT = dict(x=X, y=Y, batch_size=8, epochs=2, seed=0, verbose=0)
 
 def linear():
     """Returns softmax regression, without the softmax."""
-    keras.utils.set_random_seed(0)
+    reseed()
     inputs = keras.Input((FEATURES,))
     return keras.Model(inputs, keras.layers.Dense(CLASSES)(inputs))
 
 
 def hidden(units=5, dropout=0.0):
     """Returns a net with one hidden layer."""
-    keras.utils.set_random_seed(0)
+    reseed()
     inputs = keras.Input((FEATURES,))
     h = keras.layers.Dense(units, activation="tanh", name="first")(inputs)
     if dropout:
@@ -88,6 +90,31 @@ def put_back(model, before):
     """Gives a model the numbers that `numbers` returned."""
     for variable, value in zip(variables(model), before, strict=True):
         variable.assign(value)
+
+
+def built_once(build):
+    """Returns `build` such that tests share its models, each as new.
+
+    What takes time in these tests is tracing, and a model is traced anew for
+    each object, however short its trainings are. The function that is returned
+    builds a model for each list of arguments, once, and gives it the numbers of
+    its first day at each call. For fixtures of module scope: models of all
+    files at once would fill the memory.
+    """
+
+    @functools.cache
+    def built(*arguments):
+        reseed()
+        model = build(*arguments)
+        model.optimizer.build(model.trainable_variables)
+        return model, numbers(model)
+
+    def as_new(*arguments):
+        model, before = built(*arguments)
+        put_back(model, before)
+        return model
+
+    return as_new
 
 
 def assert_same(some, others, **tolerance):
