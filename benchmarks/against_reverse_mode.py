@@ -80,7 +80,7 @@ def measured(run, memory: int) -> list[dict]:
     """Returns a row for each T and method, measured now or before."""
     from benchmarks import against_reverse_mode_report as report
     from benchmarks import against_reverse_mode_trainings as trainings
-    from examples import study
+    from studies import study
 
     names, every_T = list(FLAGS.method), [int(T) for T in FLAGS.steps]
     common = {

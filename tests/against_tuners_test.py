@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import keras_drmad as kd
-from benchmarks import against_tuners_report as report
-from benchmarks import against_tuners_searches as searches
-from benchmarks.grouped_l2 import groups_of_rows
 from examples import datasets
 from running import python
+from studies import against_tuners_report as report
+from studies import against_tuners_searches as searches
+from studies.grouped_l2 import groups_of_rows
 
 DIGITS = datasets.load("digits", None, searches.SIZES["digits"], 0)
 ROWS = (64, 50, 50, 50)
@@ -26,7 +26,7 @@ def test_flags_are_answered_without_tensorflow():
     done = python(
         "-c",
         "import sys\n"
-        "from benchmarks import against_tuners as program\n"
+        "from studies import against_tuners as program\n"
         "try: program.app.run(program.main, ['x', '--budget=1'])\n"
         "except SystemExit: pass\n"
         "assert 'tensorflow' not in sys.modules, 'imported TensorFlow'\n",
@@ -41,7 +41,7 @@ def test_missing_data_is_named(tmp_path):
     no_folder.touch()
     done = python(
         "-m",
-        "benchmarks.against_tuners",
+        "studies.against_tuners",
         f"--data_dir={no_folder}",
         f"--save_dir={tmp_path}",
     )
@@ -98,7 +98,7 @@ def test_short_form(tmp_path):
     T, budget = 30, 4
     done = python(
         "-m",
-        "benchmarks.against_tuners",
+        "studies.against_tuners",
         "--dataset=digits",
         "--counts=20",
         "--methods=drmad",

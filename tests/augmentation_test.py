@@ -8,20 +8,22 @@ from running import (
     assert_flag_is_refused_without_tensorflow,
     assert_folder_is_complete,
     history,
-    run_example,
+    run_program,
 )
 
 STRENGTHS = ["brightness", "contrast", "rotation", "translation"]
 
 
 def test_flags_are_answered_without_tensorflow():
-    assert_flag_is_refused_without_tensorflow("augmentation", "--momentum=2")
+    assert_flag_is_refused_without_tensorflow(
+        "examples.augmentation", "--momentum=2"
+    )
 
 
 @pytest.mark.slow
 def test_short_run_writes_its_folder(tmp_path):
-    out = run_example(
-        "augmentation",
+    out = run_program(
+        "examples.augmentation",
         tmp_path,
         "--meta_iterations=2",
         "--epochs=4",

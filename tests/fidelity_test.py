@@ -18,7 +18,7 @@ def test_short_form(tmp_path):
         [
             sys.executable,
             "-m",
-            "benchmarks.fidelity",
+            "studies.fidelity",
             "--problems=momentum_2,omniglot",
             "--seeds=2",
             "--divide_steps=20",

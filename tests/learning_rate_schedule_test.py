@@ -7,20 +7,22 @@ from running import (
     assert_flag_is_refused_without_tensorflow,
     assert_folder_is_complete,
     history,
-    run_example,
+    run_program,
 )
 
 NAME = "learning_rate_schedule"
 
 
 def test_flags_are_answered_without_tensorflow():
-    assert_flag_is_refused_without_tensorflow(NAME, "--momentum=2")
+    assert_flag_is_refused_without_tensorflow(
+        f"examples.{NAME}", "--momentum=2"
+    )
 
 
 @pytest.mark.slow
 def test_digits_run_writes_its_folder(tmp_path):
-    out = run_example(
-        NAME,
+    out = run_program(
+        f"examples.{NAME}",
         tmp_path,
         "--meta_iterations=3",
         "--steps=20",

@@ -10,20 +10,20 @@ from running import (
     assert_folder_is_complete,
     history,
     python,
-    run_example,
+    run_program,
 )
 
 NAME = "noisy_labels"
 
 
 def test_flags_are_answered_without_tensorflow():
-    assert_flag_is_refused_without_tensorflow(NAME, "--wrong=2")
+    assert_flag_is_refused_without_tensorflow(f"examples.{NAME}", "--wrong=2")
 
 
 @pytest.mark.slow
 def test_digits_run_finds_wrong_labels(tmp_path):
-    out = run_example(
-        NAME,
+    out = run_program(
+        f"examples.{NAME}",
         tmp_path,
         "--meta_iterations=3",
         "--steps=40",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from examples import study
 from examples.saved_run import SavedRun
+from studies import study
 
 
 def values_of(steps: int, save_dir: str) -> flags.FlagValues:

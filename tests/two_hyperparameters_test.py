@@ -8,22 +8,22 @@ import pytest
 from running import (
     assert_flag_is_refused_without_tensorflow,
     python,
-    run_example,
+    run_program,
 )
 
 NAME = "two_hyperparameters"
 
 
 def test_flags_are_answered_without_tensorflow():
-    assert_flag_is_refused_without_tensorflow(NAME, "--momentum=2")
+    assert_flag_is_refused_without_tensorflow(f"studies.{NAME}", "--momentum=2")
 
 
 @pytest.fixture(scope="module")
 def short_run(tmp_path_factory):
     """Returns what a short run printed, its trainings and its surface."""
     folder = tmp_path_factory.mktemp("runs")
-    out = run_example(
-        NAME,
+    out = run_program(
+        f"studies.{NAME}",
         folder,
         "--steps=30",
         "--reverse_steps=0.1",
@@ -85,7 +85,7 @@ def test_meta_steps_follow_drmad(short_run):
 LOSS = """
 import keras
 import numpy as np
-from examples import two_hyperparameters as example
+from studies import two_hyperparameters as example
 
 (x, y), _ = example.load(["mean area", "mean texture"], 50, 10, seed=1)
 weights = np.array([[0.5, -2.0], [3.0, 4.0]])

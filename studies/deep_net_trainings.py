@@ -7,7 +7,7 @@ import numpy as np
 
 import keras_drmad as kd
 from examples import datasets
-from examples.residual_net import residual_net
+from studies.residual_net import residual_net
 
 # (training, validation, test), and what pixels are averaged over.
 SIZES = {"cifar10": (4000, 1000, 1000), "digits": (1000, 400, 397)}

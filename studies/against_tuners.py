@@ -1,6 +1,6 @@
 """Compares gradients with KerasTuner, at one budget of elementary steps.
 
-    python -m benchmarks.against_tuners --data_dir=FOLDER --run_name=mnist
+    python -m studies.against_tuners --data_dir=FOLDER --run_name=mnist
 
 Tunes 1, 4, 20 and 934 L2 coefficients of the paper's 784-50-50-50-10 net: one
 for all weights, one for each layer, for each of five groups of every layer's
@@ -72,11 +72,12 @@ flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 def main(_):
     import matplotlib
 
-    from benchmarks import against_tuners_report as report
-    from benchmarks import against_tuners_searches as searches
-    from benchmarks.grouped_l2 import groups_of_rows
-    from examples import datasets, study
+    from examples import datasets
     from examples.saved_run import SavedRun
+    from studies import against_tuners_report as report
+    from studies import against_tuners_searches as searches
+    from studies import study
+    from studies.grouped_l2 import groups_of_rows
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

@@ -10,8 +10,8 @@ main loss alone, with equal weights, and with the learned ones.
 The elementary optimizer is Adam, to which a common factor of all weights means
 nothing: the weights matter relative to each other.
 
-    python -m examples.auxiliary_losses
-    python -m examples.auxiliary_losses --dataset=mnist --data_dir=FOLDER
+    python -m studies.auxiliary_losses
+    python -m studies.auxiliary_losses --dataset=mnist --data_dir=FOLDER
 """
 
 import math

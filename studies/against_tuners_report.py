@@ -1,6 +1,6 @@
 """What came out of gradients against KerasTuner: a picture and a table.
 
-For `benchmarks/against_tuners.py`. Results are a dict from a method and its
+For `studies/against_tuners.py`. Results are a dict from a method and its
 number of coefficients to what `search` returned for each seed.
 """
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from examples.study import mean_and_deviation
 from keras_drmad import plots
+from studies.study import mean_and_deviation
 
 Results = Mapping[tuple, Sequence[Mapping[str, Any]]]
 

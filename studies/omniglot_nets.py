@@ -1,6 +1,6 @@
 """The nets of several alphabets, and how much each layer of them shares.
 
-For `examples/omniglot_sharing.py`, in processes of their own: `cell` learns or
+For `studies/omniglot_sharing.py`, in processes of their own: `cell` learns or
 fixes how much is shared, trains at last, and returns what that is good for.
 """
 
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import keras_drmad as kd
-from examples import omniglot
+from studies import omniglot
 
 # Drawings of each character.
 TRAINING, VALIDATION = 10, 2  # and 3 for the test

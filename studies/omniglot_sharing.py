@@ -7,7 +7,7 @@ tasks train, z. The matrices are tuned on held-out drawings, by DrMAD and by the
 exact hypergradient, and compared with two that are fixed: separate nets (T = I)
 and a tied bottom layer (T = 1/10 there).
 
-    python -m examples.omniglot_sharing --data_dir=FOLDER --run_name=rotated
+    python -m studies.omniglot_sharing --data_dir=FOLDER --run_name=rotated
 
 The same command goes on where it was killed.
 """
@@ -125,7 +125,7 @@ def pairs(correlations):
 
 def table(results) -> list[dict]:
     """Returns a row for each way to share: means, deviations over seeds."""
-    from examples.study import mean_and_deviation
+    from studies.study import mean_and_deviation
 
     rows = []
     for way in (*FIXED, *FLAGS.methods):
@@ -153,8 +153,8 @@ def draw_curves(run, results) -> None:
     import numpy as np
     from matplotlib import pyplot as plt
 
-    from examples.omniglot_nets import TRAINING, VALIDATION
     from keras_drmad import plots
+    from studies.omniglot_nets import TRAINING, VALIDATION
 
     figure, panels = plt.subplots(
         1, 2, figsize=(10, 4.5), sharey=True, layout="constrained"
@@ -237,8 +237,8 @@ def draw_correlations(run, results) -> None:
 def main(_):
     import matplotlib
 
-    from examples import omniglot, omniglot_nets, study
     from examples.saved_run import SavedRun
+    from studies import omniglot, omniglot_nets, study
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

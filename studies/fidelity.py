@@ -1,7 +1,7 @@
 """How near each way back comes to the exact hypergradient, and at what cost.
 
-    python -m benchmarks.fidelity
-    python -m benchmarks.fidelity --problems=momentum_1,adam --seeds=1
+    python -m studies.fidelity
+    python -m studies.fidelity --problems=momentum_1,adam --seeds=1
 
 For each problem, seed and method: the cosine of the angle to the exact
 hypergradient (reverse mode in float64), of the whole and of the indirect part;
@@ -57,7 +57,7 @@ def measure(problem: str) -> list:
     Raises:
         ValueError: if there is none of that name.
     """
-    from benchmarks import fidelity_measurements, fidelity_problems
+    from studies import fidelity_measurements, fidelity_problems
 
     if problem not in PROBLEMS:
         raise ValueError(
@@ -85,7 +85,7 @@ def measure_apart(problem: str, folder: pathlib.Path) -> list:
 
     XLA's compiled programs of all methods and problems are too many for one.
     """
-    from benchmarks import fidelity_report
+    from studies import fidelity_report
 
     flagfile = folder / "flags.txt"
     flagfile.write_text(FLAGS.flags_into_string())
@@ -93,7 +93,7 @@ def measure_apart(problem: str, folder: pathlib.Path) -> list:
         [
             sys.executable,
             "-m",
-            "benchmarks.fidelity",
+            "studies.fidelity",
             f"--flagfile={flagfile}",
             f"--problems={problem}",
             f"--output={folder / problem}",
@@ -108,7 +108,7 @@ def main(_):
 
     matplotlib.use("Agg")
 
-    from benchmarks import fidelity_report as report
+    from studies import fidelity_report as report
 
     warnings.simplefilter("ignore", RuntimeWarning)  # walks cut short
     folder = pathlib.Path(FLAGS.output)

@@ -1,4 +1,4 @@
-"""The trainings of which `benchmarks/fidelity.py` takes hypergradients."""
+"""The trainings of which `studies/fidelity.py` takes hypergradients."""
 
 import math
 import pathlib
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import keras
 
-from benchmarks import fidelity_omniglot
 from examples import datasets
 from keras_drmad.hyperparameters import L2, LearningRate
+from studies import fidelity_omniglot
 
 
 class Task(NamedTuple):
@@ -110,7 +110,7 @@ def task(problem: str, data_dir: str | None) -> Task:
     """Returns a problem by its name.
 
     Args:
-        problem: str, one of `benchmarks.fidelity.PROBLEMS`.
+        problem: str, one of `studies.fidelity.PROBLEMS`.
         data_dir: folder with `mnist.npz` and `omniglot28.npz`; without
             `mnist.npz`, scikit-learn's digits take its place.
     """

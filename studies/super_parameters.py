@@ -7,8 +7,8 @@ for each unit of a tanh net (934 on MNIST). A sweep tunes them with each of
 several rates in full. The pictures and the table show where the rates found by
 the search, one for each seed, stand among these, and what each way costs.
 
-    python -m examples.super_parameters
-    python -m examples.super_parameters --dataset=mnist --data_dir=FOLDER
+    python -m studies.super_parameters
+    python -m studies.super_parameters --dataset=mnist --data_dir=FOLDER
 
 With `--workers=2` two processes try rates at a time, by KerasTuner's own
 distribution: a chief draws the rates and decides when to stop. The same
@@ -359,8 +359,8 @@ def draw(run, outcomes: dict[str, dict], found: list[dict]) -> None:
 def main(_):
     import matplotlib
 
-    from examples import study
     from examples.saved_run import SavedRun
+    from studies import study
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

@@ -4,7 +4,7 @@ The setting of Maclaurin et al. 2015, section 3.2, in the fourth run of their
 code: each meta-iteration draws anew what is training and what validation, and
 is judged on test images after a training on both.
 
-    python -m examples.penalties_in_stages --data_dir=FOLDER --run_name=mnist
+    python -m studies.penalties_in_stages --data_dir=FOLDER --run_name=mnist
 
 The same command goes on where it was killed.
 """
@@ -208,7 +208,7 @@ def rows(by_method) -> list[dict]:
     """Returns test losses at the start and at the last of each stage."""
     import numpy as np
 
-    from examples import study
+    from studies import study
 
     ends = np.cumsum([int(n) for n in FLAGS.meta_iterations]) - 1
     table = []
@@ -229,8 +229,9 @@ def rows(by_method) -> list[dict]:
 def main(_):
     import matplotlib
 
-    from examples import datasets, study
+    from examples import datasets
     from examples.saved_run import SavedRun
+    from studies import study
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

@@ -1,6 +1,6 @@
 """Measures what `hyperparameters="auto"` gains over the untuned start.
 
-    python -m benchmarks.suggested --data_dir=FOLDER
+    python -m studies.suggested --data_dir=FOLDER
 
 For scikit-learn's digits, MNIST and the CIFAR-10 subset, by SGD with momentum
 and by AdamW, and for each seed: a net is tuned by `compile(

@@ -4,7 +4,7 @@ Fu et al. 2016, figure 8: trainings of 2,000 and of 20,000 steps, momentum 0.1
 as in the paper and 0.95 as in its code, several seeds. Beside them one penalty
 for all weights, tuned in the same way: what 934 of them do more is seen by it.
 
-    python -m examples.penalties_study --data_dir=FOLDER --run_name=mnist
+    python -m studies.penalties_study --data_dir=FOLDER --run_name=mnist
 
 The same command goes on where it was killed.
 """
@@ -292,8 +292,9 @@ def rows(results, groups) -> list[dict]:
 def main(_):
     import matplotlib
 
-    from examples import datasets, study
+    from examples import datasets
     from examples.saved_run import SavedRun
+    from studies import study
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

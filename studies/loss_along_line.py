@@ -8,8 +8,8 @@ trained by SGD with momentum, at a small and at a large learning rate, from
 several seeds. Of each line the program draws training and validation loss, and
 says where the training loss rises on the way by more than 5 % of its fall.
 
-    python -m examples.loss_along_line
-    python -m examples.loss_along_line --dataset=own --data_dir=FOLDER
+    python -m studies.loss_along_line
+    python -m studies.loss_along_line --dataset=own --data_dir=FOLDER
 """
 
 import math
@@ -66,8 +66,8 @@ def build_net(net: str, shape: tuple[int, ...], classes: int):
     """Returns one of the nets, for flattened images."""
     import keras
 
-    from examples.residual_net import residual_net
     from examples.tanh_net import tanh_net
+    from studies.residual_net import residual_net
 
     pixels = math.prod(shape)
     if net == "mlp":
@@ -178,7 +178,7 @@ def rows_of(settings, results) -> list[dict]:
 
 def summary_of(rows) -> list[dict]:
     """Returns mean and standard deviation over seeds, for each net and rate."""
-    from examples import study
+    from studies import study
 
     def over_seeds(group, key, digits=2, factor=1):
         values = [factor * row[key] for row in group]
@@ -271,8 +271,8 @@ def draw(run, results):
 def main(_):
     import matplotlib
 
-    from examples import study
     from examples.saved_run import SavedRun
+    from studies import study
 
     matplotlib.use("Agg")
     for net in FLAGS.nets:  # a file that is missing is told of before any work

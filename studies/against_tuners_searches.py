@@ -1,6 +1,6 @@
 """One search of penalties, by gradients or by KerasTuner's trials.
 
-For `benchmarks/against_tuners.py`, in processes of their own: `search` runs one
+For `studies/against_tuners.py`, in processes of their own: `search` runs one
 method and returns the record of each training.
 """
 
@@ -14,9 +14,9 @@ import keras_tuner as kt
 import numpy as np
 
 import keras_drmad as kd
-from benchmarks.grouped_l2 import GroupedL2
 from examples import datasets
 from examples.tanh_net import tanh_net
+from studies.grouped_l2 import GroupedL2
 
 # (training, validation, test)
 SIZES = {"mnist": (1000, 5000, 5000), "digits": (200, 800, 797)}

@@ -8,7 +8,7 @@ best of a small grid of one penalty and one rate for all layers. (By SGD with
 momentum the exact adjoint grows a million times and more in the first 60 steps
 of this net: `--optimizer=sgd --learning_rate=0.01` shows what that does.)
 
-    python -m benchmarks.deep_net --data_dir=FOLDER --run_name=cifar10
+    python -m studies.deep_net --data_dir=FOLDER --run_name=cifar10
 
 At the end what each found trains a net of new weights on training and
 validation images together, as one would to ship it. The same command goes on
@@ -117,13 +117,13 @@ def main(_):
 
     matplotlib.use("Agg")
 
-    from benchmarks import (
+    from examples.saved_run import SavedRun
+    from studies import (
         deep_net_pictures,
         deep_net_report,
         deep_net_trainings,
+        study,
     )
-    from examples import study
-    from examples.saved_run import SavedRun
 
     logging.set_verbosity(logging.WARNING)
     check_data(FLAGS.data_dir)

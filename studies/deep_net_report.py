@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from benchmarks.deep_net_trainings import KINDS
-from examples.study import mean_and_deviation
+from studies.deep_net_trainings import KINDS
+from studies.study import mean_and_deviation
 
 LABELS = {
     "drmad": "DrMAD, the paper's line",

@@ -4,8 +4,8 @@ A ResNet with BatchNormalization, trained by Adam on the CIFAR-10 subset of
 `--data_dir` or on scikit-learn's digits, tuned by `hyperparameters="auto"`:
 one L2 penalty and one learning rate for each layer that has a kernel.
 
-    python -m examples.resnet
-    python -m examples.resnet --dataset=cifar10 --data_dir=FOLDER --steps=400
+    python -m studies.resnet
+    python -m studies.resnet --dataset=cifar10 --data_dir=FOLDER --steps=400
 """
 
 import time
@@ -61,8 +61,8 @@ def main(_):
 
     import keras_drmad as kd
     from examples import datasets
-    from examples.residual_net import residual_net
     from examples.saved_run import SavedRun
+    from studies.residual_net import residual_net
 
     matplotlib.use("Agg")
     logging.set_verbosity(logging.WARNING)

@@ -4,15 +4,15 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 
-from benchmarks.deep_net_report import (
+from keras_drmad import plots
+from studies.deep_net_report import (
     LABELS,
     rows_of,
     test_curves,
     trainings,
     tuned,
 )
-from benchmarks.deep_net_trainings import KINDS
-from keras_drmad import plots
+from studies.deep_net_trainings import KINDS
 
 COLORS = {"drmad": "C0", "anchors": "C1", "exact": "C2", "grid": "0.4"}
 

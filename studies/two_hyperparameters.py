@@ -13,7 +13,7 @@ and may be opposite to the exact one.
 Every number comes from trainings by the package (the paper's figure of this is
 a sketch).
 
-    python -m examples.two_hyperparameters
+    python -m studies.two_hyperparameters
 """
 
 from absl import app, flags
@@ -343,8 +343,8 @@ def rows_of(found) -> list[dict]:
 def main(_):
     import matplotlib
 
-    from examples import study
     from examples.saved_run import SavedRun
+    from studies import study
 
     matplotlib.use("Agg")
     run = SavedRun(

@@ -1,4 +1,4 @@
-"""The rows of `benchmarks/fidelity.py`: kept, as a table and as a picture.
+"""The rows of `studies/fidelity.py`: kept, as a table and as a picture.
 
 Imports no TensorFlow: the program that starts the others needs none.
 """

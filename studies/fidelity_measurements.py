@@ -1,4 +1,4 @@
-"""What `benchmarks/fidelity.py` measures, and of which methods."""
+"""What `studies/fidelity.py` measures, and of which methods."""
 
 import contextlib
 import math
@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 import keras_drmad as kd
-from benchmarks.fidelity_problems import Task
-from benchmarks.fidelity_report import Row
+from studies.fidelity_problems import Task
+from studies.fidelity_report import Row
 
 
 def methods() -> dict[str, Any]:
