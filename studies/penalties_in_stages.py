@@ -73,7 +73,8 @@ def tune(
 
     import keras_drmad as kd
     from examples import datasets
-    from examples.tanh_net import compile_as_papers, tanh_net
+    from examples.tanh_net import tanh_net
+    from studies.papers import compile_as_papers
 
     images = datasets.load(dataset, data_dir, (2 * size, 1, size), seed)
     net = math.prod(images.shape), hidden, images.classes, math.exp(-3)

@@ -114,7 +114,8 @@ def tune(
 
     import keras_drmad as kd
     from examples import datasets
-    from examples.tanh_net import compile_as_papers, tanh_net
+    from examples.tanh_net import tanh_net
+    from studies.papers import compile_as_papers
 
     images = datasets.load(dataset, data_dir, SIZES[dataset], seed)
     keras.utils.set_random_seed(seed)

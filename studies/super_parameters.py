@@ -78,7 +78,8 @@ def load(dataset: str, data_dir: str | None, seed: int):
 def build_model(dataset: str, images, hidden: list[int], rate: float):
     """Returns the tanh net, its penalties moved by steps of this rate."""
     import keras_drmad as kd
-    from examples.tanh_net import compile_as_papers, tanh_net
+    from examples.tanh_net import tanh_net
+    from studies.papers import compile_as_papers
 
     pixels = math.prod(images.shape)
     model = kd.DrMADModel.from_model(

@@ -19,7 +19,7 @@ DATA = os.environ.get("KERAS_DRMAD_DATA", "")
 
 def test_flags_are_answered_without_tensorflow():
     assert_flag_is_refused_without_tensorflow(
-        "examples.weight_penalties", "--momentum=2"
+        "examples.weight_penalties", "--meta_iterations=0"
     )
 
 
@@ -42,8 +42,7 @@ def test_digits_run_writes_its_folder(tmp_path):
         folder,
         {
             "input_penalties",
-            "loss_along_line",
-            "values_by_layer",
+            "penalties_by_layer",
             "test_error",
         },
         "--meta_iterations=3",
