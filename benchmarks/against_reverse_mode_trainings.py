@@ -14,6 +14,7 @@ import numpy as np
 
 import keras_drmad as kd
 from examples import datasets
+from examples.tanh_net import tanh_net
 from keras_drmad.core.span import CHUNK_SIZE, divide
 from keras_drmad.core.state import State
 
@@ -65,12 +66,8 @@ class Competitor:
         """
         keras.utils.set_random_seed(0)
         self.data = data
-        start = keras.initializers.RandomNormal(stddev=math.exp(-3))
-        x = first = keras.Input((784,))
-        for _ in range(3):
-            x = keras.layers.Dense(hidden, "tanh", kernel_initializer=start)(x)
-        x = keras.layers.Dense(10, kernel_initializer=start)(x)
-        self.model = kd.DrMADModel(first, x)
+        net = tanh_net(784, [hidden] * 3, 10)
+        self.model = kd.DrMADModel.from_model(net)
         method, gamma = method_and_momentum(name)
         self.model.compile(
             optimizer=keras.optimizers.SGD(learning_rate * (1 - gamma), gamma),
@@ -90,17 +87,12 @@ class Competitor:
     def warm_up(self, T: int) -> None:
         """Compiles all that T steps need, with as few steps as will do."""
         steps = next(
-            t for t in range(10, T + 1) if self._loops(t) == self._loops(T)
+            t
+            for t in range(10, T + 1)
+            if loops(self.model.method, t) == loops(self.model.method, T)
         )
         self.train(steps)
         self.hypergradient(steps)
-
-    def _loops(self, T: int):
-        """Returns what XLA compiles the way back for: kinds and lengths."""
-        way_back = self.model.method.trajectory(T)
-        cuts = way_back.cuts(T) if way_back.keeps_chunks else ()
-        chunks = divide(way_back.iterations(T), CHUNK_SIZE, cuts)
-        return way_back.traced_by, set(map(len, chunks))
 
     def train(self, T: int) -> None:
         """Trains, and computes the validation loss."""
@@ -120,6 +112,14 @@ class Competitor:
             "validation_data": validation,
             "validation_batch_size": 1000,
         }
+
+
+def loops(method, T: int):
+    """Returns what XLA compiles the way backward for: kinds and lengths."""
+    way = method.trajectory(T)
+    cuts = way.cuts(T) if way.keeps_chunks else ()
+    chunks = divide(way.iterations(T), CHUNK_SIZE, cuts)
+    return way.traced_by, set(map(len, chunks))
 
 
 def images(data_dir: str | None):

@@ -7,7 +7,6 @@ rounds, so that a busy machine disturbs all alike; the ratios are what counts.
 Data is MNIST's `mnist.npz` from `--data_dir`, or noise of the same shape.
 """
 
-import math
 import os
 import pathlib
 import statistics
@@ -60,32 +59,21 @@ def layers(net: str, regularizer):
     """Returns the inputs and outputs of a net."""
     import keras
 
-    L = keras.layers
-
-    def dense(units, activation=None):
-        scale = math.exp(-3)  # as in the papers' experiments
-        return L.Dense(
-            units,
-            activation,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=scale),
-            kernel_regularizer=regularizer,
-        )
+    from examples.tanh_net import DEVIATION, tanh_net
 
     if net == "mlp":
-        x = inputs = keras.Input((784,))
-        hidden = [dense(50, "tanh") for _ in range(3)]
-    else:
-        x = inputs = keras.Input((28, 28, 1))
-        hidden = [
-            L.Conv2D(16, 3, activation="relu", kernel_regularizer=regularizer),
-            L.MaxPooling2D(),
-            L.Conv2D(32, 3, activation="relu", kernel_regularizer=regularizer),
-            L.MaxPooling2D(),
-            L.Flatten(),
-        ]
-    for layer in [*hidden, dense(10)]:
-        x = layer(x)
-    return inputs, x
+        model = tanh_net(784, [50] * 3, 10, regularizer=regularizer)
+        return model.inputs[0], model.outputs[0]
+    L = keras.layers
+    x = inputs = keras.Input((28, 28, 1))
+    for filters in (16, 32):
+        x = L.Conv2D(
+            filters, 3, activation="relu", kernel_regularizer=regularizer
+        )(x)
+        x = L.MaxPooling2D()(x)
+    start = keras.initializers.RandomNormal(stddev=DEVIATION)
+    last = L.Dense(10, None, True, start, kernel_regularizer=regularizer)
+    return inputs, last(L.Flatten()(x))
 
 
 def compiled(model, **kwargs):

@@ -29,10 +29,18 @@ The same command goes on where it was killed.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from absl import app, flags, logging
+import numpy as np
+from absl import app, flags
+from matplotlib import pyplot as plt
+
+from examples import datasets
+from studies import study
 
 FLAGS = flags.FLAGS
+study.define_flags(["mnist", "digits"], seeds=3)
 
 LABELS = {
     "drmad": "DrMAD",
@@ -40,12 +48,6 @@ LABELS = {
     "random": "RandomSearch",
     "bayesian": "BayesianOptimization",
 }
-flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Which images.")
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder with mnist.npz or TFDS's data; KERAS_DRMAD_DATA by default.",
-)
 flags.DEFINE_multi_enum(
     "methods", list(LABELS), list(LABELS), "Which; once for each."
 )
@@ -54,7 +56,6 @@ flags.DEFINE_list(
     ["1", "4", "20", "934"],
     "Numbers of coefficients: 1, a multiple of the 4 layers, or all inputs.",
 )
-flags.DEFINE_integer("seeds", 3, "Of data, weights and searches.", 1)
 flags.DEFINE_integer("first_seed", 0, "The first of them.", 0)
 flags.DEFINE_integer("steps", 2000, "T, elementary steps of a training.", 10)
 flags.DEFINE_integer("budget", 32, "What is spent, in trainings.", 2)
@@ -62,58 +63,136 @@ flags.DEFINE_float("meta_step", 0.3, "Step of the log coefficients.", 0)
 flags.DEFINE_float(
     "search_minutes", 3, "Most processor time outside of trainings.", 0
 )
-flags.DEFINE_integer(
-    "processes", 1, "Searches at a time; 0: in this process.", 0
-)
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 
 
-def main(_):
-    import matplotlib
+# From a method and its number of coefficients to what `search` returned for
+# each seed.
+Results = Mapping[tuple, Sequence[Mapping[str, Any]]]
 
-    from examples import datasets
-    from examples.saved_run import SavedRun
-    from studies import against_tuners_report as report
-    from studies import against_tuners_searches as searches
-    from studies import study
-    from studies.grouped_l2 import groups_of_rows
 
-    matplotlib.use("Agg")
-    logging.set_verbosity(logging.WARNING)
-    counts = [int(count) for count in FLAGS.counts]
-    data = FLAGS.dataset, FLAGS.data_dir
-    sizes = searches.SIZES[FLAGS.dataset]
-    images = datasets.load(*data, sizes, 0)  # is it there?
-    for count in counts:
-        groups_of_rows([math.prod(images.shape), *searches.HIDDEN], count)
-    run = SavedRun(FLAGS.save_dir, "against_tuners", FLAGS.run_name, True)
-    run.write_flags(FLAGS, "search_minutes")
-    seeds = range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.seeds)
-    cells = {
-        f"{method}_{count}_{seed}": {
-            "method": method,
-            "count": count,
-            "seed": seed,
-            "dataset": FLAGS.dataset,
-            "data_dir": FLAGS.data_dir,
-            "steps": FLAGS.steps,
-            "budget": FLAGS.budget,
-            "meta_step": FLAGS.meta_step,
-            "search_minutes": FLAGS.search_minutes,
-        }
-        for count in counts
+def draw(run, results: Results) -> None:
+    """Writes the picture of losses against steps spent."""
+
+    counts = sorted({count for _, count in results})
+    figure, panels = plt.subplots(
+        2,
+        len(counts),
+        figsize=(1 + 3.2 * len(counts), 6.5),
+        layout="constrained",
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+    )
+    for (method, count), cells in results.items():
+        column = panels[:, counts.index(count)]
+        color = f"C{list(LABELS).index(method)}"
+        _draw_cells(column, cells, LABELS[method], color)
+    for count, axes in zip(counts, panels[0], strict=True):
+        axes.set_title(f"{count} coefficient{'s' if count > 1 else ''}")
+    for axes in panels[1]:
+        axes.set_xlabel("thousands of elementary steps spent")
+    panels[0, 0].set_ylabel("best validation loss so far")
+    panels[1, 0].set_ylabel("test loss of the same training")
+    figure.suptitle(
+        "Best of all trainings so far: mean and standard deviation over seeds; "
+        "dots where searches end"
+    )
+    figure.legend(
+        *panels[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(LABELS),
+    )
+    run.write_figure(panels[0, 0], "losses_against_steps")
+
+
+def _draw_cells(column, cells, label: str, color: str) -> None:
+    """Draws validation and test losses of one method, a panel for each."""
+    from keras_drmad import plots
+
+    ends = [cell["steps"][-1] for cell in cells]
+    grid = np.linspace(cells[0]["steps"][0], min(ends), 400)
+    for key, axes in zip(("val_loss", "test_loss"), column, strict=True):
+        rows = [
+            study.best_so_far(cell["val_loss"], cell[key])[
+                np.searchsorted(cell["steps"], grid, side="right") - 1
+            ]
+            for cell in cells
+        ]
+        plots.mean_and_band(
+            grid / 1000, np.array(rows), axes, label, color=color
+        )
+        axes.plot(grid[-1] / 1000, np.mean(rows, 0)[-1], "o", color=color)
+
+
+def table(results: Results) -> list[dict]:
+    """Returns means and standard deviations over seeds, at the end."""
+    begun = [
+        {key: values[:1] for key, values in cell.items()}
+        for cell in next(iter(results.values()))
+    ]
+    return [_row("any", "the start", begun)] + [
+        _row(count, LABELS[method], cells)
+        for (method, count), cells in results.items()
+    ]
+
+
+def _row(count, method: str, cells) -> dict[str, Any]:
+    """Returns one row of the table."""
+
+    def words(key: str, digits: int, factor: float = 1) -> str:
+        values = [
+            factor * study.best_so_far(cell["val_loss"], cell[key])[-1]
+            for cell in cells
+        ]
+        return study.mean_and_deviation(values, digits)
+
+    lengths = sorted({len(cell["steps"]) for cell in cells})
+    seconds = [cell["search_seconds"][-1] for cell in cells]
+    return {
+        "coefficients": count,
+        "method": method,
+        "trainings": " to ".join(map(str, lengths[:1] + lengths[1:][-1:])),
+        "validation loss": words("val_loss", 4),
+        "test loss": words("test_loss", 4),
+        "validation error, %": words("val_error", 2, 100),
+        "test error, %": words("test_error", 2, 100),
+        "s of search": f"{np.mean(seconds):.0f}",
+    }
+
+
+def cells(seeds: Sequence[int]) -> dict[str, dict]:
+    """Returns the settings of each search."""
+    common = study.values(
+        "dataset", "data_dir", "steps", "budget", "meta_step", "search_minutes"
+    )
+    return {
+        f"{method}_{count}_{seed}": common
+        | {"method": method, "count": count, "seed": seed}
+        for count in study.whole("counts")
         for method in FLAGS.methods
         for seed in seeds
     }
-    found = study.run_cells(run, searches.search, cells, FLAGS.processes)
+
+
+def main(_):
+    from studies import against_tuners_searches as searches
+    from studies.grouped_l2 import groups_of_rows
+
+    data = FLAGS.dataset, FLAGS.data_dir
+    images = datasets.load(*data, searches.SIZES[FLAGS.dataset], 0)  # or error
+    rows = [math.prod(images.shape), *searches.HIDDEN]
+    for count in study.whole("counts"):
+        groups_of_rows(rows, count)
+    run = study.begin("against_tuners")
+    seeds = range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.seeds)
+    found = study.run_cells(run, searches.search, cells(seeds))
     results = {
         (method, count): [found[f"{method}_{count}_{k}"] for k in seeds]
-        for count in counts
+        for count in study.whole("counts")
         for method in FLAGS.methods
     }
-    report.draw(run, results, LABELS)
-    study.report(run, report.table(results, LABELS), "results")
+    draw(run, results)
+    study.report(run, table(results), "results")
 
 
 if __name__ == "__main__":

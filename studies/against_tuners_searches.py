@@ -15,8 +15,8 @@ import numpy as np
 
 import keras_drmad as kd
 from examples import datasets
-from examples.tanh_net import tanh_net
 from studies.grouped_l2 import GroupedL2
+from studies.papers import compile_as_papers, papers_model
 
 # (training, validation, test)
 SIZES = {"mnist": (1000, 5000, 5000), "digits": (200, 800, 797)}
@@ -33,19 +33,14 @@ RANDOM_TRIALS = 10
 
 def build_model(images, method: str, count: int, meta_step: float):
     """Returns the paper's net as a compiled `DrMADModel`."""
-    net = tanh_net(
-        math.prod(images.shape), HIDDEN, images.classes, math.exp(-3)
-    )
-    alpha, gamma = 0.05, 0.95
-    model = kd.DrMADModel.from_model(net)
-    model.compile(
-        # Keras's velocity has the rate in it, and no factor 1 - gamma.
-        optimizer=keras.optimizers.SGD(alpha * (1 - gamma), momentum=gamma),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        hyperparameters=[GroupedL2(count, START, BOUNDS)],
-        hypergradient=kd.ReverseMode() if method == "reverse" else kd.DrMAD(),
-        meta_optimizer=kd.SignDescent(meta_step),
+    model = papers_model(images, HIDDEN)
+    compile_as_papers(
+        model,
+        alpha=0.05,
+        gamma=0.95,
+        penalties=GroupedL2(count, START, BOUNDS),
+        method=kd.ReverseMode() if method == "reverse" else kd.DrMAD(),
+        meta_step=meta_step,
     )
     return model
 

@@ -17,18 +17,16 @@ nothing: the weights matter relative to each other.
 import math
 import time
 
-from absl import app, flags, logging
+import numpy as np
+from absl import app, flags
+from matplotlib import pyplot as plt
+from matplotlib import ticker
+
+from examples import datasets, saved_run
 
 FLAGS = flags.FLAGS
-
-flags.DEFINE_string(
-    "dataset", "digits", "digits, mnist or an image data set of TFDS."
-)
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder with mnist.npz or TFDS's data; KERAS_DRMAD_DATA by default.",
-)
+saved_run.define_flags()
+datasets.define_flags()
 flags.DEFINE_integer(
     "train_size", None, "Training images; 1000 (digits) or 5000."
 )
@@ -51,9 +49,6 @@ flags.DEFINE_enum(
     "hypergradient", "reverse", ["drmad", "reverse"], "The method."
 )
 flags.DEFINE_integer("trials", 5, "Trainings with each set of weights.", 1)
-flags.DEFINE_integer("seed", 0, "Of data, weights, batches and targets.", 0)
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 
 # In the order in which Keras takes outputs given in a dict.
 OUTPUTS = ("digit", "odd", "random")
@@ -61,7 +56,6 @@ OUTPUTS = ("digit", "odd", "random")
 
 def targets(labels, seed: int):
     """Returns the targets of the three outputs."""
-    import numpy as np
 
     random = np.random.default_rng(seed).integers(0, 10, len(labels))
     return dict(zip(OUTPUTS, (labels, labels % 2, random), strict=True))
@@ -126,9 +120,6 @@ def test_errors(images, training, test, weights) -> list[float]:
 
 def draw(run, values, history, compared):
     """Writes the pictures of a run."""
-    import numpy as np
-    from matplotlib import pyplot as plt
-    from matplotlib import ticker
 
     from keras_drmad import plots
 
@@ -167,7 +158,6 @@ def draw(run, values, history, compared):
 
 def table(compared, weights) -> str:
     """Returns the test errors with each set of weights."""
-    import numpy as np
 
     rows = [
         f"{'':16}{'weights: ' + ', '.join(OUTPUTS):>34}"
@@ -182,16 +172,9 @@ def table(compared, weights) -> str:
 
 
 def main(_):
-    import matplotlib
-    import numpy as np
 
     import keras_drmad as kd
-    from examples import datasets
-    from examples.saved_run import SavedRun
 
-    matplotlib.use("Agg")
-    # TensorFlow tells of each file of a SavedModel, and of each new model.
-    logging.set_verbosity(logging.ERROR)
     small = FLAGS.dataset == "digits"
     sizes = (
         FLAGS.train_size or (1000 if small else 5000),
@@ -211,8 +194,7 @@ def main(_):
     # Weights of 0 keep the other outputs out of the validation loss.
     only_main = sample_weights(np.ones(len(held_x)), np.zeros(len(held_x)))
     test = images.test[0], targets(images.test[1], FLAGS.seed + 2)
-    run = SavedRun(FLAGS.save_dir, "auxiliary_losses", FLAGS.run_name)
-    run.write_flags(FLAGS, "dataset")
+    run = saved_run.begin("auxiliary_losses")
     model = build_model(images, FLAGS.seed)
 
     recorder = kd.callbacks.HyperparameterHistory()

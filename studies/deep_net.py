@@ -19,16 +19,13 @@ it is the paper's walk, one step in ten of the whole line.
 import os
 import pathlib
 
-from absl import app, flags, logging
+from absl import app, flags
+
+from examples import datasets
+from studies import study
 
 FLAGS = flags.FLAGS
-
-flags.DEFINE_enum("dataset", "cifar10", ["cifar10", "digits"], "Which images.")
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder with cifar10_jpeg_5k1k.npz; KERAS_DRMAD_DATA by default.",
-)
+study.define_flags(["cifar10", "digits"], seeds=3)
 flags.DEFINE_integer("blocks", 3, "Residual blocks in each of 3 stages.", 1)
 flags.DEFINE_integer("channels", 8, "Channels of the first stage.", 1)
 flags.DEFINE_integer("steps", 250, "T, elementary steps.", 1)
@@ -54,25 +51,20 @@ flags.DEFINE_list(
 flags.DEFINE_list(
     "grid_penalties", ["0.1", "1", "10"], "Factors on the penalty."
 )
-flags.DEFINE_integer("seeds", 3, "Of data, weights and batches.", 1)
-flags.DEFINE_integer("processes", 1, "Cells at a time; 0: in this process.", 0)
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 
 
 def cells() -> dict[str, dict]:
     """Returns the settings of each cell by its name."""
-    common = {
-        "dataset": FLAGS.dataset,
-        "data_dir": FLAGS.data_dir,
-        "blocks": FLAGS.blocks,
-        "channels": FLAGS.channels,
-        "optimizer": FLAGS.optimizer,
-        "T": FLAGS.steps,
-        "batch_size": FLAGS.batch_size,
-        "learning_rate": FLAGS.learning_rate,
-        "penalty": FLAGS.penalty,
-    }
+    common = study.values(
+        "dataset",
+        "data_dir",
+        "blocks",
+        "channels",
+        "optimizer",
+        "batch_size",
+        "learning_rate",
+        "penalty",
+    ) | {"T": FLAGS.steps}
     counts = dict.fromkeys(FLAGS.methods, FLAGS.meta_iterations)
     for method in FLAGS.compared:
         counts.setdefault(method, 1)
@@ -100,8 +92,6 @@ def check_data(data_dir: str | None) -> None:
     Raises:
         FileNotFoundError: if they are not.
     """
-    from examples import datasets
-
     folder = data_dir or os.environ.get("KERAS_DRMAD_DATA") or ""
     path = pathlib.Path(folder, datasets.FILES["cifar10"])
     if FLAGS.dataset == "cifar10" and not path.is_file():
@@ -113,30 +103,17 @@ def check_data(data_dir: str | None) -> None:
 
 
 def main(_):
-    import matplotlib
+    from studies import deep_net_report as report
+    from studies import deep_net_trainings
 
-    matplotlib.use("Agg")
-
-    from examples.saved_run import SavedRun
-    from studies import (
-        deep_net_pictures,
-        deep_net_report,
-        deep_net_trainings,
-        study,
-    )
-
-    logging.set_verbosity(logging.WARNING)
     check_data(FLAGS.data_dir)
-    run = SavedRun(FLAGS.save_dir, "deep_net", FLAGS.run_name, resume=True)
-    run.write_flags(FLAGS, "dataset")
-    results = study.run_cells(
-        run, deep_net_trainings.cell, cells(), FLAGS.processes
-    )
-    found = deep_net_report.by_method(results)
-    deep_net_pictures.draw_meta_iterations(run, found)
-    deep_net_pictures.draw_cost(run, found)
-    deep_net_pictures.draw_hyperparameters(run, found)
-    study.report(run, deep_net_report.table(found), "results")
+    run = study.begin("deep_net")
+    results = study.run_cells(run, deep_net_trainings.cell, cells())
+    found = report.by_method(results)
+    report.draw_meta_iterations(run, found)
+    report.draw_cost(run, found)
+    report.draw_hyperparameters(run, found)
+    study.report(run, report.table(found), "results")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 
 import keras_drmad as kd
 from studies.fidelity_problems import Task
-from studies.fidelity_report import Row
+from studies.study import cosine
 
 
 def methods() -> dict[str, Any]:
@@ -124,13 +124,13 @@ class Bench:
             for h, x in zip(kinds, before, strict=True):
                 h.raw.assign(x)
 
-    def rows(self, name: str, method: Any) -> list[Row]:
+    def rows(self, name: str, method: Any) -> list[dict[str, Any]]:
         """Returns what is measured of one method, a row for each seed."""
         model = self.model(method)
         self.hypergradient(model, 0)  # traces and compiles
         return [self.row(name, model, seed) for seed in self.seeds]
 
-    def row(self, name: str, model, seed: int) -> Row:
+    def row(self, name: str, model, seed: int) -> dict[str, Any]:
         """Returns what is measured of one method for one seed."""
         g, record = self.hypergradient(model, seed)
         exact, direct = self.exact[seed], self.direct[seed]
@@ -139,11 +139,11 @@ class Bench:
         d = record.diagnostics
         _, alone = self.hypergradient(self.alone, seed)
         whole = sum(v for k, v in d.items() if k.startswith("seconds"))
-        return Row(
-            self.task.name,
-            self.task.title,
-            name,
-            seed,
+        return dict(
+            problem=self.task.name,
+            title=self.task.title,
+            method=name,
+            seed=seed,
             cosine=cosine(g, exact),
             indirect=cosine(without(g, direct), without(exact, direct)),
             signs=float(np.mean(np.sign(g) == np.sign(exact))),
@@ -177,12 +177,6 @@ def in_float64():
 def _set_precision(dtype: str) -> None:
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
-
-
-def cosine(a, b) -> float:
-    """Returns the cosine of the angle between two vectors; nan for 0."""
-    norms = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(a @ b / norms) if norms > 0 else math.nan
 
 
 def without(g, direct):

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import keras
 
 from examples import datasets
+from examples.tanh_net import tanh_net
 from keras_drmad.hyperparameters import L2, LearningRate
 from studies import fidelity_omniglot
+from studies.papers import papers_momentum
 
 
 class Task(NamedTuple):
@@ -57,8 +59,8 @@ def images(data_dir: str | None, flat: bool = True, centred: bool = False):
     )
 
 
-def tanh_net(inputs: int, scale: float | None = None):
-    """Returns inputs and outputs of the papers' net, 50-50-50-10.
+def papers_net(inputs: int, scale: float | None = None):
+    """Returns the papers' net, 50-50-50-10.
 
     Args:
         inputs: int, the number of pixels.
@@ -69,10 +71,8 @@ def tanh_net(inputs: int, scale: float | None = None):
     start: Any = initial.LecunNormal()
     if scale is not None:
         start = initial.RandomNormal(stddev=scale)
-    x = first = keras.Input((inputs,))
-    for _ in range(3):
-        x = keras.layers.Dense(50, "tanh", kernel_initializer=start)(x)
-    return first, keras.layers.Dense(10, kernel_initializer=start)(x)
+    net = tanh_net(inputs, (50, 50, 50), 10, start)
+    return net.inputs[0], net.outputs[0]
 
 
 def small_cnn(shape):
@@ -86,7 +86,7 @@ def small_cnn(shape):
 
 def momentum(alpha: float, gamma: float) -> Callable:
     """Returns what makes v <- gamma v - (1 - gamma) g, w <- w + alpha v."""
-    return lambda: keras.optimizers.SGD(alpha * (1 - gamma), momentum=gamma)
+    return lambda: papers_momentum(alpha, gamma)
 
 
 def penalties(log_penalty: float) -> Callable:
@@ -134,7 +134,7 @@ def _regime(problem: str, data_dir: str | None) -> Task:
         title,
         T,
         50,
-        lambda: tanh_net(pixels, scale),
+        lambda: papers_net(pixels, scale),
         optimizer,
         penalties(log_penalty),
         data,
@@ -149,7 +149,7 @@ def _rates(data_dir: str | None) -> Task:
         "learning rate per layer, SGD(0.01, 0.9), T = 1000",
         1000,
         50,
-        lambda: tanh_net(pixels),
+        lambda: papers_net(pixels),
         momentum(0.1, 0.9),
         lambda: [LearningRate("layer")],
         data,

@@ -14,9 +14,15 @@ says where the training loss rises on the way by more than 5 % of its fall.
 
 import math
 
+import numpy as np
 from absl import app, flags
+from matplotlib import pyplot as plt
+
+from examples import datasets
+from studies import study
 
 FLAGS = flags.FLAGS
+study.define_flags(seeds=3)
 
 NETS = ("mlp", "cnn", "resnet")
 
@@ -26,12 +32,6 @@ flags.DEFINE_enum(
     ["digits", "own"],
     "scikit-learn's digits for all nets; or MNIST for mlp and cnn, and the "
     "CIFAR-10 subset for resnet.",
-)
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder with mnist.npz and cifar10_jpeg_5k1k.npz; KERAS_DRMAD_DATA by "
-    "default.",
 )
 flags.DEFINE_multi_enum("nets", NETS, NETS, "Which nets.")
 flags.DEFINE_multi_float(
@@ -43,17 +43,10 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("batch_size", 50, "Examples in a step.", 1)
 flags.DEFINE_integer("points", 61, "Places on the line, from -0.5 to 1.5.", 3)
-flags.DEFINE_integer("seeds", 3, "Trainings of each kind.", 1)
-flags.DEFINE_integer(
-    "processes", 1, "Trainings at a time; 0: in this process.", 0
-)
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 
 
 def load(net: str, dataset: str, data_dir: str | None, seed: int):
     """Returns the images that a net is trained on."""
-    from examples import datasets
 
     if dataset == "digits":
         return datasets.load(dataset, data_dir, (1000, 400, 0), seed)
@@ -71,7 +64,7 @@ def build_net(net: str, shape: tuple[int, ...], classes: int):
 
     pixels = math.prod(shape)
     if net == "mlp":
-        return tanh_net(pixels, (50, 50, 50), classes, math.exp(-3))
+        return tanh_net(pixels, (50, 50, 50), classes)
     height, width, channels = (*shape, 1)[:3]
     image = height, width, channels
     x = inputs = keras.Input((pixels,))
@@ -98,7 +91,6 @@ def losses(
 ) -> dict:
     """Trains a net; returns its losses along the line of the training."""
     import keras
-    import numpy as np
 
     import keras_drmad as kd
 
@@ -129,10 +121,9 @@ def losses(
 
 def cells() -> dict[str, dict]:
     """Returns the settings of each training, by name."""
-    common = {
-        name: FLAGS[name].value
-        for name in ("dataset", "data_dir", "momentum", "batch_size", "points")
-    }
+    common = study.values(
+        "dataset", "data_dir", "momentum", "batch_size", "points"
+    )
     return {
         f"{net}_{rate:g}_{seed}": common
         | {"net": net, "rate": rate, "seed": seed, "steps": steps_of(net)}
@@ -150,7 +141,6 @@ def steps_of(net: str) -> int:
 
 def rows_of(settings, results) -> list[dict]:
     """Returns what is to be said of each line, for results.csv."""
-    import numpy as np
 
     from keras_drmad import plots
 
@@ -178,7 +168,6 @@ def rows_of(settings, results) -> list[dict]:
 
 def summary_of(rows) -> list[dict]:
     """Returns mean and standard deviation over seeds, for each net and rate."""
-    from studies import study
 
     def over_seeds(group, key, digits=2, factor=1):
         values = [factor * row[key] for row in group]
@@ -219,8 +208,6 @@ def summary_of(rows) -> list[dict]:
 
 def draw(run, results):
     """Writes the picture: a column for each net, a row for each rate."""
-    import numpy as np
-    from matplotlib import pyplot as plt
 
     from keras_drmad import plots
 
@@ -269,20 +256,11 @@ def draw(run, results):
 
 
 def main(_):
-    import matplotlib
-
-    from examples.saved_run import SavedRun
-    from studies import study
-
-    matplotlib.use("Agg")
     for net in FLAGS.nets:  # a file that is missing is told of before any work
         load(net, FLAGS.dataset, FLAGS.data_dir, seed=0)
-    run = SavedRun(
-        FLAGS.save_dir, "loss_along_line", FLAGS.run_name, resume=True
-    )
-    run.write_flags(FLAGS, "dataset")
+    run = study.begin("loss_along_line")
     settings = cells()
-    results = study.run_cells(run, losses, settings, FLAGS.processes)
+    results = study.run_cells(run, losses, settings)
     draw(run, results)
     rows = rows_of(settings, results)
     run.write_table(rows, "results")

@@ -12,13 +12,14 @@ and a tied bottom layer (T = 1/10 there).
 The same command goes on where it was killed.
 """
 
-from absl import app, flags, logging
+import numpy as np
+from absl import app, flags
+from matplotlib import pyplot as plt
+
+from studies import omniglot, study
 
 FLAGS = flags.FLAGS
-
-flags.DEFINE_string(
-    "data_dir", None, "Folder with omniglot28.npz; KERAS_DRMAD_DATA by default."
-)
+study.define_flags(seeds=3)
 flags.DEFINE_list(
     "alphabets",
     ["Aurek-Besh", "Blackfoot", "Hebrew", "N_Ko", "Ojibwe"],
@@ -51,12 +52,6 @@ flags.DEFINE_integer(
     "meta_iterations", 20, "Trainings, each with a hypergradient.", 2
 )
 flags.DEFINE_float("meta_step", 0.2, "Of gradient descent on T.", 0)
-flags.DEFINE_integer("seeds", 3, "Of splits, classes and weights.", 1)
-flags.DEFINE_integer(
-    "processes", 1, "Cells of the study at a time; 0: in this process.", 0
-)
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 
 FIXED = {"separate": "separate nets", "tied": "tied bottom layer"}
 LEARNED = {
@@ -69,23 +64,18 @@ NAMES = FIXED | LEARNED
 
 def cells() -> dict[str, dict]:
     """Returns the settings of each cell, by name."""
-    common = {
-        "data_dir": FLAGS.data_dir,
-        "alphabets": FLAGS.alphabets,
-        "hidden": [int(units) for units in FLAGS.hidden],
-        "steps": FLAGS.steps,
-        "meta_iterations": FLAGS.meta_iterations,
-        "numbers": {
-            name: FLAGS[name].value
-            for name in (
-                "learning_rate",
-                "momentum",
-                "log_penalty",
-                "log_init_scale",
-                "own_part",
-                "meta_step",
-            )
-        },
+    common = study.values(
+        "data_dir", "alphabets", "steps", "meta_iterations"
+    ) | {
+        "hidden": study.whole("hidden"),
+        "numbers": study.values(
+            "learning_rate",
+            "momentum",
+            "log_penalty",
+            "log_init_scale",
+            "own_part",
+            "meta_step",
+        ),
     }
     return {
         f"{way}_seed_{seed}": common
@@ -97,7 +87,6 @@ def cells() -> dict[str, dict]:
 
 def of_way(results, way: str, key: str):
     """Returns what all seeds found, stacked."""
-    import numpy as np
 
     return np.stack(
         [results[f"{way}_seed_{seed}"][key] for seed in range(FLAGS.seeds)]
@@ -113,7 +102,6 @@ def pairs(correlations):
     Returns:
         Their mean, and that of all others between different tasks.
     """
-    import numpy as np
 
     tasks = correlations.shape[-1]
     are_pairs = np.roll(np.eye(tasks, dtype=bool), tasks // 2, axis=1)
@@ -125,12 +113,10 @@ def pairs(correlations):
 
 def table(results) -> list[dict]:
     """Returns a row for each way to share: means, deviations over seeds."""
-    from studies.study import mean_and_deviation
-
     rows = []
     for way in (*FIXED, *FLAGS.methods):
         row = {"sharing": NAMES[way]} | {
-            f"{part} loss": mean_and_deviation(
+            f"{part} loss": study.mean_and_deviation(
                 of_way(results, way, f"last_{part}_loss")
             )
             for part in ("train", "test")
@@ -143,15 +129,13 @@ def table(results) -> list[dict]:
         row["seconds a meta-iteration"] = ""
         if way in LEARNED:  # the first one compiles
             seconds = of_way(results, way, "seconds")[:, 1:].mean(axis=1)
-            row["seconds a meta-iteration"] = mean_and_deviation(seconds)
+            row["seconds a meta-iteration"] = study.mean_and_deviation(seconds)
         rows.append(row)
     return rows
 
 
 def draw_curves(run, results) -> None:
     """Writes validation and test loss against meta-iterations."""
-    import numpy as np
-    from matplotlib import pyplot as plt
 
     from keras_drmad import plots
     from studies.omniglot_nets import TRAINING, VALIDATION
@@ -189,8 +173,6 @@ def draw_correlations(run, results) -> None:
 
     An alphabet stands beside itself, turned.
     """
-    import numpy as np
-    from matplotlib import pyplot as plt
 
     n, depths = len(FLAGS.alphabets), len(FLAGS.hidden) + 1
     order = np.arange(2 * n).reshape(2, n).T.ravel()
@@ -235,19 +217,11 @@ def draw_correlations(run, results) -> None:
 
 
 def main(_):
-    import matplotlib
+    from studies import omniglot_nets
 
-    from examples.saved_run import SavedRun
-    from studies import omniglot, omniglot_nets, study
-
-    matplotlib.use("Agg")
-    logging.set_verbosity(logging.WARNING)
     omniglot.load(FLAGS.data_dir, FLAGS.alphabets, 0)  # or an error now
-    run = SavedRun(
-        FLAGS.save_dir, "omniglot_sharing", FLAGS.run_name, resume=True
-    )
-    run.write_flags(FLAGS, "alphabets")
-    results = study.run_cells(run, omniglot_nets.cell, cells(), FLAGS.processes)
+    run = study.begin("omniglot_sharing")
+    results = study.run_cells(run, omniglot_nets.cell, cells())
     draw_curves(run, results)
     draw_correlations(run, results)
     study.report(run, table(results), "results")

@@ -1,9 +1,35 @@
-"""How the papers train their net for MNIST and tune its penalties."""
+"""The papers' net for MNIST: data, training, and how penalties are tuned."""
+
+import math
+from collections.abc import Sequence
 
 import keras
 
 import keras_drmad as kd
+from examples import datasets
+from examples.tanh_net import tanh_net
 from keras_drmad.methods import Method
+
+# (training, validation, test)
+SIZES = {"mnist": (15000, 5000, 5000), "digits": (1000, 400, 397)}
+
+
+def load(dataset: str, data_dir: str | None, seed: int) -> datasets.Images:
+    """Returns the images of a seed."""
+    return datasets.load(dataset, data_dir, SIZES[dataset], seed)
+
+
+def papers_model(
+    images: datasets.Images, hidden: Sequence[int] = (50, 50, 50)
+) -> kd.DrMADModel:
+    """Returns a new net for images, not compiled."""
+    pixels = math.prod(images.shape)
+    return kd.DrMADModel.from_model(tanh_net(pixels, hidden, images.classes))
+
+
+def drmad_of_paper() -> kd.DrMAD:
+    """Returns R = T / 10 steps spread over the line to the last weights."""
+    return kd.DrMAD(0.1, last=1.0, average=False)
 
 
 def compile_as_papers(

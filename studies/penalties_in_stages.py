@@ -1,4 +1,4 @@
-"""Tunes one L2 penalty for a net, then one a layer, then one a unit.
+"""Tunes one L2 penalty for a net, then one a layer, then one an input.
 
 The setting of Maclaurin et al. 2015, section 3.2, in the fourth run of their
 code: each meta-iteration draws anew what is training and what validation, and
@@ -11,41 +11,36 @@ The same command goes on where it was killed.
 
 import math
 
-from absl import app, flags, logging
+import numpy as np
+from absl import app, flags
+from matplotlib import pyplot as plt
+from matplotlib import ticker
+
+from examples import datasets
+from studies import study
 
 FLAGS = flags.FLAGS
+study.define_flags(["mnist", "digits"], seeds=3)
 
 STAGES = ("all", "layer", "input")
 LABELS = {"drmad": "DrMAD", "reverse": "exact reverse mode"}
 
-flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Which images.")
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder with mnist.npz or TFDS's data; KERAS_DRMAD_DATA by default.",
-)
 flags.DEFINE_multi_enum(
     "methods",
     list(LABELS),
     list(LABELS),
     "The paper's and exact; once for each.",
 )
-flags.DEFINE_integer("seeds", 3, "Of data, weights and batches.", 1)
 flags.DEFINE_list(
     "meta_iterations",
     ["10", "5", "3"],
-    "With one penalty for all weights, one a layer, one a unit.",
+    "With one penalty for all weights, one a layer, one an input.",
 )
 flags.DEFINE_float("meta_step", 0.1, "Step of the log penalties, by sign.", 0)
 flags.DEFINE_float("log_penalty", -4.0, "Of the penalty at the start.")
 flags.DEFINE_list("hidden", ["1000", "1000"], "Units of the hidden layers.")
 flags.DEFINE_integer("size", 1000, "Training, validation and test images.", 1)
 flags.DEFINE_integer("steps", 100, "T, elementary steps.", 1)
-flags.DEFINE_integer(
-    "processes", 1, "Trainings at a time; 0: in this process.", 0
-)
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 
 
 @flags.validator("meta_iterations", "Expected three positive whole numbers.")
@@ -69,32 +64,29 @@ def tune(
 ):
     """Tunes through all stages; returns test losses and mean penalties."""
     import keras
-    import numpy as np
 
     import keras_drmad as kd
-    from examples import datasets
-    from examples.tanh_net import tanh_net
-    from studies.papers import compile_as_papers
+    from studies import papers
 
     images = datasets.load(dataset, data_dir, (2 * size, 1, size), seed)
-    net = math.prod(images.shape), hidden, images.classes, math.exp(-3)
-    way_back = {
-        "drmad": kd.DrMAD(0.1, last=1.0, average=False),
-        "reverse": kd.ReverseMode(),
-    }[method]
+    exact = method == "reverse"
+    way_back = kd.ReverseMode() if exact else papers.drmad_of_paper()
     random = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     coefficients = {"": np.exp([log_penalty])}
     losses, means = [], []
     for per, count in zip(STAGES, meta_iterations, strict=True):
-        model = kd.DrMADModel.from_model(tanh_net(*net))
+        model = papers.papers_model(images, hidden)
         penalties = kd.hyperparameters.L2(per)
-        compile_as_papers(model, 0.3, 0.9, penalties, way_back, meta_step)
+        papers.compile_as_papers(
+            model, 0.3, 0.9, penalties, way_back, meta_step
+        )
         penalties.raw.assign(np.log(spread(coefficients, penalties)))
         for _ in range(count):
             means.append(np.mean(penalties.raw))
             # New weights, a new split.
-            model.elementary_model.set_weights(tanh_net(*net).get_weights())
+            other = papers.papers_model(images, hidden)
+            model.elementary_model.set_weights(other.get_weights())
             split = random.permutation(2 * size).reshape(2, size)
             losses.append(
                 step(model, images, split, T=T, batch_size=200, seed=seed)
@@ -143,7 +135,6 @@ def spread(coefficients, penalties):
             to the one that all layers share.
         penalties: the finer `L2`, bound.
     """
-    import numpy as np
 
     count = math.prod(penalties.raw.shape)
     places = penalties.by_layer(np.arange(count).reshape(penalties.raw.shape))
@@ -155,19 +146,15 @@ def spread(coefficients, penalties):
 
 def cells() -> dict[str, dict]:
     """Returns the settings of each training in stages."""
+    common = study.values(
+        "dataset", "data_dir", "meta_step", "log_penalty", "size"
+    ) | {
+        "meta_iterations": study.whole("meta_iterations"),
+        "T": FLAGS.steps,
+        "hidden": study.whole("hidden"),
+    }
     return {
-        f"{method}_seed_{seed}": {
-            "dataset": FLAGS.dataset,
-            "data_dir": FLAGS.data_dir,
-            "method": method,
-            "seed": seed,
-            "meta_iterations": [int(n) for n in FLAGS.meta_iterations],
-            "meta_step": FLAGS.meta_step,
-            "log_penalty": FLAGS.log_penalty,
-            "size": FLAGS.size,
-            "T": FLAGS.steps,
-            "hidden": [int(n) for n in FLAGS.hidden],
-        }
+        f"{method}_seed_{seed}": {**common, "method": method, "seed": seed}
         for method in FLAGS.methods
         for seed in range(FLAGS.seeds)
     }
@@ -175,14 +162,11 @@ def cells() -> dict[str, dict]:
 
 def draw(run, by_method):
     """Writes the test loss and the mean penalty through the stages."""
-    import numpy as np
-    from matplotlib import pyplot as plt
-    from matplotlib import ticker
 
     from keras_drmad import plots
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    counts = [int(n) for n in FLAGS.meta_iterations]
+    counts = study.whole("meta_iterations")
     entries = {
         "test_loss": "test loss",
         "mean_log_l2": "mean logarithm of the L2 coefficients",
@@ -199,7 +183,7 @@ def draw(run, by_method):
         panel.set_ylabel(label)
     axes[0].legend()
     figure.suptitle(
-        "One penalty for all, then one a layer, then one a unit: mean and "
+        "One penalty for all, then one a layer, then one an input: mean and "
         f"deviation of {FLAGS.seeds} seeds"
     )
     run.write_figure(axes[0], "stages")
@@ -207,11 +191,8 @@ def draw(run, by_method):
 
 def rows(by_method) -> list[dict]:
     """Returns test losses at the start and at the last of each stage."""
-    import numpy as np
 
-    from studies import study
-
-    ends = np.cumsum([int(n) for n in FLAGS.meta_iterations]) - 1
+    ends = np.cumsum(study.whole("meta_iterations")) - 1
     table = []
     for method, records in by_method.items():
         losses = np.array([record["test_loss"] for record in records])
@@ -228,21 +209,10 @@ def rows(by_method) -> list[dict]:
 
 
 def main(_):
-    import matplotlib
-
-    from examples import datasets
-    from examples.saved_run import SavedRun
-    from studies import study
-
-    matplotlib.use("Agg")
-    logging.set_verbosity(logging.WARNING)
     sizes = (2 * FLAGS.size, 1, FLAGS.size)
     datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, 0)  # or an error now
-    run = SavedRun(
-        FLAGS.save_dir, "penalties_in_stages", FLAGS.run_name, resume=True
-    )
-    run.write_flags(FLAGS, "dataset")
-    results = study.run_cells(run, tune, cells(), FLAGS.processes)
+    run = study.begin("penalties_in_stages")
+    results = study.run_cells(run, tune, cells())
     by_method = {
         method: [results[f"{method}_seed_{k}"] for k in range(FLAGS.seeds)]
         for method in FLAGS.methods

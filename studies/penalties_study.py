@@ -11,9 +11,15 @@ The same command goes on where it was killed.
 
 import math
 
-from absl import app, flags, logging
+import numpy as np
+from absl import app, flags
+from matplotlib import pyplot as plt
+from matplotlib import ticker
+
+from studies import study
 
 FLAGS = flags.FLAGS
+study.define_flags(["mnist", "digits"], seeds=3)
 
 LABELS = {
     "drmad": "DrMAD",
@@ -22,12 +28,6 @@ LABELS = {
     "one": "DrMAD, one penalty",
 }
 
-flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "Which images.")
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder with mnist.npz or TFDS's data; KERAS_DRMAD_DATA by default.",
-)
 flags.DEFINE_list(
     "curves",
     [
@@ -56,7 +56,6 @@ flags.DEFINE_list(
     ["0.1:0.1", "0.95:0.05"],
     "Pairs gamma:alpha of v <- gamma v - (1 - gamma) g, w <- w + alpha v.",
 )
-flags.DEFINE_integer("seeds", 3, "Of data, weights and batches.", 1)
 flags.DEFINE_integer("meta_iterations", 20, "Trainings.", 1)
 flags.DEFINE_float(
     "meta_step",
@@ -67,24 +66,16 @@ flags.DEFINE_float(
 )
 flags.DEFINE_float("log_penalty", -4.4, "Of the penalties at the start.")
 flags.DEFINE_list("hidden", ["50", "50", "50"], "Units of the hidden layers.")
-flags.DEFINE_integer(
-    "processes", 1, "Trainings at a time; 0: in this process.", 0
-)
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
-
-# (training, validation, test)
-SIZES = {"mnist": (15000, 5000, 5000), "digits": (1000, 400, 397)}
 
 
 def way_back(name: str, T: int):
     """Returns a method by the name of its curve."""
     import keras_drmad as kd
+    from studies.papers import drmad_of_paper
 
-    papers = kd.DrMAD(0.1, last=1.0, average=False)
     methods = {
-        "drmad": papers,
-        "one": papers,
+        "drmad": drmad_of_paper(),
+        "one": drmad_of_paper(),
         "default": kd.DrMAD(),
         "reverse": kd.ReverseMode("stored" if T <= 5000 else "checkpointed"),
     }
@@ -110,18 +101,14 @@ def tune(
     through the data in a new order.
     """
     import keras
-    import numpy as np
 
     import keras_drmad as kd
-    from examples import datasets
-    from examples.tanh_net import tanh_net
-    from studies.papers import compile_as_papers
+    from studies import papers
 
-    images = datasets.load(dataset, data_dir, SIZES[dataset], seed)
+    images = papers.load(dataset, data_dir, seed)
     keras.utils.set_random_seed(seed)
-    net = math.prod(images.shape), hidden, images.classes, math.exp(-3)
-    model = kd.DrMADModel.from_model(tanh_net(*net))
-    compile_as_papers(
+    model = papers.papers_model(images, hidden)
+    papers.compile_as_papers(
         model,
         alpha,
         gamma,
@@ -164,23 +151,21 @@ def tune(
 
 def cells() -> dict[str, dict]:
     """Returns the settings of each tuning."""
+    common = study.values(
+        "dataset", "data_dir", "meta_iterations", "meta_step", "log_penalty"
+    ) | {"hidden": study.whole("hidden")}
     settings = {}
     for method, _, T in (curve.partition(":") for curve in FLAGS.curves):
         for pair in FLAGS.momenta:
             gamma, alpha = map(float, pair.split(":"))
             for seed in range(FLAGS.seeds):
                 settings[f"{method}_{T}_momentum_{gamma}_seed_{seed}"] = {
-                    "dataset": FLAGS.dataset,
-                    "data_dir": FLAGS.data_dir,
+                    **common,
                     "method": method,
                     "T": int(T),
                     "gamma": gamma,
                     "alpha": alpha,
                     "seed": seed,
-                    "meta_iterations": FLAGS.meta_iterations,
-                    "meta_step": FLAGS.meta_step,
-                    "log_penalty": FLAGS.log_penalty,
-                    "hidden": [int(n) for n in FLAGS.hidden],
                 }
     return settings
 
@@ -196,9 +181,6 @@ def groups_of(cells: dict[str, dict]) -> dict[tuple, list[str]]:
 
 def draw(run, results, groups):
     """Writes figure 8: log coefficients and test error by meta-iterations."""
-    import numpy as np
-    from matplotlib import pyplot as plt
-    from matplotlib import ticker
 
     from keras_drmad import plots
 
@@ -244,16 +226,19 @@ def persistence(log_l2) -> float:
         ever turns, 0 where each step is a coin's throw; nan for fewer than two
         steps.
     """
-    import numpy as np
 
     signs = np.sign(np.diff(log_l2, axis=0))
     products = signs[1:] * signs[:-1]
     return products.mean() if len(products) else np.nan
 
 
+def growth_limit(method: str, T: int) -> float:
+    """Returns the growth of the adjoint at which a walk ends early."""
+    return way_back(method, T).trajectory(T).growth_limit
+
+
 def rows(results, groups) -> list[dict]:
     """Returns what each method reached, mean and deviation over seeds."""
-    import numpy as np
 
     table = []
     for (gamma, T, method), names in groups.items():
@@ -262,7 +247,7 @@ def rows(results, groups) -> list[dict]:
         final = np.array([one["log_l2"][-1] for one in of])
         persistent = [persistence(one["log_l2"]) for one in of]
         growth = max(one["adjoint_growth"].max() for one in of)
-        limit = way_back(method, T).trajectory(T).growth_limit
+        limit = growth_limit(method, T)
         cut = [one["adjoint_growth"] > limit for one in of]
         many = final.shape[1] > 1
         exact = groups.get((gamma, T, "reverse"), []) if many else []
@@ -291,22 +276,12 @@ def rows(results, groups) -> list[dict]:
 
 
 def main(_):
-    import matplotlib
+    from studies import papers
 
-    from examples import datasets
-    from examples.saved_run import SavedRun
-    from studies import study
-
-    matplotlib.use("Agg")
-    logging.set_verbosity(logging.WARNING)
-    sizes = SIZES[FLAGS.dataset]
-    datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, 0)  # or an error now
-    run = SavedRun(
-        FLAGS.save_dir, "penalties_study", FLAGS.run_name, resume=True
-    )
-    run.write_flags(FLAGS, "dataset")
+    papers.load(FLAGS.dataset, FLAGS.data_dir, 0)  # or an error now
+    run = study.begin("penalties_study")
     settings = cells()
-    results = study.run_cells(run, tune, settings, FLAGS.processes)
+    results = study.run_cells(run, tune, settings)
     groups = groups_of(settings)
     draw(run, results, groups)
     study.report(run, rows(results, groups), "results")

@@ -10,16 +10,15 @@ one L2 penalty and one learning rate for each layer that has a kernel.
 
 import time
 
-from absl import app, flags, logging
+import numpy as np
+from absl import app, flags
+from matplotlib import pyplot as plt
+
+from examples import datasets, saved_run
 
 FLAGS = flags.FLAGS
-
-flags.DEFINE_string("dataset", "digits", "digits or cifar10.")
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder with cifar10_jpeg_5k1k.npz; KERAS_DRMAD_DATA by default.",
-)
+saved_run.define_flags()
+datasets.define_flags()
 flags.DEFINE_integer("blocks", 1, "Residual blocks in each of 3 stages.", 1)
 flags.DEFINE_integer("channels", 8, "Channels of the first stage.", 1)
 flags.DEFINE_integer("steps", 200, "Elementary steps a training, T.", 1)
@@ -30,14 +29,10 @@ flags.DEFINE_enum(
     "hypergradient", "auto", ["auto", "drmad", "reverse"], "Which method."
 )
 flags.DEFINE_float("meta_step", 0.2, "Step on the logarithms, by Adam.")
-flags.DEFINE_integer("seed", 0, "Of data, weights and batches.", 0)
-flags.DEFINE_string("save_dir", "saved_runs", "Where runs are kept.")
-flags.DEFINE_string("run_name", None, "Name of the run, the time by default.")
 
 
 def draw(run, model, history, values):
     """Writes the pictures of a run."""
-    from matplotlib import pyplot as plt
 
     from keras_drmad import plots
 
@@ -56,29 +51,18 @@ def draw(run, model, history, values):
 
 def main(_):
     import keras
-    import matplotlib
-    import numpy as np
 
     import keras_drmad as kd
-    from examples import datasets
-    from examples.saved_run import SavedRun
     from studies.residual_net import residual_net
 
-    matplotlib.use("Agg")
-    logging.set_verbosity(logging.WARNING)
     small = FLAGS.dataset == "digits"
     sizes = (1000, 400, 397) if small else (4000, 1000, 1000)
     images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
-    shape = images.shape if len(images.shape) == 3 else (*images.shape, 1)
-    train, validation, test = (
-        (x.reshape(-1, *shape), y)
-        for x, y in (images.train, images.validation, images.test)
-    )
-    run = SavedRun(FLAGS.save_dir, "resnet", FLAGS.run_name)
-    run.write_flags(FLAGS, "dataset")
+    images = images.as_pictures(centred=True)
+    run = saved_run.begin("resnet")
     keras.utils.set_random_seed(FLAGS.seed)
     model = kd.DrMADModel.from_model(
-        residual_net(shape, images.classes, FLAGS.blocks, FLAGS.channels)
+        residual_net(images.shape, images.classes, FLAGS.blocks, FLAGS.channels)
     )
     model.compile(
         optimizer=keras.optimizers.Adam(FLAGS.learning_rate),
@@ -95,15 +79,15 @@ def main(_):
     recorder = kd.callbacks.HyperparameterHistory()
     begin = time.perf_counter()
     history = model.fit(
-        *train,
+        *images.train,
         batch_size=FLAGS.batch_size,
         steps_per_epoch=FLAGS.steps,
-        validation_data=validation,
+        validation_data=images.validation,
         validation_batch_size=500,
         meta_iterations=FLAGS.meta_iterations,
         seed=FLAGS.seed,
         callbacks=[
-            kd.callbacks.HeldOut(*test, batch_size=500),
+            kd.callbacks.HeldOut(*images.test, batch_size=500),
             recorder,
             *run.callbacks(),
         ],

@@ -1,7 +1,9 @@
-"""Studies: many trainings, in processes of their own, that may be killed.
+"""What studies share: flags, cells, tables and a few numbers.
 
-What each training gave is kept as soon as it ends. The same command, with the
-same `--run_name`, goes on with those that are missing.
+A study is many trainings, its cells, in processes of their own. What each cell
+gave is kept as soon as the cell ends: the same command, with the same
+`--run_name`, goes on with the cells that are missing. This module imports no
+TensorFlow, so that flags are answered at once.
 """
 
 import multiprocessing
@@ -12,15 +14,53 @@ from concurrent import futures
 from typing import Any
 
 import numpy as np
+from absl import flags
 
+from examples import saved_run
 from examples.saved_run import SavedRun
+
+FLAGS = flags.FLAGS
+flags.disclaim_key_flags()  # they belong to the study that asks for them
+
+
+def define_flags(datasets: Sequence[str] = (), seeds: int = 0) -> None:
+    """Defines the flags that studies have in common.
+
+    Args:
+        datasets: names of data sets for `--dataset`, the default first; no such
+            flag without names.
+        seeds: int, the default of `--seeds`; no such flag for 0.
+    """
+    saved_run.define_flags()
+    if datasets:
+        flags.DEFINE_enum("dataset", datasets[0], datasets, "Which images.")
+    if seeds:
+        flags.DEFINE_integer("seeds", seeds, "Of data, weights and batches.", 1)
+    flags.DEFINE_integer(
+        "processes", 1, "Cells at a time; 0: all in this process.", 0
+    )
+
+
+def begin(name: str) -> SavedRun:
+    """Returns the run that the flags name, a new or a killed one."""
+    return saved_run.begin(name, resume=True)
+
+
+def values(*names: str) -> dict[str, Any]:
+    """Returns flags by their names, as the settings of cells."""
+    return {name: FLAGS[name].value for name in names}
+
+
+def whole(name: str) -> list[int]:
+    """Returns the whole numbers of a list flag."""
+    return [int(value) for value in FLAGS[name].value or ()]
 
 
 def run_cells(
     run: SavedRun,
     function: Callable[..., Mapping[str, Any]],
     cells: Mapping[str, Mapping[str, Any]],
-    processes: int,
+    processes: int | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Calls a function for each cell of a study, each in a new process.
 
@@ -32,12 +72,15 @@ def run_cells(
         function: takes a cell's settings as keyword arguments; returns arrays
             and numbers. Both are pickled: a function of a module, plain values.
         cells: dict from names to settings.
-        processes: int, how many work at a time; they share the cores. 0: this
-            one does it all, which saves the start of others in a short trial.
+        processes: int, how many work at a time, `--processes` by default; they
+            share the cores. 0: this process does all, which saves the start of
+            others in a short trial.
 
     Returns:
         Dict from the names to what the function returned, as arrays.
     """
+    if processes is None:
+        processes = FLAGS.processes
     missing = [name for name in cells if not run.has_result(name)]
     done = len(cells) - len(missing)
     print(f"{run.folder}: {done} of {len(cells)} parts are there.", flush=True)
@@ -95,6 +138,21 @@ def report(run: SavedRun, rows: Sequence[Mapping[str, Any]], name: str) -> None:
 def mean_and_deviation(values: Any, digits: int = 3) -> str:
     """Returns the mean of numbers ± their population standard deviation."""
     return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the cosine of the angle between two vectors; nan for 0."""
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / norms) if norms > 0 else float("nan")
+
+
+def best_so_far(losses: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Returns for each place the value at the lowest loss until there, `(n,)`.
+
+    A loss may be nan, but for the first one.
+    """
+    places = [int(np.nanargmin(losses[: k + 1])) for k in range(len(losses))]
+    return np.asarray(values)[places]
 
 
 def _use_threads(count: int) -> None:

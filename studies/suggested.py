@@ -8,18 +8,16 @@ hyperparameters="auto")`; its first training, at the optimizer's own numbers,
 is the untuned one. Both are judged on test data that nothing was fitted to.
 """
 
-import os
 import time
 
+import numpy as np
 from absl import app, flags
 
-FLAGS = flags.FLAGS
+from examples import datasets
 
+FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "data_dir",
-    os.environ.get("KERAS_DRMAD_DATA"),
-    "Folder with mnist.npz and cifar10_jpeg_5k1k.npz; KERAS_DRMAD_DATA by "
-    "default.",
+    "data_dir", None, "Folder of the files; KERAS_DRMAD_DATA by default."
 )
 flags.DEFINE_list("datasets", ["digits", "mnist", "cifar10"], "Which data.")
 flags.DEFINE_list("optimizers", ["sgd", "adamw"], "Which optimizers.")
@@ -65,10 +63,8 @@ def optimizer(name: str):
 def tune(dataset: str, name: str, seed: int):
     """Returns test loss and test error, untuned and tuned."""
     import keras
-    import numpy as np
 
     import keras_drmad as kd
-    from examples import datasets
 
     images = datasets.load(dataset, FLAGS.data_dir, SIZES[dataset], seed)
     shape = images.shape if len(images.shape) == 3 else (-1,)

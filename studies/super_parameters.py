@@ -21,14 +21,14 @@ import os
 import socket
 from multiprocessing import connection
 
-from absl import app, flags, logging
+import numpy as np
+from absl import app, flags
+from matplotlib import pyplot as plt
+
+from studies import study
 
 FLAGS = flags.FLAGS
-
-flags.DEFINE_enum("dataset", "digits", ["digits", "mnist"], "Which images.")
-flags.DEFINE_string(
-    "data_dir", None, "Folder with mnist.npz; KERAS_DRMAD_DATA by default."
-)
+study.define_flags(["digits", "mnist"], seeds=3)
 flags.DEFINE_list("hidden", ["50", "50", "50"], "Units of the hidden layers.")
 flags.DEFINE_integer("steps", 2000, "T, elementary steps.", 1)
 flags.DEFINE_integer("meta_iterations", 20, "Trainings of a tuning.", 1)
@@ -41,18 +41,10 @@ flags.DEFINE_integer("trials", 10, "Rates that a search draws at most.", 1)
 flags.DEFINE_integer(
     "search_meta_iterations", 3, "Trainings of a trial at most.", 2
 )
-flags.DEFINE_integer("seeds", 3, "Of data, weights, batches and draws.", 1)
 flags.DEFINE_integer(
     "workers", 0, "Processes of a search beside its chief; 0: one does all.", 0
 )
-flags.DEFINE_integer(
-    "processes", 1, "Tunings, or searches, at a time; 0: in this process.", 0
-)
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 
-# (training, validation, test)
-SIZES = {"mnist": (15000, 5000, 5000), "digits": (1000, 400, 397)}
 LOG_PENALTIES = {"mnist": -4.4, "digits": -5.5}  # at the start
 
 
@@ -68,25 +60,14 @@ def _are_increasing(values):
 # ---- one tuning, one search
 
 
-def load(dataset: str, data_dir: str | None, seed: int):
-    """Returns the images of a seed."""
-    from examples import datasets
-
-    return datasets.load(dataset, data_dir, SIZES[dataset], seed)
-
-
 def build_model(dataset: str, images, hidden: list[int], rate: float):
     """Returns the tanh net, its penalties moved by steps of this rate."""
     import keras_drmad as kd
-    from examples.tanh_net import tanh_net
-    from studies.papers import compile_as_papers
+    from studies import papers
 
-    pixels = math.prod(images.shape)
-    model = kd.DrMADModel.from_model(
-        tanh_net(pixels, hidden, images.classes, math.exp(-3))
-    )
+    model = papers.papers_model(images, hidden)
     penalties = kd.hyperparameters.L2("input", math.exp(LOG_PENALTIES[dataset]))
-    compile_as_papers(model, 0.05, 0.95, penalties, kd.DrMAD(), rate)
+    papers.compile_as_papers(model, 0.05, 0.95, penalties, kd.DrMAD(), rate)
     return model
 
 
@@ -103,8 +84,9 @@ def tune(
     import keras
 
     import keras_drmad as kd
+    from studies import papers
 
-    images = load(dataset, data_dir, seed)
+    images = papers.load(dataset, data_dir, seed)
     keras.utils.set_random_seed(seed)
     return (
         build_model(dataset, images, hidden, rate)
@@ -161,8 +143,9 @@ def take_part(
     """
     os.environ.update(environment)
     import keras_drmad as kd
+    from studies import papers
 
-    images = load(dataset, data_dir, seed)
+    images = papers.load(dataset, data_dir, seed)
     part = kd.MetaRateSearch(
         lambda drawn: build_model(dataset, images, hidden, drawn["l2"]),
         {"l2": rates},
@@ -233,10 +216,8 @@ def wait_for_the_first(processes: list) -> None:
 def problem(seed: int) -> dict:
     """Returns the settings that tunings and searches share."""
     return {
-        "dataset": FLAGS.dataset,
-        "data_dir": FLAGS.data_dir,
-        "hidden": [int(units) for units in FLAGS.hidden],
-        "steps": FLAGS.steps,
+        **study.values("dataset", "data_dir", "steps"),
+        "hidden": study.whole("hidden"),
         "seed": seed,
     }
 
@@ -285,7 +266,6 @@ def outcome(history) -> dict[str, float]:
 
 def row(name: str, outcomes: list[dict], trainings: list) -> dict:
     """Returns a row of the table: means and deviations over seeds."""
-    import numpy as np
 
     columns = {"rate": name}
     for key in ("last_val_loss", "val_loss", "test_loss", "test_error_percent"):
@@ -319,8 +299,6 @@ def table(outcomes: dict[str, dict], found: list[dict]) -> list[dict]:
 
 def draw(run, outcomes: dict[str, dict], found: list[dict]) -> None:
     """Writes the picture: validation loss against the rate."""
-    import numpy as np
-    from matplotlib import pyplot as plt
 
     from keras_drmad import plots
 
@@ -358,25 +336,14 @@ def draw(run, outcomes: dict[str, dict], found: list[dict]) -> None:
 
 
 def main(_):
-    import matplotlib
+    from studies import papers
 
-    from examples.saved_run import SavedRun
-    from studies import study
-
-    matplotlib.use("Agg")
-    logging.set_verbosity(logging.WARNING)
-    load(FLAGS.dataset, FLAGS.data_dir, 0)  # or an error now
-    run = SavedRun(
-        FLAGS.save_dir, "super_parameters", FLAGS.run_name, resume=True
-    )
-    run.write_flags(FLAGS, "dataset")
-    found = list(
-        study.run_cells(
-            run, search, searches(str(run.folder / "searches")), FLAGS.processes
-        ).values()
-    )
+    papers.load(FLAGS.dataset, FLAGS.data_dir, 0)  # or an error now
+    run = study.begin("super_parameters")
+    folder = str(run.folder / "searches")
+    found = list(study.run_cells(run, search, searches(folder)).values())
     rates = {seed: float(one["rate"]) for seed, one in enumerate(found)}
-    histories = study.run_cells(run, tune, tunings(rates), FLAGS.processes)
+    histories = study.run_cells(run, tune, tunings(rates))
     outcomes = {name: outcome(history) for name, history in histories.items()}
     draw(run, outcomes, found)
     study.report(run, table(outcomes, found), "results")

@@ -1,4 +1,4 @@
-"""Draws DrMAD on two hyperparameters: the curved way there, the straight back.
+"""Draws DrMAD on two hyperparameters: a curve, and a line.
 
 Logistic regression on two features of scikit-learn's breast cancer data has
 two elementary parameters w, and an L2 penalty for each of them is two
@@ -16,9 +16,14 @@ a sketch).
     python -m studies.two_hyperparameters
 """
 
+import numpy as np
 from absl import app, flags
+from matplotlib import pyplot as plt
+
+from studies import study
 
 FLAGS = flags.FLAGS
+study.define_flags()
 
 flags.DEFINE_list("features", ["mean radius", "mean texture"], "Two of them.")
 flags.DEFINE_integer("train_size", 40, "Training examples.", 1)
@@ -36,11 +41,6 @@ flags.DEFINE_multi_float(
 flags.DEFINE_float("meta_rate", 20.0, "Of gradient descent on them.", 0)
 flags.DEFINE_integer("points", 21, "Values of each penalty on the surface.", 2)
 flags.DEFINE_integer("seed", 0, "Of the choice of examples.", 0)
-flags.DEFINE_integer(
-    "processes", 1, "Parts of the work at a time; 0: in this process.", 0
-)
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 
 META_ITERATIONS = 2
 SETTINGS = (
@@ -60,7 +60,6 @@ SETTINGS = (
 
 def load(features, train_size, validation_size, seed):
     """Returns training and validation data `(x, y)`, x with unit variance."""
-    import numpy as np
     from sklearn import datasets
 
     data = datasets.load_breast_cancer()
@@ -76,7 +75,6 @@ def load(features, train_size, validation_size, seed):
 
 def loss_at(weights, x, y):
     """Returns the mean cross-entropy at weights `(..., 2)`, by its formula."""
-    import numpy as np
 
     logits = weights @ x.T
     return np.mean(np.logaddexp(0, logits) - y[:, 0] * logits, axis=-1)
@@ -101,7 +99,6 @@ class Problem:
     def model(self, method=None, log_penalties=None):
         """Returns a new model, at the first weights."""
         import keras
-        import numpy as np
 
         import keras_drmad as kd
 
@@ -131,10 +128,9 @@ class Problem:
         part = part or self.settings["reverse_steps"]
         return kd.DrMAD(part, last=1.0, average=False)
 
-    def way_there(self, log_penalties):
+    def way_forward(self, log_penalties):
         """Returns the weights w_0 ... w_T of a training, `(T + 1, 2)`."""
         import keras
-        import numpy as np
 
         model = self.model(log_penalties=log_penalties)
         way = [model.get_weights()[0][:, 0]]
@@ -151,20 +147,24 @@ class Problem:
         )
         return np.stack(way)
 
-    def way_back(self, w_0, w_T):
+    def way_backward(self, w_0, w_T):
         """Returns the places that DrMAD visits, `(R, 2)`, the first one last.
 
-        As `trajectories.Shortcut` has them: w(β) at β = t / T.
+        As `differentiation.line` has them: w(β) at β = t / T.
         """
         T = self.settings["steps"]
-        beta = self.drmad().trajectory(T).iterations(T)[::-1, None] / T
+        beta = iterations(self.drmad(), T)[::-1, None] / T
         return (1 - beta) * w_0 + beta * w_T
+
+
+def iterations(method, T: int) -> np.ndarray:
+    """Returns the iterations of T that a method walks back."""
+    return method.trajectory(T).iterations(T)
 
 
 def meta_training(**settings):
     """Runs the meta-iterations; returns what happened in each."""
     import keras
-    import numpy as np
 
     import keras_drmad as kd
 
@@ -200,8 +200,10 @@ def meta_training(**settings):
         "log_penalties": np.stack(reached),
         "val_loss": history["val_loss"],
         "ends": np.array(ends),
-        "way_there": np.stack([problem.way_there(raw) for raw in raws]),
-        "way_back": np.stack([problem.way_back(*pair) for pair in ends]),
+        "way_forward": np.stack([problem.way_forward(raw) for raw in raws]),
+        "way_backward": np.stack(
+            [problem.way_backward(*pair) for pair in ends]
+        ),
         "drmad": gradients(problem.drmad()),
         "tenth": gradients(problem.drmad(0.1)),
         "exact": gradients(kd.ReverseMode()),
@@ -210,7 +212,6 @@ def meta_training(**settings):
 
 def surface(points, **settings):
     """Returns the validation loss after training, on a grid of penalties."""
-    import numpy as np
 
     problem = Problem(settings)
     model = problem.model()
@@ -224,12 +225,11 @@ def surface(points, **settings):
 
 def draw_weights(axes, problem, found, k):
     """Draws both ways of a meta-iteration over its training loss."""
-    import numpy as np
     from scipy import optimize
 
-    there, back = found["way_there"][k], found["way_back"][k]
+    there, back = found["way_forward"][k], found["way_backward"][k]
     best = optimize.minimize(loss_at, np.zeros(2), problem.validation).x
-    shown = np.concatenate([found["way_there"].reshape(-1, 2), best[None]])
+    shown = np.concatenate([found["way_forward"].reshape(-1, 2), best[None]])
     low, high = shown.min(axis=0), shown.max(axis=0)
     room = 0.12 * (high - low)
     grid = np.meshgrid(*np.linspace(low - room, high + room, 80).T)
@@ -238,9 +238,9 @@ def draw_weights(axes, problem, found, k):
     loss = loss_at(weights, *problem.train) + weights**2 @ penalties
     levels = np.geomspace(loss.min() * 1.002, loss.max(), 16)
     axes.contour(*grid, loss, levels, colors="0.75", linewidths=0.7)
-    axes.plot(*there.T, ".-", color="C0", ms=3, lw=1, label="way there")
+    axes.plot(*there.T, ".-", color="C0", ms=3, lw=1, label="way forward")
     axes.plot(*there[[0, -1]].T, "--", color="C1", lw=1)
-    axes.plot(*back.T, "o", color="C1", ms=2.5, label="way back")
+    axes.plot(*back.T, "o", color="C1", ms=2.5, label="way backward")
     axes.plot(*best, "*", color="C2", ms=11, label="best for validation")
     for w, name in zip(there[[0, -1]], ("$w_0$", "$w_T$"), strict=True):
         axes.plot(*w, "ks", ms=4)
@@ -255,7 +255,6 @@ def draw_weights(axes, problem, found, k):
 
 def draw_penalties(axes, problem, found, validation):
     """Draws the steps over the validation loss, with both hypergradients."""
-    import numpy as np
 
     filled = axes.contourf(
         validation["places"], validation["places"], validation["losses"], 20
@@ -266,7 +265,7 @@ def draw_penalties(axes, problem, found, validation):
     arrows = {
         "exact": ("red", "exact"),
         "tenth": ("0.8", "DrMAD, R = T / 10"),
-        "drmad": ("C1", f"DrMAD, R = {len(found['way_back'][0])}"),
+        "drmad": ("C1", f"DrMAD, R = {len(found['way_backward'][0])}"),
     }
     for name, (color, label) in arrows.items():
         down = -found[name]
@@ -293,7 +292,6 @@ def draw_penalties(axes, problem, found, validation):
 
 def draw(run, problem, found, validation):
     """Writes the picture."""
-    from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(1, 3, figsize=(14, 4.8), layout="constrained")
     for k in range(META_ITERATIONS):
@@ -303,24 +301,23 @@ def draw(run, problem, found, validation):
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, fontsize=9
         )
-    T, R = problem.settings["steps"], len(found["way_back"][0])
+    T, R = problem.settings["steps"], len(found["way_backward"][0])
     figure.suptitle(
-        f"Two meta-iterations of DrMAD: {T} steps there, {R} back along the "
-        "line"
+        f"Two meta-iterations of DrMAD: {T} steps forward, {R} backward along "
+        "the line"
     )
     run.write_figure(panels[0], "two_hyperparameters")
 
 
 def rows_of(found) -> list[dict]:
     """Returns what is to be said of each meta-iteration."""
-    import numpy as np
 
     rows = []
     for k in range(META_ITERATIONS):
-        names = ("way_there", "tenth", "drmad", "exact")
+        names = ("way_forward", "tenth", "drmad", "exact")
         there, *slopes = (found[name][k] for name in names)
         norms = np.linalg.norm(slopes, axis=1)
-        cosines = np.array(slopes) @ slopes[-1] / (norms * norms[-1])
+        cosines = [study.cosine(slope, slopes[-1]) for slope in slopes]
         length = np.linalg.norm(np.diff(there, axis=0), axis=1).sum()
         line = np.linalg.norm(there[-1] - there[0])
         numbers = {
@@ -341,29 +338,13 @@ def rows_of(found) -> list[dict]:
 
 
 def main(_):
-    import matplotlib
-
-    from examples.saved_run import SavedRun
-    from studies import study
-
-    matplotlib.use("Agg")
-    run = SavedRun(
-        FLAGS.save_dir, "two_hyperparameters", FLAGS.run_name, resume=True
-    )
-    run.write_flags(FLAGS, "meta_rate")
-    settings = {name: FLAGS[name].value for name in SETTINGS}
-    parts = study.run_cells(
-        run, meta_training, {"meta_training": settings}, FLAGS.processes
-    )
-    parts |= study.run_cells(
-        run,
-        surface,
-        {"surface": settings | {"points": FLAGS.points}},
-        FLAGS.processes,
-    )
-    found = parts["meta_training"]
-    draw(run, Problem(settings), found, parts["surface"])
-    study.report(run, rows_of(found), "results")
+    run = study.begin("two_hyperparameters")
+    settings = study.values(*SETTINGS)
+    found = study.run_cells(run, meta_training, {"meta_training": settings})
+    settings_of_surface = settings | {"points": FLAGS.points}
+    grid = study.run_cells(run, surface, {"surface": settings_of_surface})
+    draw(run, Problem(settings), found["meta_training"], grid["surface"])
+    study.report(run, rows_of(found["meta_training"]), "results")
     print(f"Kept in {run.folder}")
 
 

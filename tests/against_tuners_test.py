@@ -9,8 +9,8 @@ import pytest
 import keras_drmad as kd
 from examples import datasets
 from running import python
-from studies import against_tuners_report as report
 from studies import against_tuners_searches as searches
+from studies import study
 from studies.grouped_l2 import groups_of_rows
 
 DIGITS = datasets.load("digits", None, searches.SIZES["digits"], 0)
@@ -87,9 +87,9 @@ def test_best_so_far_is_that_of_the_lowest_validation_loss():
         "val_loss": np.array([3.0, 4.0, 2.0, 2.5, 1.0]),
         "test_loss": np.array([30.0, 10.0, 50.0, 20.0, 40.0]),
     }
-    best = report.best_so_far(result, "val_loss")
+    best = study.best_so_far(result["val_loss"], result["val_loss"])
     assert best.tolist() == [3, 3, 2, 2, 1]
-    best = report.best_so_far(result, "test_loss")
+    best = study.best_so_far(result["val_loss"], result["test_loss"])
     assert best.tolist() == [30, 30, 50, 50, 40]
 
 

@@ -42,17 +42,19 @@ def short_run(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_way_there_is_that_of_the_meta_training(short_run):
+def test_way_forward_is_that_of_the_meta_training(short_run):
     _, found, _ = short_run
-    assert found["way_there"].shape == (2, 31, 2)
-    ends = found["way_there"][:, [0, -1]]
+    assert found["way_forward"].shape == (2, 31, 2)
+    ends = found["way_forward"][:, [0, -1]]
     np.testing.assert_allclose(ends, found["ends"], rtol=1e-5)
 
 
 @pytest.mark.slow
-def test_way_back_lies_on_the_line(short_run):
+def test_way_backward_lies_on_the_line(short_run):
     _, found, _ = short_run
-    for back, (w_0, w_T) in zip(found["way_back"], found["ends"], strict=True):
+    for back, (w_0, w_T) in zip(
+        found["way_backward"], found["ends"], strict=True
+    ):
         # R = 3 of T = 30 steps, at the iterations 29, 19 and 9.
         beta = (back - w_0) / (w_T - w_0)
         np.testing.assert_allclose(
