@@ -126,7 +126,7 @@ def _regime(problem: str, data_dir: str | None) -> Task:
     data = images(data_dir, centred=of_paper)
     pixels = data[0][0].shape[1]
     scale = math.exp(-3) if of_paper else None
-    title = f"L2 per unit, {_name(optimizer())}, T = {T}"
+    title = f"L2 per input, {_name(optimizer())}, T = {T}"
     if of_paper:
         title += ", the paper's start: small weights, a plateau first"
     return Task(
@@ -160,7 +160,7 @@ def _cnn(data_dir: str | None) -> Task:
     data = images(data_dir, flat=False)
     return Task(
         "cnn",
-        "small CNN, L2 per unit, Adam(0.001), T = 300",
+        "small CNN, L2 per input, Adam(0.001), T = 300",
         300,
         50,
         lambda: small_cnn(data[0][0].shape[1:]),
