@@ -34,7 +34,6 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags
-from matplotlib import pyplot as plt
 
 from examples import datasets
 from studies import study
@@ -74,15 +73,8 @@ def draw(run, results: Results) -> None:
     """Writes the picture of losses against steps spent."""
 
     counts = sorted({count for _, count in results})
-    figure, panels = plt.subplots(
-        2,
-        len(counts),
-        figsize=(1 + 3.2 * len(counts), 6.5),
-        layout="constrained",
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-    )
+    size = (1 + 3.2 * len(counts), 6.5)
+    panels = study.panels(2, len(counts), size, sharex=True, sharey="row")
     for (method, count), cells in results.items():
         column = panels[:, counts.index(count)]
         color = f"C{list(LABELS).index(method)}"
@@ -93,15 +85,11 @@ def draw(run, results: Results) -> None:
         axes.set_xlabel("thousands of elementary steps spent")
     panels[0, 0].set_ylabel("best validation loss so far")
     panels[1, 0].set_ylabel("test loss of the same training")
-    figure.suptitle(
+    panels[0, 0].figure.suptitle(
         "Best of all trainings so far: mean and standard deviation over seeds; "
         "dots where searches end"
     )
-    figure.legend(
-        *panels[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=len(LABELS),
-    )
+    study.legend_below(panels[0, 0])
     run.write_figure(panels[0, 0], "losses_against_steps")
 
 

@@ -1,8 +1,6 @@
 """The table and the pictures of the deep net's study."""
 
 import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib import ticker
 
 from keras_drmad import plots
 from studies import study
@@ -153,20 +151,12 @@ def table(found) -> list[dict[str, str]]:
 
 def two_axes(title: str, xlabel: str):
     """Returns axes of test loss and test error."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
-    figure.suptitle(title)
+    (axes,) = study.panels(1, 2, (10, 4.5))
+    axes[0].figure.suptitle(title)
     for one, name in zip(axes, ("test loss", "test error, %"), strict=True):
         one.set_xlabel(xlabel)
         one.set_ylabel(name)
     return axes
-
-
-def legend_below(axes) -> None:
-    """Puts one legend for all axes of a figure below them."""
-    handles, labels = axes.get_legend_handles_labels()
-    axes.figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels)
-    )
 
 
 def draw_meta_iterations(run, found) -> None:
@@ -192,8 +182,8 @@ def draw_meta_iterations(run, found) -> None:
         one.axhline(
             levels[k], color=COLORS["grid"], ls="--", label="best of the grid"
         )
-        one.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    legend_below(axes[0])
+        study.number_meta_iterations(one)
+    study.legend_below(axes[0])
     run.write_figure(axes[0], "meta_iterations")
 
 
@@ -230,17 +220,17 @@ def draw_cost(run, found) -> None:
             color=COLORS["grid"],
             marker=".",
         )
-    legend_below(axes[0])
+    study.legend_below(axes[0])
     run.write_figure(axes[0], "cost")
 
 
 def draw_hyperparameters(run, found) -> None:
     """Writes the best penalties and rates of each layer, in order of depth."""
-    figure, axes = plt.subplots(
-        2, 1, figsize=(9, 7), sharex=True, layout="constrained"
-    )
+    axes = study.panels(2, 1, (9, 7), sharex=True)[:, 0]
     one_record = found[tuned(found)[0]][0]
-    figure.suptitle("What was learned for each layer, from first to last")
+    axes[0].figure.suptitle(
+        "What was learned for each layer, from first to last"
+    )
     for (kind, label), one in zip(KINDS.items(), axes, strict=True):
         for name in tuned(found):
             rows = [
@@ -268,5 +258,5 @@ def draw_hyperparameters(run, found) -> None:
     axes[1].set_xticks(
         np.arange(len(layers)), layers, rotation=90, fontsize="small"
     )
-    legend_below(axes[0])
+    study.legend_below(axes[0])
     run.write_figure(axes[0], "hyperparameters")

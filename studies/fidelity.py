@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags, logging
-from matplotlib import pyplot as plt
 
 from studies import study
 
@@ -135,13 +134,8 @@ def draw(run, rows: Rows) -> None:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     columns = min(3, len(problems))
     height = -(-len(problems) // columns)
-    figure, panels = plt.subplots(
-        height,
-        columns,
-        figsize=(4.6 * columns, 3.4 * height + 1),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (4.6 * columns, 3.4 * height + 1)
+    panels = study.panels(height, columns, size)
     for panel in panels.flat[len(problems) :]:
         panel.remove()
     shown: dict = {}  # labels and handles, one of each method
@@ -153,7 +147,7 @@ def draw(run, rows: Rows) -> None:
         shown |= zip(labels, handles, strict=True)
     for row in panels:
         row[0].set_ylabel("cosine to the exact hypergradient")
-    figure.legend(
+    panels[0, 0].figure.legend(
         list(shown.values()),
         list(shown),
         loc="outside lower center",

@@ -212,13 +212,9 @@ def draw(run, results):
     from keras_drmad import plots
 
     shape = len(FLAGS.rates), len(FLAGS.nets)
-    figure, grid = plt.subplots(
-        *shape,
-        figsize=(1.5 + 3.2 * shape[1], 1.2 + 2.6 * shape[0]),
-        squeeze=False,
-        sharex=True,
-        layout="constrained",
-    )
+    size = (1.5 + 3.2 * shape[1], 1.2 + 2.6 * shape[0])
+    grid = study.panels(*shape, size, sharex=True)
+    figure = grid[0, 0].figure
     styles = {"training": ("C0", "-"), "validation": ("C1", "--")}
     for (i, j), axes in np.ndenumerate(grid):
         net, rate = FLAGS.nets[j], FLAGS.rates[i]

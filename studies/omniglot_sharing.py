@@ -140,9 +140,7 @@ def draw_curves(run, results) -> None:
     from keras_drmad import plots
     from studies.omniglot_nets import TRAINING, VALIDATION
 
-    figure, panels = plt.subplots(
-        1, 2, figsize=(10, 4.5), sharey=True, layout="constrained"
-    )
+    (panels,) = study.panels(1, 2, (10, 4.5), sharey=True)
     places = np.arange(1, FLAGS.meta_iterations + 1)
     titles = {
         "val_loss": f"Validation: {VALIDATION} drawings of each character",
@@ -153,15 +151,10 @@ def draw_curves(run, results) -> None:
             curves = of_way(results, way, key)
             plots.mean_and_band(places, curves, axes, NAMES[way])
         axes.set_title(title, fontsize="medium")
-        axes.set_xlabel("meta-iteration")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        study.number_meta_iterations(axes)
     panels[0].set_ylabel("loss (nats an example)")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=len(FLAGS.methods),
-    )
-    figure.suptitle(
+    study.legend_below(panels[0])
+    panels[0].figure.suptitle(
         f"Each training with {TRAINING} drawings of each character: mean and "
         f"deviation of {FLAGS.seeds} seeds"
     )
@@ -176,13 +169,8 @@ def draw_correlations(run, results) -> None:
 
     n, depths = len(FLAGS.alphabets), len(FLAGS.hidden) + 1
     order = np.arange(2 * n).reshape(2, n).T.ravel()
-    figure, grid = plt.subplots(
-        len(FLAGS.methods),
-        depths,
-        figsize=(1.8 + 3 * depths, 1.2 + 3 * len(FLAGS.methods)),
-        squeeze=False,
-        layout="constrained",
-    )
+    rows = len(FLAGS.methods)
+    grid = study.panels(rows, depths, (1.8 + 3 * depths, 1.2 + 3 * rows))
     for panels, way in zip(grid, FLAGS.methods, strict=True):
         mean = of_way(results, way, "correlations").mean(axis=0)
         both = zip(*pairs(mean), strict=True)
@@ -208,6 +196,7 @@ def draw_correlations(run, results) -> None:
         panels[0].set_yticks(places, FLAGS.alphabets)
     for axes in grid[-1]:
         axes.set_xticks(places, FLAGS.alphabets, rotation=45, ha="right")
+    figure = grid[0, 0].figure
     figure.colorbar(image, ax=grid, label="correlation of weights, T Tᵀ")
     figure.suptitle(
         "What the nets share, mean of seeds; in red: an alphabet and itself, "

@@ -13,8 +13,6 @@ import math
 
 import numpy as np
 from absl import app, flags
-from matplotlib import pyplot as plt
-from matplotlib import ticker
 
 from examples import datasets
 from studies import study
@@ -165,7 +163,7 @@ def draw(run, by_method):
 
     from keras_drmad import plots
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    (axes,) = study.panels(1, 2, (10, 4))
     counts = study.whole("meta_iterations")
     entries = {
         "test_loss": "test loss",
@@ -178,11 +176,10 @@ def draw(run, by_method):
             plots.mean_and_band(steps, rows, panel, LABELS[method])
         for k in np.cumsum(counts)[:-1]:
             panel.axvline(k + 0.5, color="gray", linestyle=":", linewidth=0.8)
-        panel.set_xlabel("meta-iteration")
-        panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        study.number_meta_iterations(panel)
         panel.set_ylabel(label)
     axes[0].legend()
-    figure.suptitle(
+    axes[0].figure.suptitle(
         "One penalty for all, then one a layer, then one an input: mean and "
         f"deviation of {FLAGS.seeds} seeds"
     )

@@ -13,8 +13,6 @@ import math
 
 import numpy as np
 from absl import app, flags
-from matplotlib import pyplot as plt
-from matplotlib import ticker
 
 from studies import study
 
@@ -185,15 +183,8 @@ def draw(run, results, groups):
     from keras_drmad import plots
 
     gammas = sorted({gamma for gamma, _, _ in groups})
-    figure, rows = plt.subplots(
-        2,
-        len(gammas),
-        figsize=(5.5 * len(gammas), 8),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (5.5 * len(gammas), 8)
+    rows = study.panels(2, len(gammas), size, sharex=True, sharey="row")
     steps = np.arange(1, FLAGS.meta_iterations + 1)
     for (gamma, T, method), names in groups.items():
         above, below = rows[:, gammas.index(gamma)]
@@ -205,13 +196,14 @@ def draw(run, results, groups):
         plots.mean_and_band(steps, np.array(errors), below, label)
     for gamma, (above, below) in zip(gammas, rows.T, strict=True):
         above.set_title(f"momentum {gamma}")
-        below.set_xlabel("meta-iteration")
-        below.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        study.number_meta_iterations(below)
         below.set_ylim(bottom=0)
     rows[0, 0].set_ylabel("logarithm of the L2 coefficients")
     rows[1, 0].set_ylabel("test error, %")
     rows[0, -1].legend(fontsize="small")
-    figure.suptitle("Mean, and one standard deviation (top: of all penalties)")
+    rows[0, 0].figure.suptitle(
+        "Mean, and one standard deviation (top: of all penalties)"
+    )
     run.write_figure(rows[0, 0], "figure_8")
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 from examples import saved_run
 from examples.saved_run import SavedRun
@@ -138,6 +140,38 @@ def report(run: SavedRun, rows: Sequence[Mapping[str, Any]], name: str) -> None:
 def mean_and_deviation(values: Any, digits: int = 3) -> str:
     """Returns the mean of numbers ± their population standard deviation."""
     return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
+
+
+def panels(
+    rows: int, columns: int, size: tuple[float, float], **options: Any
+) -> np.ndarray:
+    """Returns the axes `(rows, columns)` of a new figure.
+
+    Args:
+        rows: int.
+        columns: int.
+        size: of the figure, width and height in inches.
+        **options: of `plt.subplots`.
+    """
+    options |= {"figsize": size, "squeeze": False, "layout": "constrained"}
+    return plt.subplots(rows, columns, **options)[1]
+
+
+def number_meta_iterations(axes: Any) -> None:
+    """Labels the horizontal axis with whole meta-iterations."""
+    axes.set_xlabel("meta-iteration")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+
+
+def legend_below(axes: Any, columns: int | None = None) -> None:
+    """Puts the legend of some axes below all axes of their figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns or len(labels),
+    )
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -23,7 +23,6 @@ from multiprocessing import connection
 
 import numpy as np
 from absl import app, flags
-from matplotlib import pyplot as plt
 
 from studies import study
 
@@ -302,7 +301,7 @@ def draw(run, outcomes: dict[str, dict], found: list[dict]) -> None:
 
     from keras_drmad import plots
 
-    _, axes = plt.subplots(figsize=(7.5, 5), layout="constrained")
+    axes = study.panels(1, 1, (7.5, 5))[0, 0]
     rates = [float(rate) for rate in FLAGS.rates]
     seeds = range(FLAGS.seeds)
     labels = {"val_loss": "best training", "last_val_loss": "last training"}
@@ -331,7 +330,7 @@ def draw(run, outcomes: dict[str, dict], found: list[dict]) -> None:
         title=f"After {FLAGS.meta_iterations} meta-iterations, "
         f"mean and deviation of {FLAGS.seeds} seeds",
     )
-    axes.figure.legend(loc="outside lower center", ncols=2)
+    study.legend_below(axes, columns=2)
     run.write_figure(axes, "rates")
 
 

@@ -18,7 +18,6 @@ a sketch).
 
 import numpy as np
 from absl import app, flags
-from matplotlib import pyplot as plt
 
 from studies import study
 
@@ -293,7 +292,7 @@ def draw_penalties(axes, problem, found, validation):
 def draw(run, problem, found, validation):
     """Writes the picture."""
 
-    figure, panels = plt.subplots(1, 3, figsize=(14, 4.8), layout="constrained")
+    (panels,) = study.panels(1, 3, (14, 4.8))
     for k in range(META_ITERATIONS):
         draw_weights(panels[k], problem, found, k)
     draw_penalties(panels[2], problem, found, validation)
@@ -302,7 +301,7 @@ def draw(run, problem, found, validation):
             loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, fontsize=9
         )
     T, R = problem.settings["steps"], len(found["way_backward"][0])
-    figure.suptitle(
+    panels[0].figure.suptitle(
         f"Two meta-iterations of DrMAD: {T} steps forward, {R} backward along "
         "the line"
     )
