@@ -116,10 +116,8 @@ def measured(run, memory: int) -> list[dict]:
 
 def main(_):
     from benchmarks import against_reverse_mode_report as report
-    from benchmarks import against_reverse_mode_trainings as trainings
     from keras_drmad.methods import memory as memory_lib
 
-    trainings.images(FLAGS.data_dir)  # its error, if any, before work starts
     memory = (
         memory_lib.checked_bytes(FLAGS.memory)
         if FLAGS.memory

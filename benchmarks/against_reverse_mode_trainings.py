@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import keras_drmad as kd
-from examples import datasets
+from benchmarks.data import images
 from examples.tanh_net import tanh_net
 from keras_drmad.core.span import CHUNK_SIZE, divide
 from keras_drmad.core.state import State
@@ -58,7 +58,7 @@ class Competitor:
 
         Args:
             name: str, of a method, for `method_and_momentum`.
-            data: `(x, y)` for training and for validation.
+            data: `Images`.
             hidden: int, units of each hidden layer.
             learning_rate: alpha of v <- gamma v - (1 - gamma) g, w <- w +
                 alpha v.
@@ -103,7 +103,7 @@ class Competitor:
         return self.model.hypergradient(**self._arguments(T)).diagnostics
 
     def _arguments(self, T: int):
-        (x, y), validation = self.data
+        (x, y), validation = self.data.train, self.data.validation
         return {
             "x": x,
             "y": y,
@@ -120,17 +120,6 @@ def loops(method, T: int):
     cuts = way.cuts(T) if way.keeps_chunks else ()
     chunks = divide(way.iterations(T), CHUNK_SIZE, cuts)
     return way.traced_by, set(map(len, chunks))
-
-
-def images(data_dir: str | None):
-    """Returns `(x, y)` for training and for validation, MNIST or noise."""
-    if data_dir:
-        found = datasets.load("mnist", data_dir, (15000, 5000, 1), 0)
-        return found.train, found.validation
-    random = np.random.default_rng(0)
-    x = random.uniform(-0.5, 0.5, (20000, 784)).astype("float32")
-    y = random.integers(0, 10, 20000).astype("int32")
-    return (x[:15000], y[:15000]), (x[15000:], y[15000:])
 
 
 # ---- cells, each in a process of its own
@@ -151,7 +140,7 @@ def time_all(
         T: int, the steps of a training.
         rounds: int.
         memory: int, bytes; methods that would keep more are left out.
-        data_dir: str, for `images`.
+        data_dir: str, the folder with `mnist.npz`.
         **net: the other arguments of `Competitor`.
 
     Returns:
@@ -202,7 +191,7 @@ def measure_memory(
         name: str, the method's.
         T: int, the steps of a training.
         memory: int, bytes; nothing is done for a method that would keep more.
-        data_dir: str, for `images`.
+        data_dir: str, the folder with `mnist.npz`.
         **net: the other arguments of `Competitor`.
 
     Returns:

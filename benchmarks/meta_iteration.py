@@ -8,13 +8,14 @@ Data is MNIST's `mnist.npz` from `--data_dir`, or noise of the same shape.
 """
 
 import os
-import pathlib
 import statistics
 import subprocess
 import sys
 import time
 
 from absl import app, flags
+
+from benchmarks.data import images
 
 FLAGS = flags.FLAGS
 
@@ -37,22 +38,10 @@ Seconds = dict[bool, list[float]]  # with XLA or without, a round each
 
 def data(net: str):
     """Returns `(x, y)` for training and for validation."""
-    import numpy as np
-
-    path = pathlib.Path(FLAGS.data_dir or "", "mnist.npz")
-    if FLAGS.data_dir and path.exists():
-        with np.load(path) as arrays:
-            x, y = arrays["x_train"][:20000], arrays["y_train"][:20000]
-    else:
-        random = np.random.default_rng(0)
-        x = random.integers(0, 256, (20000, 28, 28))
-        y = random.integers(0, 10, 20000)
-    x = (x / 255.0).astype("float32")
-    x -= x.mean(axis=0)
-    x = x.reshape(-1, 784) if net == "mlp" else x[..., None]
-    y = y.astype("int32")
-    held_out = slice(15000, 20000 if net == "mlp" else 15500)
-    return (x[:15000], y[:15000]), (x[held_out], y[held_out])
+    found = images(FLAGS.data_dir, 5000 if net == "mlp" else 500)
+    if net == "cnn":
+        found = found.as_pictures(centred=True)
+    return found.train, found.validation
 
 
 def layers(net: str, regularizer):

@@ -19,12 +19,18 @@ def load(dataset: str, data_dir: str | None, seed: int) -> datasets.Images:
     return datasets.load(dataset, data_dir, SIZES[dataset], seed)
 
 
+def papers_net(
+    images: datasets.Images, hidden: Sequence[int] = (50, 50, 50)
+) -> keras.Model:
+    """Returns a new net for images."""
+    return tanh_net(math.prod(images.shape), hidden, images.classes)
+
+
 def papers_model(
     images: datasets.Images, hidden: Sequence[int] = (50, 50, 50)
 ) -> kd.DrMADModel:
-    """Returns a new net for images, not compiled."""
-    pixels = math.prod(images.shape)
-    return kd.DrMADModel.from_model(tanh_net(pixels, hidden, images.classes))
+    """Returns a new net for images as a `DrMADModel`, not compiled."""
+    return kd.DrMADModel.from_model(papers_net(images, hidden))
 
 
 def drmad_of_paper() -> kd.DrMAD:

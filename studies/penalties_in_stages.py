@@ -83,7 +83,7 @@ def tune(
         for _ in range(count):
             means.append(np.mean(penalties.raw))
             # New weights, a new split.
-            other = papers.papers_model(images, hidden)
+            other = papers.papers_net(images, hidden)
             model.elementary_model.set_weights(other.get_weights())
             split = random.permutation(2 * size).reshape(2, size)
             losses.append(
