@@ -145,8 +145,8 @@ def time_net(net: str, T: int) -> None:
         for jit in (False, True)
     }
     compile_seconds: dict[bool, float] = {}
-    there: Seconds = {}
-    back: Seconds = {}
+    forward: Seconds = {}
+    backward: Seconds = {}
     whole: Seconds = {}
     for jit, model in ours.items():
         seconds = []
@@ -155,7 +155,7 @@ def time_net(net: str, T: int) -> None:
             model.hypergradient(*train, **arguments)
             seconds.append(time.perf_counter() - begin)
         compile_seconds[jit] = seconds[0] - seconds[1]
-        there[jit], back[jit], whole[jit] = [], [], []
+        forward[jit], backward[jit], whole[jit] = [], [], []
     fit_seconds: dict[tuple, list[float]] = {key: [] for key in fits}
     for function in fits.values():
         function()
@@ -165,15 +165,17 @@ def time_net(net: str, T: int) -> None:
             whole[jit].append(
                 seconds_of_meta_iteration(model, train, arguments)
             )
-            there[jit].append(d["seconds_there"] / T)
-            back[jit].append(d["seconds_back"] / d["reverse_steps_used"])
+            forward[jit].append(d["seconds_there"] / T)
+            backward[jit].append(d["seconds_back"] / d["reverse_steps_used"])
         for key, function in fits.items():
             fit_seconds[key].append(function())
     auto.hypergradient(*train, **arguments | {"steps_per_epoch": 10})
-    print_table(net, T, there, back, whole, fit_seconds, compile_seconds, auto)
+    print_table(
+        net, T, forward, backward, whole, fit_seconds, compile_seconds, auto
+    )
 
 
-def print_table(net, T, there, back, whole, fit, compile_seconds, auto):
+def print_table(net, T, forward, backward, whole, fit, compile_seconds, auto):
     """Prints the medians and the ratios."""
     median = statistics.median
 
@@ -183,8 +185,8 @@ def print_table(net, T, there, back, whole, fit, compile_seconds, auto):
     print(f"\n{net}, batch {BATCH}, T = {T}, R = T/10, {FLAGS.rounds} rounds")
     for jit in (True, False):
         how = "XLA" if jit else "no XLA"
-        row(f"forward step, {how}", 1e3 * median(there[jit]), "ms")
-        row(f"reverse step, {how}", 1e3 * median(back[jit]), "ms")
+        row(f"forward step, {how}", 1e3 * median(forward[jit]), "ms")
+        row(f"reverse step, {how}", 1e3 * median(backward[jit]), "ms")
         row(f"tracing and compiling, {how}", compile_seconds[jit], "s")
     for (steps, jit), seconds in fit.items():
         how = "XLA" if jit else "no XLA"
@@ -193,8 +195,8 @@ def print_table(net, T, there, back, whole, fit, compile_seconds, auto):
     jit = auto.uses_xla
     best = min(map(median, fit.values()))
     faster = median(whole[True]) < median(whole[False])
-    row("ratio: reverse step / forward step", ratio(back, there, jit), "")
-    row("ratio: forward step / best fit step", median(there[jit]) / best, "")
+    row("ratio: reverse step / forward step", ratio(backward, forward, jit), "")
+    row("ratio: forward step / best fit step", median(forward[jit]) / best, "")
     name = "ratio: meta-iteration / best fit of T steps"
     row(name, median(whole[jit]) / (best * T), "")
     picked, better = ("XLA" if x else "no XLA" for x in (jit, faster))

@@ -5,7 +5,7 @@ alphabets and the same five turned by 90 degrees are ten tasks, with a net each.
 The weights of each layer are w = T z, where a 10 x 10 matrix T mixes what the
 tasks train, z. The matrices are tuned on held-out drawings, by DrMAD and by the
 exact hypergradient, and compared with two that are fixed: separate nets (T = I)
-and a tied bottom layer (T = 1/10 there).
+and a tied bottom layer (T = 1/10 in that layer).
 
     python -m studies.omniglot_sharing --data_dir=FOLDER --run_name=rotated
 

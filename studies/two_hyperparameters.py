@@ -226,7 +226,7 @@ def draw_weights(axes, problem, found, k):
     """Draws both ways of a meta-iteration over its training loss."""
     from scipy import optimize
 
-    there, back = found["way_forward"][k], found["way_backward"][k]
+    forward, backward = found["way_forward"][k], found["way_backward"][k]
     best = optimize.minimize(loss_at, np.zeros(2), problem.validation).x
     shown = np.concatenate([found["way_forward"].reshape(-1, 2), best[None]])
     low, high = shown.min(axis=0), shown.max(axis=0)
@@ -237,11 +237,11 @@ def draw_weights(axes, problem, found, k):
     loss = loss_at(weights, *problem.train) + weights**2 @ penalties
     levels = np.geomspace(loss.min() * 1.002, loss.max(), 16)
     axes.contour(*grid, loss, levels, colors="0.75", linewidths=0.7)
-    axes.plot(*there.T, ".-", color="C0", ms=3, lw=1, label="way forward")
-    axes.plot(*there[[0, -1]].T, "--", color="C1", lw=1)
-    axes.plot(*back.T, "o", color="C1", ms=2.5, label="way backward")
+    axes.plot(*forward.T, ".-", color="C0", ms=3, lw=1, label="way forward")
+    axes.plot(*forward[[0, -1]].T, "--", color="C1", lw=1)
+    axes.plot(*backward.T, "o", color="C1", ms=2.5, label="way backward")
     axes.plot(*best, "*", color="C2", ms=11, label="best for validation")
-    for w, name in zip(there[[0, -1]], ("$w_0$", "$w_T$"), strict=True):
+    for w, name in zip(forward[[0, -1]], ("$w_0$", "$w_T$"), strict=True):
         axes.plot(*w, "ks", ms=4)
         axes.annotate(
             name, w, xytext=(6, 6), textcoords="offset points", fontsize=12
@@ -314,11 +314,11 @@ def rows_of(found) -> list[dict]:
     rows = []
     for k in range(META_ITERATIONS):
         names = ("way_forward", "tenth", "drmad", "exact")
-        there, *slopes = (found[name][k] for name in names)
+        forward, *slopes = (found[name][k] for name in names)
         norms = np.linalg.norm(slopes, axis=1)
         cosines = [study.cosine(slope, slopes[-1]) for slope in slopes]
-        length = np.linalg.norm(np.diff(there, axis=0), axis=1).sum()
-        line = np.linalg.norm(there[-1] - there[0])
+        length = np.linalg.norm(np.diff(forward, axis=0), axis=1).sum()
+        line = np.linalg.norm(forward[-1] - forward[0])
         numbers = {
             "log L2 of 1": found["log_penalties"][k, 0],
             "log L2 of 2": found["log_penalties"][k, 1],
