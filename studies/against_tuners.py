@@ -71,7 +71,6 @@ Results = Mapping[tuple, Sequence[Mapping[str, Any]]]
 
 def draw(run, results: Results) -> None:
     """Writes the picture of losses against steps spent."""
-
     counts = sorted({count for _, count in results})
     size = (1 + 3.2 * len(counts), 6.5)
     panels = study.panels(2, len(counts), size, sharex=True, sharey="row")

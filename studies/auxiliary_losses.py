@@ -56,7 +56,6 @@ OUTPUTS = ("digit", "odd", "random")
 
 def targets(labels, seed: int):
     """Returns the targets of the three outputs."""
-
     random = np.random.default_rng(seed).integers(0, 10, len(labels))
     return dict(zip(OUTPUTS, (labels, labels % 2, random), strict=True))
 
@@ -120,7 +119,6 @@ def test_errors(images, training, test, weights) -> list[float]:
 
 def draw(run, values, history, compared):
     """Writes the pictures of a run."""
-
     from keras_drmad import plots
 
     figure, (left, right) = plt.subplots(
@@ -158,7 +156,6 @@ def draw(run, values, history, compared):
 
 def table(compared, weights) -> str:
     """Returns the test errors with each set of weights."""
-
     rows = [
         f"{'':16}{'weights: ' + ', '.join(OUTPUTS):>34}"
         f"{'test error':>12}{'std':>7}"
@@ -172,7 +169,6 @@ def table(compared, weights) -> str:
 
 
 def main(_):
-
     import keras_drmad as kd
 
     small = FLAGS.dataset == "digits"

@@ -47,7 +47,6 @@ flags.DEFINE_integer("points", 61, "Places on the line, from -0.5 to 1.5.", 3)
 
 def load(net: str, dataset: str, data_dir: str | None, seed: int):
     """Returns the images that a net is trained on."""
-
     if dataset == "digits":
         return datasets.load(dataset, data_dir, (1000, 400, 0), seed)
     if net == "resnet":
@@ -141,7 +140,6 @@ def steps_of(net: str) -> int:
 
 def rows_of(settings, results) -> list[dict]:
     """Returns what is to be said of each line, for results.csv."""
-
     from keras_drmad import plots
 
     rows = []
@@ -208,7 +206,6 @@ def summary_of(rows) -> list[dict]:
 
 def draw(run, results):
     """Writes the picture: a column for each net, a row for each rate."""
-
     from keras_drmad import plots
 
     shape = len(FLAGS.rates), len(FLAGS.nets)

@@ -87,7 +87,6 @@ def cells() -> dict[str, dict]:
 
 def of_way(results, way: str, key: str):
     """Returns what all seeds found, stacked."""
-
     return np.stack(
         [results[f"{way}_seed_{seed}"][key] for seed in range(FLAGS.seeds)]
     )
@@ -102,7 +101,6 @@ def pairs(correlations):
     Returns:
         Their mean, and that of all others between different tasks.
     """
-
     tasks = correlations.shape[-1]
     are_pairs = np.roll(np.eye(tasks, dtype=bool), tasks // 2, axis=1)
     others = ~are_pairs & ~np.eye(tasks, dtype=bool)
@@ -136,7 +134,6 @@ def table(results) -> list[dict]:
 
 def draw_curves(run, results) -> None:
     """Writes validation and test loss against meta-iterations."""
-
     from keras_drmad import plots
     from studies.omniglot_nets import TRAINING, VALIDATION
 
@@ -166,7 +163,6 @@ def draw_correlations(run, results) -> None:
 
     An alphabet stands beside itself, turned.
     """
-
     n, depths = len(FLAGS.alphabets), len(FLAGS.hidden) + 1
     order = np.arange(2 * n).reshape(2, n).T.ravel()
     rows = len(FLAGS.methods)

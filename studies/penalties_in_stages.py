@@ -133,7 +133,6 @@ def spread(coefficients, penalties):
             to the one that all layers share.
         penalties: the finer `L2`, bound.
     """
-
     count = math.prod(penalties.raw.shape)
     places = penalties.by_layer(np.arange(count).reshape(penalties.raw.shape))
     finer = np.empty(count)
@@ -160,7 +159,6 @@ def cells() -> dict[str, dict]:
 
 def draw(run, by_method):
     """Writes the test loss and the mean penalty through the stages."""
-
     from keras_drmad import plots
 
     (axes,) = study.panels(1, 2, (10, 4))
@@ -188,7 +186,6 @@ def draw(run, by_method):
 
 def rows(by_method) -> list[dict]:
     """Returns test losses at the start and at the last of each stage."""
-
     ends = np.cumsum(study.whole("meta_iterations")) - 1
     table = []
     for method, records in by_method.items():

@@ -179,7 +179,6 @@ def groups_of(cells: dict[str, dict]) -> dict[tuple, list[str]]:
 
 def draw(run, results, groups):
     """Writes figure 8: log coefficients and test error by meta-iterations."""
-
     from keras_drmad import plots
 
     gammas = sorted({gamma for gamma, _, _ in groups})
@@ -218,7 +217,6 @@ def persistence(log_l2) -> float:
         ever turns, 0 where each step is a coin's throw; nan for fewer than two
         steps.
     """
-
     signs = np.sign(np.diff(log_l2, axis=0))
     products = signs[1:] * signs[:-1]
     return products.mean() if len(products) else np.nan
@@ -231,7 +229,6 @@ def growth_limit(method: str, T: int) -> float:
 
 def rows(results, groups) -> list[dict]:
     """Returns what each method reached, mean and deviation over seeds."""
-
     table = []
     for (gamma, T, method), names in groups.items():
         of = [results[name] for name in names]

@@ -33,7 +33,6 @@ flags.DEFINE_float("meta_step", 0.2, "Step on the logarithms, by Adam.")
 
 def draw(run, model, history, values):
     """Writes the pictures of a run."""
-
     from keras_drmad import plots
 
     for kind in model.hyperparameters:

@@ -265,7 +265,6 @@ def outcome(history) -> dict[str, float]:
 
 def row(name: str, outcomes: list[dict], trainings: list) -> dict:
     """Returns a row of the table: means and deviations over seeds."""
-
     columns = {"rate": name}
     for key in ("last_val_loss", "val_loss", "test_loss", "test_error_percent"):
         values = np.array([one[key] for one in outcomes])
@@ -298,7 +297,6 @@ def table(outcomes: dict[str, dict], found: list[dict]) -> list[dict]:
 
 def draw(run, outcomes: dict[str, dict], found: list[dict]) -> None:
     """Writes the picture: validation loss against the rate."""
-
     from keras_drmad import plots
 
     axes = study.panels(1, 1, (7.5, 5))[0, 0]

@@ -74,7 +74,6 @@ def load(features, train_size, validation_size, seed):
 
 def loss_at(weights, x, y):
     """Returns the mean cross-entropy at weights `(..., 2)`, by its formula."""
-
     logits = weights @ x.T
     return np.mean(np.logaddexp(0, logits) - y[:, 0] * logits, axis=-1)
 
@@ -211,7 +210,6 @@ def meta_training(**settings):
 
 def surface(points, **settings):
     """Returns the validation loss after training, on a grid of penalties."""
-
     problem = Problem(settings)
     model = problem.model()
     places = np.linspace(-9, 0, points)
@@ -254,7 +252,6 @@ def draw_weights(axes, problem, found, k):
 
 def draw_penalties(axes, problem, found, validation):
     """Draws the steps over the validation loss, with both hypergradients."""
-
     filled = axes.contourf(
         validation["places"], validation["places"], validation["losses"], 20
     )
@@ -291,7 +288,6 @@ def draw_penalties(axes, problem, found, validation):
 
 def draw(run, problem, found, validation):
     """Writes the picture."""
-
     (panels,) = study.panels(1, 3, (14, 4.8))
     for k in range(META_ITERATIONS):
         draw_weights(panels[k], problem, found, k)
@@ -310,7 +306,6 @@ def draw(run, problem, found, validation):
 
 def rows_of(found) -> list[dict]:
     """Returns what is to be said of each meta-iteration."""
-
     rows = []
     for k in range(META_ITERATIONS):
         names = ("way_forward", "tenth", "drmad", "exact")
