@@ -173,8 +173,9 @@ def main(_):
     run = study.begin("against_tuners")
     seeds = range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.seeds)
     found = study.run_cells(run, searches.search, cells(seeds))
+    by_seed = study.by_seed(found)
     results = {
-        (method, count): [found[f"{method}_{count}_{k}"] for k in seeds]
+        (method, count): by_seed[f"{method}_{count}"]
         for count in study.whole("counts")
         for method in FLAGS.methods
     }

@@ -109,7 +109,7 @@ def main(_):
     check_data(FLAGS.data_dir)
     run = study.begin("deep_net")
     results = study.run_cells(run, deep_net_trainings.cell, cells())
-    found = report.by_method(results)
+    found = study.by_seed(results)
     report.draw_meta_iterations(run, found)
     report.draw_cost(run, found)
     report.draw_hyperparameters(run, found)

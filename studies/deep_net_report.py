@@ -17,18 +17,6 @@ LABELS = {
 }
 
 
-def by_method(results) -> dict[str, list]:
-    """Returns the records of each method, and of the grid, in order of seeds.
-
-    Args:
-        results: dict from "<method>_<seed>" to records, the seeds ascending.
-    """
-    found: dict[str, list] = {}
-    for name, record in results.items():
-        found.setdefault(name.rpartition("_")[0], []).append(record)
-    return found
-
-
 def tuned(found) -> list[str]:
     """Returns the names of the ways back that tuned, not compared only."""
     return [name for name, records in found.items() if "final" in records[0]]

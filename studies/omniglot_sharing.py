@@ -87,9 +87,7 @@ def cells() -> dict[str, dict]:
 
 def of_way(results, way: str, key: str):
     """Returns what all seeds found, stacked."""
-    return np.stack(
-        [results[f"{way}_seed_{seed}"][key] for seed in range(FLAGS.seeds)]
-    )
+    return np.stack([record[key] for record in results[way]])
 
 
 def pairs(correlations):
@@ -206,7 +204,7 @@ def main(_):
 
     omniglot.load(FLAGS.data_dir, FLAGS.alphabets, 0)  # or an error now
     run = study.begin("omniglot_sharing")
-    results = study.run_cells(run, omniglot_nets.cell, cells())
+    results = study.by_seed(study.run_cells(run, omniglot_nets.cell, cells()))
     draw_curves(run, results)
     draw_correlations(run, results)
     study.report(run, table(results), "results")

@@ -206,11 +206,7 @@ def main(_):
     sizes = (2 * FLAGS.size, 1, FLAGS.size)
     datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, 0)  # or an error now
     run = study.begin("penalties_in_stages")
-    results = study.run_cells(run, tune, cells())
-    by_method = {
-        method: [results[f"{method}_seed_{k}"] for k in range(FLAGS.seeds)]
-        for method in FLAGS.methods
-    }
+    by_method = study.by_seed(study.run_cells(run, tune, cells()))
     draw(run, by_method)
     study.report(run, rows(by_method), "results")
 

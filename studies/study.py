@@ -8,6 +8,7 @@ TensorFlow, so that flags are answered at once.
 
 import multiprocessing
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -121,6 +122,21 @@ def _computed(
         except BaseException:  # an interrupt too
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def by_seed(results: Mapping[str, Any]) -> dict[str, list]:
+    """Returns what cells gave that differ in the seed only, in lists.
+
+    Args:
+        results: dict from "<name>_<seed>" or "<name>_seed_<seed>".
+
+    Returns:
+        Dict from "<name>" to a list in the order of `results`.
+    """
+    found: dict[str, list] = {}
+    for name, record in results.items():
+        found.setdefault(re.sub(r"(_seed)?_\d+$", "", name), []).append(record)
+    return found
 
 
 def report(run: SavedRun, rows: Sequence[Mapping[str, Any]], name: str) -> None:
