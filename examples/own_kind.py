@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 saved_run.define_flags()
 datasets.define_flags()
 flags.DEFINE_integer("steps", 300, "T, elementary steps of a training.", 1)
-flags.DEFINE_integer("meta_iterations", 15, "Trainings, one meta-step each.", 1)
+flags.DEFINE_integer("meta_iterations", 10, "Trainings, one meta-step each.", 1)
 
 RARE = 0.05  # the part of the examples of the rare classes that are left
 
@@ -69,6 +69,7 @@ def draw(run, history, weights, counts):
     for k, count in enumerate(counts):
         right.annotate(count, (k, weights[k]), ha="center", va="bottom")
     right.set(xlabel="class", ylabel="learned weight")
+    right.margins(y=0.1)
     right.set_title("Weights, and numbers of training examples")
     run.write_figure(left, "class_weights")
 
