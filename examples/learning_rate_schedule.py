@@ -77,6 +77,7 @@ def draw(run, model, history, values, best: int):
     # For each layer (meta_iterations, steps, 2): its kernel, its bias.
     for k, tensor in enumerate(("kernels", "biases")):
         grid[0, k].set_title(tensor)
+        grid[1, k].set_xlabel("elementary step")
         for axes, shown, start in (
             (grid[0, k], alphas, ALPHA),
             (grid[1, k], momenta, BETA),

@@ -113,7 +113,7 @@ def draw(run, wrong, weights, compared):
     right.set(xlabel="elementary step", ylabel="test error (%)")
     right.set_ylim(bottom=0)
     left.legend()
-    right.legend()
+    right.legend(loc="lower left")
     run.write_figure(left, "weights")
 
 
