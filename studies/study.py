@@ -1,4 +1,4 @@
-"""What studies share: flags, cells, tables and a few numbers.
+"""What studies share: flags, cells, tables, figures and a few numbers.
 
 A study is many trainings, its cells, in processes of their own. What each cell
 gave is kept as soon as the cell ends: the same command, with the same
