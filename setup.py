@@ -20,7 +20,16 @@ def version() -> str:
 TUNER = ["keras-tuner>=1.4.8,<1.5"]
 PLOTS = ["matplotlib>=3.10.8,<4"]
 # TensorFlow 2.21 no longer brings TensorBoard; Keras's callback writes with it.
-EXAMPLES = [*PLOTS, *TUNER, "scikit-learn>=1.6,<2", "tensorboard>=2.20,<3"]
+EXAMPLES = [
+    *PLOTS,
+    *TUNER,
+    "absl-py>=2.1",
+    # TFDS 4.9.10 imports it without asking for it.
+    "importlib_resources>=6",
+    "scikit-learn>=1.6,<2",
+    "tensorboard>=2.20,<3",
+    "tensorflow-datasets>=4.9.8,<5",
+]
 TEST = [
     *EXAMPLES,
     "mypy>=2.4,<2.5",
@@ -43,13 +52,9 @@ setuptools.setup(
     # which is not a stable interface: a new minor version is admitted here
     # after the tests have passed with it.
     install_requires=[
-        "absl-py>=2.1",
-        # TFDS 4.9.10 imports it without asking for it.
-        "importlib_resources>=6",
         "keras>=3.15,<3.16",
         "numpy>=2.0,<3",
         "tensorflow>=2.21,<2.22",
-        "tensorflow-datasets>=4.9.8,<5",
     ],
     extras_require={
         "plots": PLOTS,

@@ -20,6 +20,9 @@ import os
 
 from absl import app, flags
 
+from examples import saved_run
+from studies import study
+
 FLAGS = flags.FLAGS
 
 METHODS = {
@@ -34,11 +37,8 @@ METHODS = {
 }
 MEMORY_CELLS = 2  # at a time: they do not disturb each other
 
-flags.DEFINE_string(
-    "data_dir",
-    os.environ.get("KERAS_DRMAD_DATA"),
-    "Folder with mnist.npz; KERAS_DRMAD_DATA by default.",
-)
+saved_run.define_flags()
+FLAGS.set_default("data_dir", os.environ.get("KERAS_DRMAD_DATA"))
 flags.DEFINE_list(
     "steps",
     ["500", "1000", "2000", "5000", "10000", "20000"],
@@ -62,8 +62,6 @@ flags.DEFINE_string(
     'Such as "8GB": what would keep more is left out; by default half of what '
     "is free.",
 )
-flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
-flags.DEFINE_string("run_name", None, "Folder of this run; the time if unset.")
 flags.register_validator(
     "steps",
     lambda steps: all(T.isdigit() and int(T) >= 10 for T in steps),
@@ -80,7 +78,6 @@ def measured(run, memory: int) -> list[dict]:
     """Returns a row for each T and method, measured now or before."""
     from benchmarks import against_reverse_mode_report as report
     from benchmarks import against_reverse_mode_trainings as trainings
-    from examples import study
 
     names, every_T = list(FLAGS.method), [int(T) for T in FLAGS.steps]
     common = {
@@ -119,20 +116,14 @@ def measured(run, memory: int) -> list[dict]:
 
 def main(_):
     from benchmarks import against_reverse_mode_report as report
-    from benchmarks import against_reverse_mode_trainings as trainings
-    from examples.saved_run import SavedRun
     from keras_drmad.methods import memory as memory_lib
 
-    trainings.images(FLAGS.data_dir)  # its error, if any, before work starts
     memory = (
         memory_lib.checked_bytes(FLAGS.memory)
         if FLAGS.memory
         else memory_lib.available_bytes() // 2
     )
-    run = SavedRun(
-        FLAGS.save_dir, "against_reverse_mode", FLAGS.run_name, resume=True
-    )
-    run.write_flags(FLAGS, "steps")
+    run = saved_run.begin("against_reverse_mode", resume=True)
     results = report.Results(measured(run, memory), METHODS)
     run.write_table(results.rows, "results")
     report.draw(run, results)

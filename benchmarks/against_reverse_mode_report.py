@@ -6,6 +6,8 @@ For `benchmarks/against_reverse_mode.py`; none of this measures anything.
 import math
 
 import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 from benchmarks.against_reverse_mode_trainings import (
     PAPERS,
@@ -185,11 +187,6 @@ def notes(results: Results, memory: int) -> str:
 
 def draw(run, results: Results) -> None:
     """Draws seconds, bytes kept and the process's peak against T."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     figure, panels = plt.subplots(1, 3, figsize=(13, 5.2), layout="constrained")
     seconds, kept, process = panels
     alone = results.of(PAPERS, "seconds_alone")
@@ -234,8 +231,6 @@ def _draw_method(panels, results: Results, name: str, color, marker) -> None:
 
 def _dress(panel, title: str, unit: str, steps: list[int]) -> None:
     """Gives a panel its title and its axes of logarithms."""
-    from matplotlib.ticker import LogLocator
-
     panel.set_title(title)
     panel.set_xlabel("T, steps of the training")
     panel.set_ylabel(unit)

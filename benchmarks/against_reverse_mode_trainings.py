@@ -13,7 +13,8 @@ import keras
 import numpy as np
 
 import keras_drmad as kd
-from examples import datasets
+from benchmarks.data import images
+from examples.tanh_net import tanh_net
 from keras_drmad.core.span import CHUNK_SIZE, divide
 from keras_drmad.core.state import State
 
@@ -57,7 +58,7 @@ class Competitor:
 
         Args:
             name: str, of a method, for `method_and_momentum`.
-            data: `(x, y)` for training and for validation.
+            data: `Images`.
             hidden: int, units of each hidden layer.
             learning_rate: alpha of v <- gamma v - (1 - gamma) g, w <- w +
                 alpha v.
@@ -65,12 +66,8 @@ class Competitor:
         """
         keras.utils.set_random_seed(0)
         self.data = data
-        start = keras.initializers.RandomNormal(stddev=math.exp(-3))
-        x = first = keras.Input((784,))
-        for _ in range(3):
-            x = keras.layers.Dense(hidden, "tanh", kernel_initializer=start)(x)
-        x = keras.layers.Dense(10, kernel_initializer=start)(x)
-        self.model = kd.DrMADModel(first, x)
+        net = tanh_net(784, [hidden] * 3, 10)
+        self.model = kd.DrMADModel.from_model(net)
         method, gamma = method_and_momentum(name)
         self.model.compile(
             optimizer=keras.optimizers.SGD(learning_rate * (1 - gamma), gamma),
@@ -90,17 +87,12 @@ class Competitor:
     def warm_up(self, T: int) -> None:
         """Compiles all that T steps need, with as few steps as will do."""
         steps = next(
-            t for t in range(10, T + 1) if self._loops(t) == self._loops(T)
+            t
+            for t in range(10, T + 1)
+            if loops(self.model.method, t) == loops(self.model.method, T)
         )
         self.train(steps)
         self.hypergradient(steps)
-
-    def _loops(self, T: int):
-        """Returns what XLA compiles the way back for: kinds and lengths."""
-        way_back = self.model.method.trajectory(T)
-        cuts = way_back.cuts(T) if way_back.keeps_chunks else ()
-        chunks = divide(way_back.iterations(T), CHUNK_SIZE, cuts)
-        return way_back.traced_by, set(map(len, chunks))
 
     def train(self, T: int) -> None:
         """Trains, and computes the validation loss."""
@@ -111,7 +103,7 @@ class Competitor:
         return self.model.hypergradient(**self._arguments(T)).diagnostics
 
     def _arguments(self, T: int):
-        (x, y), validation = self.data
+        (x, y), validation = self.data.train, self.data.validation
         return {
             "x": x,
             "y": y,
@@ -122,15 +114,12 @@ class Competitor:
         }
 
 
-def images(data_dir: str | None):
-    """Returns `(x, y)` for training and for validation, MNIST or noise."""
-    if data_dir:
-        found = datasets.load("mnist", data_dir, (15000, 5000, 1), 0)
-        return found.train, found.validation
-    random = np.random.default_rng(0)
-    x = random.uniform(-0.5, 0.5, (20000, 784)).astype("float32")
-    y = random.integers(0, 10, 20000).astype("int32")
-    return (x[:15000], y[:15000]), (x[15000:], y[15000:])
+def loops(method, T: int):
+    """Returns what XLA compiles the way backward for: kinds and lengths."""
+    way = method.trajectory(T)
+    cuts = way.cuts(T) if way.keeps_chunks else ()
+    chunks = divide(way.iterations(T), CHUNK_SIZE, cuts)
+    return way.traced_by, set(map(len, chunks))
 
 
 # ---- cells, each in a process of its own
@@ -151,7 +140,7 @@ def time_all(
         T: int, the steps of a training.
         rounds: int.
         memory: int, bytes; methods that would keep more are left out.
-        data_dir: str, for `images`.
+        data_dir: str, the folder with `mnist.npz`.
         **net: the other arguments of `Competitor`.
 
     Returns:
@@ -202,7 +191,7 @@ def measure_memory(
         name: str, the method's.
         T: int, the steps of a training.
         memory: int, bytes; nothing is done for a method that would keep more.
-        data_dir: str, for `images`.
+        data_dir: str, the folder with `mnist.npz`.
         **net: the other arguments of `Competitor`.
 
     Returns:

@@ -7,15 +7,15 @@ rounds, so that a busy machine disturbs all alike; the ratios are what counts.
 Data is MNIST's `mnist.npz` from `--data_dir`, or noise of the same shape.
 """
 
-import math
 import os
-import pathlib
 import statistics
 import subprocess
 import sys
 import time
 
 from absl import app, flags
+
+from benchmarks.data import images
 
 FLAGS = flags.FLAGS
 
@@ -38,54 +38,31 @@ Seconds = dict[bool, list[float]]  # with XLA or without, a round each
 
 def data(net: str):
     """Returns `(x, y)` for training and for validation."""
-    import numpy as np
-
-    path = pathlib.Path(FLAGS.data_dir or "", "mnist.npz")
-    if FLAGS.data_dir and path.exists():
-        with np.load(path) as arrays:
-            x, y = arrays["x_train"][:20000], arrays["y_train"][:20000]
-    else:
-        random = np.random.default_rng(0)
-        x = random.integers(0, 256, (20000, 28, 28))
-        y = random.integers(0, 10, 20000)
-    x = (x / 255.0).astype("float32")
-    x -= x.mean(axis=0)
-    x = x.reshape(-1, 784) if net == "mlp" else x[..., None]
-    y = y.astype("int32")
-    held_out = slice(15000, 20000 if net == "mlp" else 15500)
-    return (x[:15000], y[:15000]), (x[held_out], y[held_out])
+    found = images(FLAGS.data_dir, 5000 if net == "mlp" else 500)
+    if net == "cnn":
+        found = found.as_pictures(centred=True)
+    return found.train, found.validation
 
 
 def layers(net: str, regularizer):
     """Returns the inputs and outputs of a net."""
     import keras
 
-    L = keras.layers
-
-    def dense(units, activation=None):
-        scale = math.exp(-3)  # as in the papers' experiments
-        return L.Dense(
-            units,
-            activation,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=scale),
-            kernel_regularizer=regularizer,
-        )
+    from examples.tanh_net import DEVIATION, tanh_net
 
     if net == "mlp":
-        x = inputs = keras.Input((784,))
-        hidden = [dense(50, "tanh") for _ in range(3)]
-    else:
-        x = inputs = keras.Input((28, 28, 1))
-        hidden = [
-            L.Conv2D(16, 3, activation="relu", kernel_regularizer=regularizer),
-            L.MaxPooling2D(),
-            L.Conv2D(32, 3, activation="relu", kernel_regularizer=regularizer),
-            L.MaxPooling2D(),
-            L.Flatten(),
-        ]
-    for layer in [*hidden, dense(10)]:
-        x = layer(x)
-    return inputs, x
+        model = tanh_net(784, [50] * 3, 10, regularizer=regularizer)
+        return model.inputs[0], model.outputs[0]
+    L = keras.layers
+    x = inputs = keras.Input((28, 28, 1))
+    for filters in (16, 32):
+        x = L.Conv2D(
+            filters, 3, activation="relu", kernel_regularizer=regularizer
+        )(x)
+        x = L.MaxPooling2D()(x)
+    start = keras.initializers.RandomNormal(stddev=DEVIATION)
+    last = L.Dense(10, None, True, start, kernel_regularizer=regularizer)
+    return inputs, last(L.Flatten()(x))
 
 
 def compiled(model, **kwargs):
@@ -168,8 +145,8 @@ def time_net(net: str, T: int) -> None:
         for jit in (False, True)
     }
     compile_seconds: dict[bool, float] = {}
-    there: Seconds = {}
-    back: Seconds = {}
+    forward: Seconds = {}
+    backward: Seconds = {}
     whole: Seconds = {}
     for jit, model in ours.items():
         seconds = []
@@ -178,7 +155,7 @@ def time_net(net: str, T: int) -> None:
             model.hypergradient(*train, **arguments)
             seconds.append(time.perf_counter() - begin)
         compile_seconds[jit] = seconds[0] - seconds[1]
-        there[jit], back[jit], whole[jit] = [], [], []
+        forward[jit], backward[jit], whole[jit] = [], [], []
     fit_seconds: dict[tuple, list[float]] = {key: [] for key in fits}
     for function in fits.values():
         function()
@@ -188,15 +165,17 @@ def time_net(net: str, T: int) -> None:
             whole[jit].append(
                 seconds_of_meta_iteration(model, train, arguments)
             )
-            there[jit].append(d["seconds_there"] / T)
-            back[jit].append(d["seconds_back"] / d["reverse_steps_used"])
+            forward[jit].append(d["seconds_there"] / T)
+            backward[jit].append(d["seconds_back"] / d["reverse_steps_used"])
         for key, function in fits.items():
             fit_seconds[key].append(function())
     auto.hypergradient(*train, **arguments | {"steps_per_epoch": 10})
-    print_table(net, T, there, back, whole, fit_seconds, compile_seconds, auto)
+    print_table(
+        net, T, forward, backward, whole, fit_seconds, compile_seconds, auto
+    )
 
 
-def print_table(net, T, there, back, whole, fit, compile_seconds, auto):
+def print_table(net, T, forward, backward, whole, fit, compile_seconds, auto):
     """Prints the medians and the ratios."""
     median = statistics.median
 
@@ -206,8 +185,8 @@ def print_table(net, T, there, back, whole, fit, compile_seconds, auto):
     print(f"\n{net}, batch {BATCH}, T = {T}, R = T/10, {FLAGS.rounds} rounds")
     for jit in (True, False):
         how = "XLA" if jit else "no XLA"
-        row(f"forward step, {how}", 1e3 * median(there[jit]), "ms")
-        row(f"reverse step, {how}", 1e3 * median(back[jit]), "ms")
+        row(f"forward step, {how}", 1e3 * median(forward[jit]), "ms")
+        row(f"reverse step, {how}", 1e3 * median(backward[jit]), "ms")
         row(f"tracing and compiling, {how}", compile_seconds[jit], "s")
     for (steps, jit), seconds in fit.items():
         how = "XLA" if jit else "no XLA"
@@ -216,8 +195,8 @@ def print_table(net, T, there, back, whole, fit, compile_seconds, auto):
     jit = auto.uses_xla
     best = min(map(median, fit.values()))
     faster = median(whole[True]) < median(whole[False])
-    row("ratio: reverse step / forward step", ratio(back, there, jit), "")
-    row("ratio: forward step / best fit step", median(there[jit]) / best, "")
+    row("ratio: reverse step / forward step", ratio(backward, forward, jit), "")
+    row("ratio: forward step / best fit step", median(forward[jit]) / best, "")
     name = "ratio: meta-iteration / best fit of T steps"
     row(name, median(whole[jit]) / (best * T), "")
     picked, better = ("XLA" if x else "no XLA" for x in (jit, faster))

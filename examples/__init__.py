@@ -1,1 +1,1 @@
-"""Experiments: `python -m examples.NAME --help` tells their flags."""
+"""Six short programs: `python -m examples.NAME --help` tells their flags."""

@@ -9,9 +9,11 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
+from absl import flags
 
 # Files with Keras's keys: x_train, y_train, x_test, y_test.
 FILES = {"mnist": "mnist.npz", "cifar10": "cifar10_jpeg_5k1k.npz"}
+flags.disclaim_key_flags()  # they belong to the program that asks for them
 
 
 class Images(NamedTuple):
@@ -32,6 +34,32 @@ class Images(NamedTuple):
     shape: tuple[int, ...]
     classes: int
     mean: np.ndarray
+
+    def as_pictures(self, centred: bool = False) -> "Images":
+        """Returns the images as `(n, height, width, channels)`.
+
+        Args:
+            centred: bool, whether the mean training image stays subtracted;
+                otherwise pixels are in [0, 1] again.
+        """
+        shape = (*self.shape, 1)[:3]
+        train, validation, test = (
+            ((x if centred else x + self.mean).reshape(-1, *shape), y)
+            for x, y in self[:3]
+        )
+        return self._replace(
+            train=train, validation=validation, test=test, shape=shape
+        )
+
+
+def define_flags() -> None:
+    """Defines the flags that say which data there are, and their seed."""
+    flags.DEFINE_string(
+        "dataset",
+        "digits",
+        "digits, mnist, cifar10 or an image data set of TFDS.",
+    )
+    flags.DEFINE_integer("seed", 0, "Of data, weights and batches.", 0)
 
 
 def load(

@@ -1,18 +1,55 @@
 """The folder in which an experiment keeps what it found."""
 
+from __future__ import annotations  # TensorFlow waits for good flags
+
 import csv
 import datetime
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
+import matplotlib as mpl
 import numpy as np
-from absl import flags
+from absl import flags, logging
+
+if TYPE_CHECKING:
+    import keras
 
 # Flags that say where files are and how many processes work.
 PLACES = ("data_dir", "processes", "run_name", "save_dir")
+flags.disclaim_key_flags()  # they belong to the program that asks for them
+
+
+def define_flags() -> None:
+    """Defines the flags that say where data and runs are."""
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Folder with the data's file or TFDS's; KERAS_DRMAD_DATA by default.",
+    )
+    flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
+    flags.DEFINE_string(
+        "run_name", None, "Folder of this run; the time if unset."
+    )
+
+
+def begin(name: str, resume: bool = False) -> SavedRun:
+    """Returns the run that the program's flags name, with its flags.txt.
+
+    Pictures are drawn to files from here on, and TensorFlow keeps to itself
+    which files of a SavedModel it writes.
+
+    Args:
+        name: str, the program's.
+        resume: bool, see `SavedRun`.
+    """
+    mpl.use("Agg")
+    logging.set_verbosity(logging.ERROR)
+    values = flags.FLAGS
+    run = SavedRun(values.save_dir, name, values.run_name, resume)
+    run.write_flags(values, "run_name")
+    return run
 
 
 class SavedRun:
@@ -39,11 +76,11 @@ class SavedRun:
             save_dir: str, the folder of all runs.
             name: str, the experiment's.
             run_name: str, the date and time by default.
-            resume: bool, whether a run of this name that is there is gone on
-                with; see `result`.
+            resume: bool, whether an existing run of this name is continued;
+                see `result`.
 
         Raises:
-            FileExistsError: if a run of this name is there, without `resume`.
+            FileExistsError: if a run of this name exists, without `resume`.
         """
         run_name = run_name or f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
         self.folder = pathlib.Path(save_dir, name, run_name)
@@ -56,6 +93,8 @@ class SavedRun:
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Returns callbacks that write history.csv and tensorboard/."""
+        import keras
+
         return [
             keras.callbacks.CSVLogger(self.folder / "history.csv"),
             keras.callbacks.TensorBoard(
@@ -73,7 +112,7 @@ class SavedRun:
                 nothing that is found.
 
         Raises:
-            ValueError: if the run that is gone on with had other flags.
+            ValueError: if the existing run was begun with other flags.
         """
         module = values.find_module_defining_flag(one)
         own = sorted(values.get_key_flags_for_module(module), key=_name)

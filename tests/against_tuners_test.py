@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import keras_drmad as kd
-from benchmarks import against_tuners_report as report
-from benchmarks import against_tuners_searches as searches
-from benchmarks.grouped_l2 import groups_of_rows
 from examples import datasets
 from running import python
+from studies import against_tuners_searches as searches
+from studies import study
+from studies.grouped_l2 import groups_of_rows
 
 DIGITS = datasets.load("digits", None, searches.SIZES["digits"], 0)
 ROWS = (64, 50, 50, 50)
@@ -26,7 +26,7 @@ def test_flags_are_answered_without_tensorflow():
     done = python(
         "-c",
         "import sys\n"
-        "from benchmarks import against_tuners as program\n"
+        "from studies import against_tuners as program\n"
         "try: program.app.run(program.main, ['x', '--budget=1'])\n"
         "except SystemExit: pass\n"
         "assert 'tensorflow' not in sys.modules, 'imported TensorFlow'\n",
@@ -41,7 +41,7 @@ def test_missing_data_is_named(tmp_path):
     no_folder.touch()
     done = python(
         "-m",
-        "benchmarks.against_tuners",
+        "studies.against_tuners",
         f"--data_dir={no_folder}",
         f"--save_dir={tmp_path}",
     )
@@ -87,9 +87,9 @@ def test_best_so_far_is_that_of_the_lowest_validation_loss():
         "val_loss": np.array([3.0, 4.0, 2.0, 2.5, 1.0]),
         "test_loss": np.array([30.0, 10.0, 50.0, 20.0, 40.0]),
     }
-    best = report.best_so_far(result, "val_loss")
+    best = study.best_so_far(result["val_loss"], result["val_loss"])
     assert best.tolist() == [3, 3, 2, 2, 1]
-    best = report.best_so_far(result, "test_loss")
+    best = study.best_so_far(result["val_loss"], result["test_loss"])
     assert best.tolist() == [30, 30, 50, 50, 40]
 
 
@@ -98,7 +98,7 @@ def test_short_form(tmp_path):
     T, budget = 30, 4
     done = python(
         "-m",
-        "benchmarks.against_tuners",
+        "studies.against_tuners",
         "--dataset=digits",
         "--counts=20",
         "--methods=drmad",

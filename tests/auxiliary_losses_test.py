@@ -11,14 +11,14 @@ from running import (
     assert_flag_is_refused_without_tensorflow,
     assert_folder_is_complete,
     history,
-    run_example,
+    run_program,
 )
 
 NAME = "auxiliary_losses"
 
 
 def test_flags_are_answered_without_tensorflow():
-    assert_flag_is_refused_without_tensorflow(NAME, "--labeled=0")
+    assert_flag_is_refused_without_tensorflow(f"studies.{NAME}", "--labeled=0")
 
 
 def test_autograph_rewrites_the_weights_of_losses():
@@ -28,8 +28,8 @@ def test_autograph_rewrites_the_weights_of_losses():
 
 @pytest.mark.slow
 def test_digits_run_tells_useful_from_harmful(tmp_path):
-    out = run_example(
-        NAME,
+    out = run_program(
+        f"studies.{NAME}",
         tmp_path,
         "--meta_iterations=4",
         "--steps=100",

@@ -27,7 +27,7 @@ SHORT = (
 def run_study(save_dir: pathlib.Path, *flags: str):
     return python(
         "-m",
-        "benchmarks.deep_net",
+        "studies.deep_net",
         f"--save_dir={save_dir}",
         "--run_name=short",
         *flags,

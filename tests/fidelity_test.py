@@ -18,12 +18,15 @@ def test_short_form(tmp_path):
         [
             sys.executable,
             "-m",
-            "benchmarks.fidelity",
-            "--problems=momentum_2,omniglot",
+            "studies.fidelity",
+            "--problems=momentum_2",
+            "--problems=omniglot",
             "--seeds=2",
             "--divide_steps=20",
             f"--rows={DRMAD},{EXACT}",
-            f"--output={tmp_path}",
+            f"--save_dir={tmp_path}",
+            "--run_name=short",
+            "--processes=0",
             "--data_dir=",
         ],
         cwd=ROOT,
@@ -33,7 +36,8 @@ def test_short_form(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "No omniglot28.npz" in done.stderr
-    with open(tmp_path / "fidelity.csv") as file:
+    folder = tmp_path / "fidelity" / "short"
+    with open(folder / "fidelity.csv") as file:
         found = list(csv.DictReader(file))
     assert len(found) == 4  # two seeds of two methods, one problem
     cosines = {row["method"]: float(row["cosine"]) for row in found}
@@ -41,6 +45,8 @@ def test_short_form(tmp_path):
     assert cosines["DrMAD()"] < 0.9999
     gains = [float(r["gain"]) for r in found if r["method"] == "ReverseMode()"]
     assert gains == pytest.approx([1, 1], abs=0.02)
-    table = (tmp_path / "table.md").read_text()
+    table = (folder / "table.md").read_text()
     assert all(f"`{method}`" in table for method in cosines)
-    assert (tmp_path / "cost_against_cosine.png").stat().st_size > 10_000
+    assert (
+        folder / "figures" / "cost_against_cosine.png"
+    ).stat().st_size > 10_000

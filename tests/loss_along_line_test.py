@@ -5,19 +5,19 @@ import csv
 import numpy as np
 import pytest
 
-from running import assert_flag_is_refused_without_tensorflow, run_example
+from running import assert_flag_is_refused_without_tensorflow, run_program
 
 NAME = "loss_along_line"
 
 
 def test_flags_are_answered_without_tensorflow():
-    assert_flag_is_refused_without_tensorflow(NAME, "--nets=other")
+    assert_flag_is_refused_without_tensorflow(f"studies.{NAME}", "--nets=other")
 
 
 @pytest.mark.slow
 def test_digits_run_says_where_each_loss_rises(tmp_path):
-    out = run_example(
-        NAME,
+    out = run_program(
+        f"studies.{NAME}",
         tmp_path,
         "--seeds=1",
         "--rates=0.1",

@@ -6,12 +6,12 @@ import os
 import numpy as np
 import pytest
 
-from examples import omniglot
 from running import (
     assert_flag_is_refused_without_tensorflow,
     python,
-    run_example,
+    run_program,
 )
+from studies import omniglot
 
 NAME = "omniglot_sharing"
 CHARACTERS = {"One": 2, "Two_longer": 3}
@@ -84,13 +84,13 @@ def test_unknown_alphabets_are_refused(data_dir, name):
 
 
 def test_flags_are_answered_without_tensorflow():
-    assert_flag_is_refused_without_tensorflow(NAME, "--momentum=2")
+    assert_flag_is_refused_without_tensorflow(f"studies.{NAME}", "--momentum=2")
 
 
 def test_missing_data_is_reported_before_work_starts(tmp_path):
     done = python(
         "-m",
-        f"examples.{NAME}",
+        f"studies.{NAME}",
         f"--data_dir={tmp_path}",
         f"--save_dir={tmp_path}",
     )
@@ -102,8 +102,8 @@ def test_missing_data_is_reported_before_work_starts(tmp_path):
 
 @pytest.mark.slow
 def test_study_keeps_each_cell(data_dir, tmp_path):
-    out = run_example(
-        NAME,
+    out = run_program(
+        f"studies.{NAME}",
         tmp_path,
         f"--data_dir={data_dir}",
         "--alphabets=One,Two",

@@ -8,19 +8,21 @@ import pytest
 from running import (
     assert_flag_is_refused_without_tensorflow,
     python,
-    run_example,
+    run_program,
 )
 
 
 @pytest.mark.parametrize("flag", ["--meta_iterations=10,5", "--methods=stored"])
 def test_flags_are_refused(flag):
-    assert_flag_is_refused_without_tensorflow("penalties_in_stages", flag)
+    assert_flag_is_refused_without_tensorflow(
+        "studies.penalties_in_stages", flag
+    )
 
 
 @pytest.mark.slow
 def test_each_stage_begins_where_the_one_before_ended(tmp_path):
-    out = run_example(
-        "penalties_in_stages",
+    out = run_program(
+        "studies.penalties_in_stages",
         tmp_path,
         "--dataset=digits",
         "--methods=reverse",
@@ -42,7 +44,7 @@ def test_each_stage_begins_where_the_one_before_ended(tmp_path):
         (row,) = csv.DictReader(file)
     assert row["start"] == f"{losses[0]:.4f} ± 0.0000" and row["start"] in out
     assert row["last, per all"].startswith(f"{losses[1]:.4f} ")
-    assert row["last, per unit"].startswith(f"{losses[3]:.4f} ")
+    assert row["last, per input"].startswith(f"{losses[3]:.4f} ")
     assert row["log L2, per layer"] == f"{means[2]:.2f}"
     assert (folder / "figures" / "stages.png").exists()
 
@@ -51,7 +53,7 @@ def test_each_stage_begins_where_the_one_before_ended(tmp_path):
 SPREAD = """
 import numpy as np
 import keras_drmad as kd
-from examples import penalties_in_stages
+from studies import penalties_in_stages
 from examples.tanh_net import tanh_net
 
 model = kd.DrMADModel.from_model(tanh_net(4, [3], 2, 0.1))

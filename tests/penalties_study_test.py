@@ -9,7 +9,7 @@ import pytest
 from running import (
     assert_flag_is_refused_without_tensorflow,
     python,
-    run_example,
+    run_program,
 )
 
 SMALL = (
@@ -28,14 +28,14 @@ def table(path: pathlib.Path) -> list[dict[str, str]]:
 
 def test_flags_are_answered_without_tensorflow():
     assert_flag_is_refused_without_tensorflow(
-        "penalties_study", "--curves=other:40"
+        "studies.penalties_study", "--curves=other:40"
     )
 
 
 @pytest.mark.slow
 def test_study_keeps_each_tuning_and_goes_on(tmp_path):
     flags = *SMALL, "--curves=drmad:40,reverse:40,one:40", "--momenta=0.9:0.3"
-    out = run_example("penalties_study", tmp_path, *flags)
+    out = run_program("studies.penalties_study", tmp_path, *flags)
     assert "0 of 3 parts are there" in out
     folder = tmp_path / "penalties_study" / "short"
     kept = sorted((folder / "results").iterdir())
@@ -62,7 +62,7 @@ def test_study_keeps_each_tuning_and_goes_on(tmp_path):
 
     kept[1].unlink()
     before = kept[0].stat().st_mtime
-    out = run_example("penalties_study", tmp_path, *flags)
+    out = run_program("studies.penalties_study", tmp_path, *flags)
     assert "2 of 3 parts are there" in out
     assert kept[1].exists() and kept[0].stat().st_mtime == before
 
@@ -72,7 +72,7 @@ def test_missing_data_is_reported_before_work_starts(tmp_path):
         "-c",
         "import sys, unittest.mock\n"
         "import tensorflow_datasets as tfds\n"
-        "from examples import penalties_study as study\n"
+        "from studies import penalties_study as study\n"
         "broken = unittest.mock.patch.object(\n"
         "    tfds, 'load', side_effect=OSError('no network'))\n"
         "with broken: study.app.run(study.main, ['x', '--run_name=short',\n"
@@ -86,7 +86,7 @@ def test_missing_data_is_reported_before_work_starts(tmp_path):
 # Programs define flags of the same names, so each has a process of its own.
 PERSISTENCE = """
 import numpy as np
-from examples.penalties_study import persistence
+from studies.penalties_study import persistence
 
 # One coefficient goes down all the way, one turns at each step.
 log_l2 = np.array([[0, 0], [-1, 1], [-2, 0], [-3, 1]], float)

@@ -8,8 +8,8 @@ import keras_drmad as kd
 from checks import assert_exact_hypergradient
 from closed_forms import exact_model
 from conftest import set_precision
-from examples.residual_net import residual_net
-from running import assert_folder_is_complete, run_example
+from running import assert_folder_is_complete, run_program
+from studies.residual_net import residual_net
 
 
 def images(size, seed=0):
@@ -44,8 +44,8 @@ def test_exact_hypergradient_of_a_residual_net():
 
 
 def test_short_run(tmp_path):
-    out = run_example(
-        "resnet",
+    out = run_program(
+        "studies.resnet",
         tmp_path,
         "--channels=2",
         "--steps=4",

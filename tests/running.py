@@ -1,4 +1,4 @@
-"""The example programs, run as a user runs them."""
+"""Examples and studies, run as a user runs them."""
 
 import csv
 import pathlib
@@ -21,11 +21,11 @@ def python(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def run_example(name: str, save_dir: pathlib.Path, *flags: str) -> str:
-    """Runs `python -m examples.<name>` into the run "short"; returns stdout."""
+def run_program(module: str, save_dir: pathlib.Path, *flags: str) -> str:
+    """Runs `python -m <module>` into the run "short"; returns stdout."""
     done = python(
         "-m",
-        f"examples.{name}",
+        module,
         f"--save_dir={save_dir}",
         "--run_name=short",
         *flags,
@@ -34,17 +34,17 @@ def run_example(name: str, save_dir: pathlib.Path, *flags: str) -> str:
     return done.stdout
 
 
-def assert_flag_is_refused_without_tensorflow(name: str, flag: str) -> None:
-    """Asserts that an example complains of a flag before it is slow to.
+def assert_flag_is_refused_without_tensorflow(module: str, flag: str) -> None:
+    """Asserts that a program complains of a flag before it is slow to.
 
     Args:
-        name: str, the example's.
+        module: str, the program, such as "examples.augmentation".
         flag: str, with a value that is not allowed.
     """
     done = python(
         "-c",
-        f"import sys, examples.{name} as example\n"
-        f"try: example.app.run(example.main, ['x', {flag!r}])\n"
+        f"import sys, {module} as program\n"
+        f"try: program.app.run(program.main, ['x', {flag!r}])\n"
         "except SystemExit: pass\n"
         "assert 'tensorflow' not in sys.modules, 'imported TensorFlow'\n",
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from examples import study
 from examples.saved_run import SavedRun
+from studies import study
 
 
 def values_of(steps: int, save_dir: str) -> flags.FlagValues:
@@ -88,3 +88,27 @@ def test_mean_and_deviation():
     # Of the numbers themselves, as the bands of pictures are: not 1.414.
     assert study.mean_and_deviation([1, 3]) == "2.000 ± 1.000"
     assert study.mean_and_deviation(np.array([0.25]), 1) == "0.2 ± 0.0"
+
+
+def test_cells_are_gathered_by_what_they_share_beside_the_seed():
+    results = {
+        "a_4_0": 1,
+        "a_4_1": 2,
+        "b_seed_0": 3,
+        "a_20_0": 4,
+        "b_seed_10": 5,
+    }
+    assert study.by_seed(results) == {"a_4": [1, 2], "b": [3, 5], "a_20": [4]}
+
+
+def test_best_so_far_leaves_out_what_diverged():
+    losses = np.array([3.0, np.nan, 2.0, 2.5])
+    best = study.best_so_far(losses, np.array([30.0, 1.0, 50.0, 20.0]))
+    assert best.tolist() == [30, 30, 50, 50]
+
+
+def test_cosine():
+    a, b = np.array([3.0, 4.0]), np.array([-4.0, 3.0])
+    assert study.cosine(a, 2 * a) == pytest.approx(1)
+    assert study.cosine(a, b) == pytest.approx(0)
+    assert np.isnan(study.cosine(a, 0 * a))

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from running import assert_flag_is_refused_without_tensorflow, run_example
+from running import assert_flag_is_refused_without_tensorflow, run_program
 
 SHORT = (
     "--hidden=4",
@@ -21,14 +21,14 @@ SHORT = (
 
 @pytest.mark.parametrize("flag", ["--rates=1,0.1", "--rates=a,b", "--trials=0"])
 def test_flags_are_answered_without_tensorflow(flag):
-    assert_flag_is_refused_without_tensorflow("super_parameters", flag)
+    assert_flag_is_refused_without_tensorflow("studies.super_parameters", flag)
 
 
 @pytest.fixture(scope="module")
 def save_dir(tmp_path_factory):
     """A search and a sweep in one process."""
     path = tmp_path_factory.mktemp("alone")
-    run_example("super_parameters", path, *SHORT)
+    run_program("studies.super_parameters", path, *SHORT)
     return path
 
 
@@ -59,7 +59,9 @@ def test_each_draw_is_tried_once_and_the_first_good_one_taken(save_dir):
 
 @pytest.mark.slow
 def test_goes_on_and_compares_with_the_sweep(save_dir):
-    out = run_example("super_parameters", save_dir, *SHORT)  # draws only
+    out = run_program(
+        "studies.super_parameters", save_dir, *SHORT
+    )  # draws only
     assert "1 of 1 parts are there" in out
     assert "3 of 3 parts are there" in out
     folder = save_dir / "super_parameters" / "short"
@@ -77,7 +79,7 @@ def test_goes_on_and_compares_with_the_sweep(save_dir):
 
 @pytest.mark.slow
 def test_workers_find_the_same(save_dir, tmp_path):
-    run_example("super_parameters", tmp_path, *SHORT, "--workers=2")
+    run_program("studies.super_parameters", tmp_path, *SHORT, "--workers=2")
     assert search(tmp_path)["rate"] == search(save_dir)["rate"]
     rates = tried(tmp_path)
     assert sorted(rates) == sorted(search(tmp_path)["rates"])

@@ -8,22 +8,22 @@ import pytest
 from running import (
     assert_flag_is_refused_without_tensorflow,
     python,
-    run_example,
+    run_program,
 )
 
 NAME = "two_hyperparameters"
 
 
 def test_flags_are_answered_without_tensorflow():
-    assert_flag_is_refused_without_tensorflow(NAME, "--momentum=2")
+    assert_flag_is_refused_without_tensorflow(f"studies.{NAME}", "--momentum=2")
 
 
 @pytest.fixture(scope="module")
 def short_run(tmp_path_factory):
     """Returns what a short run printed, its trainings and its surface."""
     folder = tmp_path_factory.mktemp("runs")
-    out = run_example(
-        NAME,
+    out = run_program(
+        f"studies.{NAME}",
         folder,
         "--steps=30",
         "--reverse_steps=0.1",
@@ -42,17 +42,19 @@ def short_run(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_way_there_is_that_of_the_meta_training(short_run):
+def test_way_forward_is_that_of_the_meta_training(short_run):
     _, found, _ = short_run
-    assert found["way_there"].shape == (2, 31, 2)
-    ends = found["way_there"][:, [0, -1]]
+    assert found["way_forward"].shape == (2, 31, 2)
+    ends = found["way_forward"][:, [0, -1]]
     np.testing.assert_allclose(ends, found["ends"], rtol=1e-5)
 
 
 @pytest.mark.slow
-def test_way_back_lies_on_the_line(short_run):
+def test_way_backward_lies_on_the_line(short_run):
     _, found, _ = short_run
-    for back, (w_0, w_T) in zip(found["way_back"], found["ends"], strict=True):
+    for back, (w_0, w_T) in zip(
+        found["way_backward"], found["ends"], strict=True
+    ):
         # R = 3 of T = 30 steps, at the iterations 29, 19 and 9.
         beta = (back - w_0) / (w_T - w_0)
         np.testing.assert_allclose(
@@ -85,7 +87,7 @@ def test_meta_steps_follow_drmad(short_run):
 LOSS = """
 import keras
 import numpy as np
-from examples import two_hyperparameters as example
+from studies import two_hyperparameters as example
 
 (x, y), _ = example.load(["mean area", "mean texture"], 50, 10, seed=1)
 weights = np.array([[0.5, -2.0], [3.0, 4.0]])

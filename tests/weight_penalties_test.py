@@ -11,7 +11,7 @@ from running import (
     assert_folder_is_complete,
     history,
     python,
-    run_example,
+    run_program,
 )
 
 DATA = os.environ.get("KERAS_DRMAD_DATA", "")
@@ -19,14 +19,17 @@ DATA = os.environ.get("KERAS_DRMAD_DATA", "")
 
 def test_flags_are_answered_without_tensorflow():
     assert_flag_is_refused_without_tensorflow(
-        "weight_penalties", "--momentum=2"
+        "examples.weight_penalties", "--meta_iterations=0"
     )
 
 
 @pytest.mark.slow
 def test_digits_run_writes_its_folder(tmp_path):
-    out = run_example(
-        "weight_penalties", tmp_path, "--meta_iterations=3", "--steps=200"
+    out = run_program(
+        "examples.weight_penalties",
+        tmp_path,
+        "--meta_iterations=3",
+        "--steps=200",
     )
     folder = tmp_path / "weight_penalties" / "short"
     logs = history(folder)
@@ -39,8 +42,7 @@ def test_digits_run_writes_its_folder(tmp_path):
         folder,
         {
             "input_penalties",
-            "loss_along_line",
-            "values_by_layer",
+            "penalties_by_layer",
             "test_error",
         },
         "--meta_iterations=3",
@@ -53,7 +55,7 @@ def test_digits_run_writes_its_folder(tmp_path):
     reason="KERAS_DRMAD_DATA names no folder with mnist.npz",
 )
 def test_mnist_halves_the_test_loss(tmp_path):
-    run_example("weight_penalties", tmp_path, "--dataset=mnist")
+    run_program("examples.weight_penalties", tmp_path, "--dataset=mnist")
     logs = history(tmp_path / "weight_penalties" / "short")
     tuned = logs["test_loss"][np.argmin(logs["val_loss"])]
     assert tuned <= 0.5 * logs["test_loss"][0]

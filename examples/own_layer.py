@@ -1,0 +1,99 @@
+"""Tunes a value inside a layer of one's own: the widths of a kernel.
+
+A linear model of random Fourier features is a Gaussian kernel machine. How fast
+the kernel falls along each input, its bandwidth, decides how well the machine
+generalizes, and training data cannot choose it. `FourierFeatures`, in
+fourier_features.py, holds the bandwidths in a `kd.layers.LearnedValue`: the
+training loss leaves them alone, and the validation loss tunes all of them.
+
+    python -m examples.own_layer
+    python -m examples.own_layer --dataset=mnist --data_dir=FOLDER
+"""
+
+import math
+
+import numpy as np
+from absl import app, flags
+from matplotlib import pyplot as plt
+
+from examples import datasets, saved_run
+
+FLAGS = flags.FLAGS
+saved_run.define_flags()
+datasets.define_flags()
+flags.DEFINE_integer("steps", 300, "T, elementary steps of a training.", 1)
+flags.DEFINE_integer("meta_iterations", 20, "Trainings, one meta-step each.", 1)
+
+
+def build_model(images: datasets.Images):
+    """Returns the kernel machine as a compiled `DrMADModel`."""
+    import keras
+
+    import keras_drmad as kd
+    from examples.fourier_features import FourierFeatures
+
+    keras.utils.set_random_seed(FLAGS.seed)
+    pixels = math.prod(images.shape)
+    inputs = keras.Input((pixels,))
+    x = FourierFeatures(300, pixels, name="features")(inputs)
+    model = kd.DrMADModel(inputs, keras.layers.Dense(images.classes)(x))
+    model.compile(
+        optimizer=keras.optimizers.Adam(0.02),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        hyperparameters=[],  # those in the layer are found
+        hypergradient=kd.DrMAD(),
+        meta_optimizer=kd.SignDescent(0.2),
+    )
+    return model
+
+
+def draw(run, history, bandwidths, shape):
+    """Writes the picture of a run."""
+    from keras_drmad import plots
+
+    _, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    names = {"val_loss": "validation", "test_loss": "test"}
+    plots.curves(history, names, left, "loss")
+    left.set_title("After each training")
+    if len(shape) == 2:
+        plots.input_map(bandwidths, shape, right, "bandwidth")
+    right.set_title("Learned bandwidths of the pixels")
+    run.write_figure(left, "bandwidths")
+
+
+def main(_):
+    import keras_drmad as kd
+
+    is_small = FLAGS.dataset == "digits"
+    sizes = (1000, 400, 397) if is_small else (15000, 5000, 5000)
+    images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
+    run = saved_run.begin("own_layer")
+    model = build_model(images)
+    recorder = kd.callbacks.HyperparameterHistory()
+    held_out = kd.callbacks.HeldOut(*images.test, batch_size=1000)
+    history = model.fit(
+        *images.train,
+        batch_size=50,
+        steps_per_epoch=FLAGS.steps,
+        validation_data=images.validation,
+        meta_iterations=FLAGS.meta_iterations,
+        seed=FLAGS.seed,
+        callbacks=[held_out, recorder, *run.callbacks()],
+    ).history
+
+    run.write_hyperparameters(recorder.values)
+    run.write_model(model)
+    best = int(np.argmin(history["val_loss"]))
+    bandwidths = recorder.values["features.bandwidth"][best]
+    draw(run, history, bandwidths, images.shape)
+    print(f"{'':14}{'val loss':>10}{'test loss':>11}{'test error':>12}")
+    for name, k in (("at the start", 0), ("learned", best)):
+        losses = history["val_loss"][k], history["test_loss"][k]
+        error = 100 * (1 - history["test_accuracy"][k])
+        print("{:14}{:10.4f}{:11.4f}{:11.2f}%".format(name, *losses, error))
+    print(f"{bandwidths.size} bandwidths. Kept in {run.folder}")
+
+
+if __name__ == "__main__":
+    app.run(main)

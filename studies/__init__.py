@@ -1,0 +1,1 @@
+"""Experiments behind the documentation; see docs/results.md."""
