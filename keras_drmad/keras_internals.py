@@ -1,14 +1,20 @@
-"""Every private name of Keras and KerasTuner that this package uses.
+"""Every private name of Keras, TensorFlow and KerasTuner that is used.
 
-One small function for each name: it says what the name stands for, and since
-which version. Where a version does it otherwise, this file alone differs.
+Each function says what a name stands for and since which version of Keras it is
+there; where versions differ, the difference is kept in here. No other module
+of the package uses a private name of these libraries (`tests/house_test.py`
+reads them all).
 """
 
+import types
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
+from tensorflow.python.framework import kernels
 
-# ---- layers and models
+# ---- layers
 
 
 def layers_within(
@@ -72,15 +78,45 @@ def takes_training(layer: keras.Layer) -> bool:
     return layer._call_has_training_arg
 
 
-def outputs_structure(model: keras.Model) -> Any:
-    """Returns the symbolic outputs of a Functional model, nested as given.
+def is_seed_state(variable: keras.Variable) -> bool:
+    """Returns whether a variable is the state of a `SeedGenerator`.
 
-    `None` for a subclassed model. `Function._outputs_struct`, since Keras 3.0.
-
-    Args:
-        model: a model.
+    Known by the name that `SeedGenerator` gives it since Keras 3.0.
     """
-    return getattr(model, "_outputs_struct", None)
+    return variable.name == "seed_generator_state"
+
+
+# ---- models
+
+
+def compute_loss(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any,
+    training: bool,
+) -> Any:
+    """Returns a model's loss of outputs, whatever its `compute_loss` takes.
+
+    `Trainer._compute_loss`, since Keras 3.4: a `compute_loss` of a user's own
+    may lack the argument `training`.
+    """
+    return model._compute_loss(
+        x=x,
+        y=y,
+        y_pred=y_pred,
+        sample_weight=sample_weight,
+        training=training,
+    )
+
+
+def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
+    """Returns the metric that keeps a compiled model's mean loss.
+
+    `Trainer._loss_tracker`, since Keras 3.0.
+    """
+    return model._loss_tracker
 
 
 def given_loss_weights(model: keras.Model) -> Any:
@@ -96,7 +132,36 @@ def given_loss_weights(model: keras.Model) -> Any:
     return None if loss is None else loss._user_loss_weights
 
 
+def outputs_structure(model: keras.Model) -> Any:
+    """Returns the symbolic outputs of a Functional model, nested as given.
+
+    `None` for a subclassed model. `Function._outputs_struct`, since Keras 3.0.
+
+    Args:
+        model: a model.
+    """
+    return getattr(model, "_outputs_struct", None)
+
+
+def take_initial_epoch(model: keras.Model) -> int | None:
+    """Returns the epoch that `BackupAndRestore` set, once.
+
+    `Trainer._initial_epoch`, since Keras 3.3.
+    """
+    epoch = getattr(model, "_initial_epoch", None)
+    model._initial_epoch = None
+    return epoch
+
+
 # ---- optimizers
+
+
+def trained_by(optimizer: keras.Optimizer) -> list[keras.Variable]:
+    """Returns the variables that an optimizer was built for.
+
+    `Optimizer._trainable_variables`, since Keras 3.0; none before `build`.
+    """
+    return list(getattr(optimizer, "_trainable_variables", []))
 
 
 def given_learning_rate(optimizer: keras.Optimizer) -> Any:
@@ -129,7 +194,181 @@ def has_weight_decay(
     return optimizer._use_weight_decay(variable)
 
 
-# ---- KerasTuner
+def averages(optimizer: keras.Optimizer) -> list[keras.Variable]:
+    """Returns the moving averages of the variables, with `use_ema`.
+
+    `Optimizer._model_variables_moving_average`, since Keras 3.0, in the order
+    of `trained_by`.
+    """
+    return list(optimizer._model_variables_moving_average)
+
+
+def keys_of(optimizer: keras.Optimizer) -> dict[int, Any]:
+    """Returns an optimizer's keys for its variables, by the variables' ids.
+
+    `Optimizer._var_key`, since Keras 3.0: on TensorFlow the key that an
+    optimizer's own lists of slots are sorted by.
+    """
+    return {id(v): optimizer._var_key(v) for v in trained_by(optimizer)}
+
+
+class OpenOptimizer(keras.Optimizer):
+    """An optimizer whose private hooks and attributes have public names.
+
+    The hooks of `keras.Optimizer`, since Keras 3.0, that TensorFlow's layer of
+    an optimizer overrides with code for `tf.Variable`s.
+    """
+
+    # ---- hooks, for a subclass to fill in
+
+    def apply_all(self, grads: list, variables: list) -> None:
+        """Takes a whole step; called by `apply`."""
+        raise NotImplementedError
+
+    def decay(self, variables: list) -> None:
+        """Applies weight decay to some variables."""
+        raise NotImplementedError
+
+    def key_of(self, variable: keras.Variable) -> Any:
+        """Returns the key of a variable; see `keys_of`."""
+        raise NotImplementedError
+
+    def step_all(self, grads: list, variables: list) -> None:
+        """Updates variables by their gradients."""
+        raise NotImplementedError
+
+    def overwrite(self, variable: keras.Variable, average: Any) -> None:
+        """Gives a variable the value of its moving average."""
+        raise NotImplementedError
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        self.apply_all(grads, trainable_variables)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        del learning_rate  # a pure optimizer has one for each variable
+        self.step_all(grads, trainable_variables)
+
+    def _apply_weight_decay(self, variables):
+        self.decay(variables)
+
+    def _var_key(self, variable):
+        return self.key_of(variable)
+
+    def _overwrite_model_variables_with_average_value(self, variables):
+        for variable, average in zip(variables, averages(self), strict=True):
+            self.overwrite(variable, average)
+
+    # ---- what the base class does
+
+    def current_learning_rate(self) -> Any:
+        """Returns the rate at the present iteration, a schedule evaluated."""
+        return self._get_current_learning_rate()
+
+    def clipped(self, grads: list) -> list:
+        """Returns gradients, clipped as the optimizer was told to."""
+        return self._clip_gradients(grads)
+
+    def accumulators_of(self, variables: Sequence) -> list[keras.Variable]:
+        """Returns the sums of gradients, with `gradient_accumulation_steps`."""
+        return [
+            self._accumulated_gradients[self._get_variable_index(v)]
+            for v in variables
+        ]
+
+    def reset_accumulators(self) -> None:
+        """Sets the sums of gradients to zero."""
+        self._backend_reset_gradient_accumulators()
+
+    def update_averages(self) -> None:
+        """Updates the moving averages of the variables."""
+        self._update_model_variables_moving_average(trained_by(self))
+
+    def overwrite_by_averages(self) -> None:
+        """Gives all variables the values of their moving averages."""
+        self._overwrite_model_variables_with_average_value(trained_by(self))
+
+    def apply_decay(self, variables: list) -> None:
+        """Applies weight decay, as a stock class that overrides it would."""
+        self._apply_weight_decay(variables)
+
+    def step_by(self, grads: list, variables: list) -> None:
+        """Steps, as a stock class that overrides it would."""
+        self._backend_update_step(grads, variables, self.learning_rate)
+
+    def applies_decay(self, variable: keras.Variable) -> bool:
+        """Returns whether weight decay acts on a variable."""
+        return has_weight_decay(self, variable)
+
+    @property
+    def count(self) -> keras.Variable:
+        """The variable that counts iterations."""
+        return self._iterations
+
+
+# ---- the stateless scope
+
+
+def values_in(scope: keras.StatelessScope) -> dict[int, Any]:
+    """Returns a scope's values by the ids of variables, to be changed.
+
+    `StatelessScope.state_mapping`, since Keras 3.0, not documented.
+    """
+    return scope.state_mapping
+
+
+def set_values_in(scope: keras.StatelessScope, values: dict[int, Any]) -> None:
+    """Gives a scope other values; see `values_in`."""
+    scope.state_mapping = values
+
+
+# ---- TensorFlow
+
+
+def quiet(function: Callable) -> Any:
+    """Returns a `tf.function` that does not warn of frequent traces.
+
+    TensorFlow counts the traces of all models' functions together.
+    `Function._omit_frequent_tracing_warning`, since TensorFlow 2.8.
+    """
+    function._omit_frequent_tracing_warning = True  # type: ignore[attr-defined]
+    return function
+
+
+def operations_of(graph: tf.Graph) -> set[str]:
+    """Returns the kinds of operations in a graph and in its functions.
+
+    `Graph._functions`, since TensorFlow 1; a dict by the functions' names.
+    """
+    graphs = [graph, *(f.graph for f in graph._functions.values())]
+    return {op.type for g in graphs for op in g.get_operations()}
+
+
+def has_kernel(kind: str, device: str) -> bool:
+    """Returns whether a device has a kernel for a kind of operations.
+
+    `tensorflow.python.framework.kernels`, since TensorFlow 1.8.
+    """
+    found = kernels.get_registered_kernels_for_op(kind).kernel
+    return any(kernel.device_type == device for kernel in found)
+
+
+# ---- KerasTuner, which is an extra
+
+
+def tuner_engine() -> Any:
+    """Returns an object with `BaseTuner` and `TrialStatus` as attributes.
+
+    Of `keras_tuner.engine`, since KerasTuner 1.0: the public `Tuner` builds
+    its models of a hypermodel, and keeps the states of trials to itself.
+
+    Raises:
+        ModuleNotFoundError: if KerasTuner is not installed.
+    """
+    from keras_tuner.engine import base_tuner, trial
+
+    return types.SimpleNamespace(
+        BaseTuner=base_tuner.BaseTuner, TrialStatus=trial.TrialStatus
+    )
 
 
 def is_worker(tuner: Any) -> bool:

@@ -18,8 +18,8 @@ from keras_drmad.model import DrMADModel
 
 try:
     import keras_tuner
-    from keras_tuner.engine.base_tuner import BaseTuner
-    from keras_tuner.engine.trial import Trial, TrialStatus
+
+    engine: Any = keras_internals.tuner_engine()
 except ModuleNotFoundError as error:
     raise ImportError(
         "`keras_drmad.MetaRateSearch` needs KerasTuner. Install it with "
@@ -51,7 +51,7 @@ class Draw(NamedTuple):
     meta_iterations: int
 
 
-class MetaRateSearch(BaseTuner):
+class MetaRateSearch(engine.BaseTuner):
     """Finds a good enough meta learning rate for each hyperparameter.
 
     The paper's random search for "super-parameters", on KerasTuner. A trial
@@ -214,12 +214,12 @@ class MetaRateSearch(BaseTuner):
         return [draw for draw in draws if draw is not None]
 
     def run_trial(
-        self, trial: Trial, x: Any, y: Any, **fit: Any
+        self, trial: Any, x: Any, y: Any, **fit: Any
     ) -> dict[str, Any]:
         """Tries the rate of a trial; KerasTuner calls it."""
         name, rate = _tried(trial)
         try:
-            losses = self._losses(name, rate, x, y, **fit)
+            losses = self._all_losses(name, rate, x, y, **fit)
         except Exception as error:  # KerasTuner would hide it, and go on
             raise keras_tuner.errors.FatalError(str(error)) from error
         start, lowest = losses[0], min(losses[1:], default=math.inf)
@@ -230,7 +230,7 @@ class MetaRateSearch(BaseTuner):
             "meta_iterations": len(losses),
         }
 
-    def _losses(
+    def _all_losses(
         self, name: str, rate: float, x: Any, y: Any, callbacks=(), **fit: Any
     ) -> list[float]:
         """Returns the validation loss of each meta-iteration of a trial."""
@@ -313,11 +313,11 @@ class RandomRates(keras_tuner.Oracle):
             if not found and len(trials) < self.draws_each:
                 wanted[name] = sum(_draw(trial) is None for trial in trials)
         if not wanted:
-            return {"status": TrialStatus.STOPPED}
+            return {"status": engine.TrialStatus.STOPPED}
         name = min(wanted, key=lambda name: wanted[name])
         rate = self._random_rate(name, len(self.in_order(name)))
         return {
-            "status": TrialStatus.RUNNING,
+            "status": engine.TrialStatus.RUNNING,
             "values": {GROUP: name, _rate_of(name): rate},
         }
 
@@ -339,7 +339,7 @@ class RandomRates(keras_tuner.Oracle):
             return None
         return _draw(min(trials, key=lambda t: (t.score, _tried(t)[1])))
 
-    def in_order(self, name: str | None = None) -> list[Trial]:
+    def in_order(self, name: str | None = None) -> list[Any]:
         """Returns trials in the order in which these were started.
 
         Args:
@@ -407,14 +407,14 @@ def _rate_of(name: str) -> str:
     return f"{name}/rate"  # no hyperparameter's name has a slash
 
 
-def _tried(trial: Trial) -> tuple[str, float]:
+def _tried(trial: Any) -> tuple[str, float]:
     values = trial.hyperparameters.values
     return values[GROUP], values[_rate_of(values[GROUP])]
 
 
-def _draw(trial: Trial) -> Draw | None:
+def _draw(trial: Any) -> Draw | None:
     """Returns the result of a trial; `None` while the trial goes on."""
-    if trial.status != TrialStatus.COMPLETED:
+    if trial.status != engine.TrialStatus.COMPLETED:
         return None
     start, lowest, count = (
         trial.metrics.get_best_value(metric)
@@ -423,8 +423,8 @@ def _draw(trial: Trial) -> Draw | None:
     return Draw(*_tried(trial), float(start), float(lowest), int(count))
 
 
-def _lowers(trial: Trial) -> bool:
-    return trial.status == TrialStatus.COMPLETED and trial.score < 0
+def _lowers(trial: Any) -> bool:
+    return trial.status == engine.TrialStatus.COMPLETED and trial.score < 0
 
 
 # ---- checks

@@ -6,7 +6,7 @@ class is made that inherits from the stock class first and from `_Pure` second:
 in the order of method resolution `_Pure` stands between the two, replaces the
 backend's layer, and leaves the stock class its overrides.
 
-    SGD -> _Pure -> keras.Optimizer (TensorFlow's layer, base)
+    SGD -> _Pure -> OpenOptimizer -> keras.Optimizer (TensorFlow's layer, base)
 """
 
 import contextlib
@@ -15,6 +15,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+
+from keras_drmad import keras_internals
 
 # Takes the name of one of the optimizer's numbers, a variable, the number and
 # the iteration; returns the number for this variable.
@@ -74,9 +76,7 @@ def pure_update(
     pure: Any = object.__new__(twin)
     # The twin shares the optimizer's variables, the keys of every scope.
     pure.__dict__.update(optimizer.__dict__)
-    pure.__dict__["_keys"] = {
-        id(v): optimizer._var_key(v) for v in optimizer._trainable_variables
-    }
+    pure.__dict__["_keys"] = keras_internals.keys_of(optimizer)
 
     def update(scope, gradients, variables, number_of):
         pure.__dict__.update(_number_of=number_of, _scope=scope)
@@ -86,10 +86,10 @@ def pure_update(
     return update
 
 
-class _Pure(keras.Optimizer):
+class _Pure(keras_internals.OpenOptimizer):
     """What replaces TensorFlow's layer of an optimizer."""
 
-    _keys: dict[int, str]
+    _keys: dict[int, Any]
     _scope: keras.StatelessScope
     _number_of: NumberOf
     _variable: keras.Variable | None = None  # the one that is updated now
@@ -103,12 +103,12 @@ class _Pure(keras.Optimizer):
     def assign_sub(self, variable, value):
         variable.assign(variable - value)
 
-    def _var_key(self, variable):
+    def key_of(self, variable):
         return self._keys[id(variable)]
 
     @property
     def learning_rate(self):
-        rate = self._get_current_learning_rate()
+        rate = self.current_learning_rate()
         variable = self._variable
         if variable is None:
             return rate
@@ -117,7 +117,7 @@ class _Pure(keras.Optimizer):
 
     @property
     def _t(self) -> tf.Tensor:
-        return tf.convert_to_tensor(self._iterations.value)
+        return tf.convert_to_tensor(self.count.value)
 
     @contextlib.contextmanager
     def _numbers_of(self, variable):
@@ -140,14 +140,11 @@ class _Pure(keras.Optimizer):
             unchanged = {name: before[name] for name in changed}
             self.__dict__.update(unchanged, _variable=None)
 
-    def _backend_apply_gradients(self, grads, trainable_variables):
+    def apply_all(self, grads, variables):
         # `tf.cond` cannot return what its branches leave in a stateless scope,
         # so both outcomes are computed and one is chosen.
         if self.gradient_accumulation_steps:
-            accumulators = [
-                self._accumulated_gradients[self._get_variable_index(v)]
-                for v in trainable_variables
-            ]
+            accumulators = self.accumulators_of(variables)
             steps = self.gradient_accumulation_steps
 
             def update_by_mean():
@@ -155,80 +152,68 @@ class _Pure(keras.Optimizer):
                     (g + sum_) / steps
                     for g, sum_ in zip(grads, accumulators, strict=True)
                 ]
-                self._update(means, trainable_variables)
-                self._backend_reset_gradient_accumulators()
+                self._update(means, variables)
+                self.reset_accumulators()
 
             def accumulate():
                 for g, sum_ in zip(grads, accumulators, strict=True):
                     sum_.assign(sum_ + g)
 
             self._choose(
-                (self._iterations + 1) % steps == 0, update_by_mean, accumulate
+                (self.count + 1) % steps == 0, update_by_mean, accumulate
             )
         else:
-            self._update(grads, trainable_variables)
+            self._update(grads, variables)
         if self.use_ema:
-            self._update_model_variables_moving_average(
-                self._trainable_variables
-            )
+            self.update_averages()
             if self.ema_overwrite_frequency:
                 self._choose(
                     (self.iterations + 1) % self.ema_overwrite_frequency == 0,
-                    lambda: self._overwrite_model_variables_with_average_value(
-                        self._trainable_variables
-                    ),
+                    self.overwrite_by_averages,
                     lambda: None,
                 )
 
-    def _update(self, grads, trainable_variables):
+    def _update(self, grads, variables):
         """Clips, decays and steps, as the base class does for one batch."""
-        grads = self._clip_gradients(grads)
-        for variable in trainable_variables:
+        grads = self.clipped(grads)
+        for variable in variables:
             with self._numbers_of(variable):
-                self._apply_weight_decay([variable])
-        self._backend_update_step(
-            grads, trainable_variables, self.learning_rate
-        )
+                self.apply_decay([variable])
+        self.step_by(grads, variables)
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        del learning_rate  # each variable has its own
-        for grad, variable in zip(grads, trainable_variables, strict=True):
+    def step_all(self, grads, variables):
+        for grad, variable in zip(grads, variables, strict=True):
             with self._numbers_of(variable):
                 self.update_step(grad, variable, self.learning_rate)
 
-    def _apply_weight_decay(self, variables):
+    def decay(self, variables):
         if self.weight_decay is None:
             return
         for variable in variables:
-            if self._use_weight_decay(variable):
+            if self.applies_decay(variable):
                 rate = tf.cast(self.learning_rate, variable.dtype)
                 decay = tf.cast(self.weight_decay, variable.dtype)
                 variable.assign(variable - variable * decay * rate)
 
-    def _overwrite_model_variables_with_average_value(
-        self, trainable_variables
-    ):
-        for variable, average in zip(
-            trainable_variables,
-            self._model_variables_moving_average,
-            strict=True,
-        ):
-            variable.assign(average)
+    def overwrite(self, variable, average):
+        variable.assign(average)
 
     def _choose(self, condition, on_true, on_false):
         """Runs both functions on the scope and keeps what one of them left."""
         scope = self._scope
-        before = dict(scope.state_mapping)
+        before = dict(keras_internals.values_in(scope))
         on_true()
-        if_true, scope.state_mapping = scope.state_mapping, dict(before)
+        if_true = keras_internals.values_in(scope)
+        keras_internals.set_values_in(scope, dict(before))
         on_false()
-        if_false = scope.state_mapping
-        scope.state_mapping = {
+        if_false = keras_internals.values_in(scope)
+        chosen = {
             key: tf.where(condition, if_true[key], if_false[key])
             if if_true[key] is not if_false[key]
             else if_true[key]
             for key in if_true
         }
+        keras_internals.set_values_in(scope, chosen)
 
 
 class _Number:
