@@ -10,7 +10,7 @@ import keras
 from keras_drmad import arguments
 from keras_drmad import hyperparameters as kinds
 from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.methods import Method
+from keras_drmad.methods.base import Method
 
 # The kinds whose constructors need no data.
 POSSIBLE: tuple[Callable[[], Hyperparameter], ...] = (

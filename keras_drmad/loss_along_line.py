@@ -87,7 +87,7 @@ def losses_along_line(
     estimated anew at each place, as means over the batches of the first data
     (Jordan et al., *REPAIR*, ICLR 2023, https://arxiv.org/abs/2211.08403).
     Training data, given first, is then normalized nearly as in training and in
-    the walk back; at α = 1 the losses differ a little from those that
+    the walk backward; at α = 1 the losses differ a little from those that
     `evaluate` finds after `fit`.
 
     The model is left as it was. Time: an evaluation of all data at each place.

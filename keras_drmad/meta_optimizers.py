@@ -5,8 +5,9 @@ from typing import Any
 
 import keras
 
-from keras_drmad import arguments
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad import arguments, keras_internals
+from keras_drmad.hyperparameters.base import Hyperparameter
+from keras_drmad.seam.pure_optimizer import check_optimizer
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -87,3 +88,58 @@ def _checked_rate(learning_rate: Any) -> Any:
         learning_rate,
         expected="a positive number or a `LearningRateSchedule`",
     )
+
+
+def checked_meta_optimizer(
+    meta_optimizer: Any, kinds: Sequence[Hyperparameter]
+) -> keras.Optimizer | dict[str, keras.Optimizer]:
+    """Returns the argument `meta_optimizer` as one optimizer, or as a dict.
+
+    Raises:
+        TypeError: if one is not a Keras optimizer, or wraps another one.
+        ValueError: if it is the name of none, or a dict of other names than
+            those of the hyperparameters.
+    """
+    if isinstance(meta_optimizer, dict) and "class_name" not in meta_optimizer:
+        names = [kind.name for kind in kinds]
+        if not meta_optimizer or not set(meta_optimizer) <= set(names):
+            raise ValueError(
+                "Invalid value for argument `meta_optimizer`. Expected an "
+                "optimizer, or a dict from names of hyperparameters, which are "
+                f"{names}, to optimizers. Received: "
+                f"meta_optimizer={meta_optimizer!r}."
+            )
+        return {k: _meta_optimizer(v) for k, v in meta_optimizer.items()}
+    return _meta_optimizer(meta_optimizer)
+
+
+def _meta_optimizer(meta_optimizer: Any) -> keras.Optimizer:
+    if isinstance(meta_optimizer, (str, dict)):
+        try:
+            meta_optimizer = keras.optimizers.get(meta_optimizer)
+        except ValueError as error:
+            raise ValueError(
+                "Invalid value for argument `meta_optimizer`. Expected a Keras "
+                "optimizer, its name or config. "
+                f"Received: meta_optimizer={meta_optimizer!r}."
+            ) from error
+    check_optimizer(meta_optimizer, "meta_optimizer")
+    return meta_optimizer
+
+
+def check_moves(meta_optimizer: keras.Optimizer, raws: Sequence) -> None:
+    """Checks that a meta-optimizer was built for these raw values.
+
+    Raises:
+        ValueError: if it was built for others before.
+    """
+    movers = [meta_optimizer]
+    if isinstance(meta_optimizer, keras.optimizers.MultiOptimizer):
+        movers = meta_optimizer.optimizers
+    known = {id(v) for one in movers for v in keras_internals.trained_by(one)}
+    if not {id(raw) for raw in raws} <= known:
+        raise ValueError(
+            "Invalid value for argument `meta_optimizer`. Expected one of this "
+            "model's own. Received: one that moves the hyperparameters of "
+            "another model, or others of this one. Pass a new one."
+        )

@@ -144,7 +144,7 @@ def loss_along_line(
     """Draws the loss on the straight line from the first to the last weights.
 
     `keras_drmad.loss_along_line.losses_along_line` returns the losses that are
-    drawn. DrMAD walks back along this line, on the premise that the training
+    drawn. DrMAD walks backward along this line, on the premise that training
     loss falls smoothly along the line and has a single minimum near its end.
     Where instead the loss rises on the way by more than 5 % of its fall from
     α = 0 to α = 1, or does not fall at all, there is a barrier (see
@@ -207,7 +207,7 @@ def _warn_of(found: line.Barrier, label: str) -> None:
         f"it falls by {found.fall:.3g}. DrMAD's premise, that the loss falls "
         "smoothly along this line, fails here, and its hypergradient may be "
         "poor. Use `hypergradient=keras_drmad.ReverseMode()`, `'auto'`, or a "
-        "way back with anchors, `keras_drmad.DrMAD(0.7, anchors=39, "
+        "walk backward with anchors, `keras_drmad.DrMAD(0.7, anchors=39, "
         "spacing='end')`.",
         UserWarning,
         stacklevel=3,

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_drmad import checks, keras_internals
+from keras_drmad import keras_internals
 
 
 class Wrapper(keras.Model):
@@ -42,7 +42,7 @@ class Wrapper(keras.Model):
             )
         if outputs is not None:
             inputs = keras.Model(inputs, outputs, name=name)
-        checks.check_elementary_model(inputs)
+        check_elementary_model(inputs)
         super().__init__(name=name or inputs.name)
         self.elementary_model = inputs
         self.built = True
@@ -146,3 +146,32 @@ class Wrapper(keras.Model):
     def get_build_config(self):
         """Returns `None`: the elementary model is built by its own config."""
         return None
+
+
+def check_elementary_model(model: Any) -> None:
+    """Checks that a model can be wrapped.
+
+    Raises:
+        TypeError: if it is not a `keras.Model`.
+        ValueError: if it is not built, or trains by steps of its own.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Invalid type for argument `model`. Expected a `keras.Model`, or "
+            "`DrMADModel(inputs, outputs)`. "
+            f"Received: {model!r} of type {type(model).__name__}."
+        )
+    if not model.built:
+        raise ValueError(
+            f"Invalid value for argument `model`. Expected a built model, but "
+            f"'{model.name}' has no weights yet. Give it a `keras.Input`, or "
+            "call it once on a batch: `model(x[:1])`."
+        )
+    if type(model).train_step is not keras.Model.train_step:
+        raise ValueError(
+            "Invalid value for argument `model`. Expected a model that trains "
+            f"by its loss. Received: '{model.name}', whose class "
+            f"{type(model).__name__} has its own `train_step`, which the loops "
+            "of training would not call. Override `compute_loss` instead; of a "
+            "`DrMADModel` pass the `elementary_model`."
+        )

@@ -13,7 +13,7 @@ from keras_drmad import keras_internals
 from keras_drmad.export import plain_optimizer
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.export.plain_optimizer import Number, NumbersByWeight
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters.base import Hyperparameter
 
 SUMMABLE = (
     keras.regularizers.L1,

@@ -22,8 +22,8 @@ class Place:
             refused.
         reverse_steps: how many reverse steps, spread over a training, it takes
             to see every value; `None` for as many as the training has. More
-            than 1 for values that act in some steps only: a walk back over a
-            part of the training cannot see all of these.
+            than 1 for values that act in some steps only: a walk backward over
+            a part of the training cannot see all of these.
     """
 
     through: str = "loss"
