@@ -4,42 +4,30 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from keras_drmad import checks
-from keras_drmad.core.state import State
-from keras_drmad.core.walk import Walks
-from keras_drmad.differentiation import FinalPoint, Trajectory
-from keras_drmad.export.plain_builder import exported
-from keras_drmad.export.plain_keras import PlainKeras
-from keras_drmad.hypergradient_check import HypergradientCheck, check
-from keras_drmad.hyperparameter_summary import summary
-from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.hyperparameters.base import Training
-from keras_drmad.hyperparameters.suggested import suggested
-from keras_drmad.layers import in_layers
-from keras_drmad.meta_optimizers import united
-from keras_drmad.methods import Method
-from keras_drmad.seam.problem import ElementaryProblem
-from keras_drmad.seam.pure_optimizer import check_optimizer
-from keras_drmad.seam.second_derivatives import check_convex
-from keras_drmad.training import fit_loops, inputs
-from keras_drmad.training.elementary_training import (
-    ElementaryTraining,
-    Hypergradient,
+from keras_drmad import (
+    arguments,
+    hyperparameter_summary,
+    keras_internals,
+    meta_optimizers,
 )
-from keras_drmad.training.initial_weights import InitialState
-from keras_drmad.training.meta_training import MetaTraining, Resumed
-from keras_drmad.wrapper import Wrapper
-
-NEW = Resumed([], [], [])  # a `fit` that resumes nothing
-NO_WAY_BACK: Trajectory = FinalPoint(1, "hessian")  # keeps nothing
-NO_WALKS: Any = ((None, None), None, None)
+from keras_drmad.differentiable import Differentiable
+from keras_drmad.hyperparameters.base import Hyperparameter
+from keras_drmad.hyperparameters.suggested import suggested
+from keras_drmad.hyperparameters.together import Together, check_given
+from keras_drmad.layers import in_layers
+from keras_drmad.methods.auto import given as given_method
+from keras_drmad.methods.base import Chosen, Method
+from keras_drmad.seam.pure_optimizer import check_optimizer
+from keras_drmad.seam.traits import check_trainable
+from keras_drmad.training import fit_loops, inputs
+from keras_drmad.training.assembly import Assembly
+from keras_drmad.training.initial_weights import POLICIES, InitialState
+from keras_drmad.training.meta_training import NEW, MetaTraining
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class DrMADModel(Wrapper):
+class DrMADModel(Differentiable):
     """A Keras model whose hyperparameters are learned by gradient.
 
     Wraps an elementary model. `fit` repeats an elementary training; after each
@@ -69,22 +57,13 @@ class DrMADModel(Wrapper):
         start_weights: list of `tf.Variable`, the trainable weights at the
             start of the last elementary training; empty before the first.
         end_weights: list of `tf.Variable`, those at its end.
-        method_used: the method of the last training, all its options fixed:
-            where the method given to `compile` chooses, what it chose.
-        method_used_because: str, why.
+        resolved: `(method, why)`, the method of the last training, all its
+            options fixed, and why the method given to `compile` chose it.
 
     References: Fu, Luo, Feng, Low, Chua, *DrMAD: Distilling Reverse-Mode
     Automatic Differentiation for Optimizing Hyperparameters of Deep Neural
     Networks*, IJCAI 2016, https://arxiv.org/abs/1601.00917.
     """
-
-    _compiled_walks: Any
-    _initial_epoch: Any
-    _in_progress: Any
-
-    def __init__(self, inputs: Any, outputs: Any = None, name=None):
-        super().__init__(inputs, outputs, name)
-        self._reset_compiled()
 
     # ---- compile
 
@@ -136,13 +115,10 @@ class DrMADModel(Wrapper):
             ValueError: if there are no hyperparameters, two have one name, or
                 one finds nothing in the model to act on.
         """
-        if isinstance(hyperparameters, str):
-            checks.check_auto(hyperparameters)
-            hypergradient = hypergradient or hyperparameters
-        else:
-            checks.check_kinds(hyperparameters)
-        method = checks.checked_method(hypergradient)
-        checks.check_jit_compile(jit_compile)
+        check_given(hyperparameters)
+        is_auto = isinstance(hyperparameters, str)
+        method = given_method(hypergradient or ("auto" if is_auto else None))
+        arguments.choice("jit_compile", jit_compile, (True, False, "auto"))
         model = self.elementary_model
         model.compile(
             optimizer=optimizer,
@@ -152,35 +128,47 @@ class DrMADModel(Wrapper):
             weighted_metrics=weighted_metrics,
             jit_compile=False,
         )
-        checks.check_trainable(model)
+        check_trainable(model)
         check_optimizer(model.optimizer)
-        given = hyperparameters
-        self._are_suggested = isinstance(given, str)
-        if isinstance(given, str):
+        given: Any = hyperparameters
+        if is_auto:
             given = suggested(model, model.optimizer)
-        kinds = [*given, *in_layers.find(model)]
-        checks.check_names(kinds)
-        method.check(model.optimizer, kinds)
+        together = Together([*given, *in_layers.find(model)])
+        method.check(model.optimizer, list(together))
         super().compile(optimizer=model.optimizer, jit_compile=False)
-        for kind in kinds:
-            kind.bind(model, model.optimizer)
-            kind.model = model
-        checks.check_none_is_replaced(kinds)
-        self._reset_compiled()
-        self.hyperparameters = kinds
-        self.method = method
-        self.method_used, self.method_used_because = method, ""
-        self._given_meta_optimizer = checks.checked_meta_optimizer(
+        together.bind(model, model.optimizer)
+        self.forget()
+        self.hyperparameters = list(together)
+        self._are_suggested = is_auto
+        self._jit_choice = jit_compile
+        self._given_meta_optimizer = meta_optimizers.checked_meta_optimizer(
             keras.optimizers.Adam(0.05)
             if meta_optimizer is None
             else meta_optimizer,
-            kinds,
+            self.hyperparameters,
         )
-        self.meta_optimizer = united(self._given_meta_optimizer, kinds)
-        raws = [kind.raw for kind in kinds]
-        self.meta_optimizer.build(raws)
-        checks.check_moves(self.meta_optimizer, raws)
-        self._jit_choice = jit_compile
+        self.meta_optimizer = meta_optimizers.united(
+            self._given_meta_optimizer, self.hyperparameters
+        )
+        self.meta_optimizer.build(together.raws)
+        meta_optimizers.check_moves(self.meta_optimizer, together.raws)
+        self._assembly = Assembly(model, together, method, jit_compile)
+
+    @property
+    def method(self) -> Method:
+        """The method that `compile` was given."""
+        return self._assembly.method
+
+    @property
+    def resolved(self) -> Chosen:
+        """The method of the last training, and why; see the class."""
+        return self._assembly.chosen
+
+    @property
+    def uses_xla(self) -> bool | None:
+        """Whether XLA compiles the loops; `None` before the first training."""
+        loops = self._assembly.loops
+        return None if loops is None else loops.compiler.jit_compile
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the elementary model's summary, and the method.
@@ -206,9 +194,9 @@ class DrMADModel(Wrapper):
         Raises:
             ValueError: if the model was not compiled.
         """
-        checks.check_compiled(self)
+        self.check_compiled()
         (print_fn or print)(
-            summary(
+            hyperparameter_summary.summary(
                 self.elementary_model,
                 self.optimizer,
                 self.hyperparameters,
@@ -217,9 +205,9 @@ class DrMADModel(Wrapper):
         )
 
     def _words_on_method(self) -> str:
-        why = self.method_used_because
+        method, why = self.resolved
         if why:
-            return f" Hypergradient: {self.method_used!r}: {why}."
+            return f" Hypergradient: {method!r}: {why}."
         return f" Hypergradient: {self.method!r}"
 
     # ---- fit
@@ -257,7 +245,7 @@ class DrMADModel(Wrapper):
         (means over the last of the `epochs`, penalties included), `val_loss`
         and the metrics as `evaluate` has them, `hypergradient_norm`,
         `adjoint_growth`, `reverse_steps_used`, `copies` (of the weights, kept
-        for the way back), and mean and standard deviation of each
+        for the walk backward), and mean and standard deviation of each
         hyperparameter's values, those that this training used.
 
         An interrupt leaves the model at the best completed meta-iteration.
@@ -306,41 +294,34 @@ class DrMADModel(Wrapper):
             FloatingPointError: if the first meta-iteration diverges. A later
                 one ends `fit` with a warning and the best state so far.
         """
-        checks.check_compiled(self)
-        checks.check_counts(epochs=epochs)
-        checks.check_counts(0, initial_epoch=initial_epoch)
-        checks.check_meta_arguments(meta_iterations, initial_weights)
-        if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = inputs.split(
-                x, y, sample_weight, validation_split
-            )
-        checks.check_validation(
-            validation_data, hyper_data, is_needed=meta_iterations > 0
-        )
-        seed = checks.checked_seed(seed)
+        self.check_compiled()
+        arguments.whole("initial_epoch", initial_epoch, 0)
+        arguments.whole("meta_iterations", meta_iterations, 0)
+        arguments.choice("initial_weights", initial_weights, POLICIES)
+        is_tuned = meta_iterations > 0
         plan = inputs.plan(
-            inputs.training_source(
-                x,
-                y,
-                sample_weight,
-                class_weight,
-                batch_size,
-                steps_per_epoch,
-                shuffle,
-                seed,
-            ),
-            epochs,
-            validation_data,
-            hyper_data,
-            (validation_batch_size, batch_size),
-            validation_steps,
+            x,
+            y,
+            sample_weight,
+            class_weight,
+            batch_size=batch_size,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            shuffle=shuffle,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            validation_batch_size=validation_batch_size,
+            validation_steps=validation_steps,
+            hyper_data=hyper_data,
+            seed=seed,
+            is_tuned=is_tuned,
         )
-        training = self._elementary_training(
-            plan, meta_iterations > 0, initial_weights
+        training = self._assembly.training(
+            plan, is_tuned=is_tuned, initial_weights=initial_weights
         )
-        if verbose and meta_iterations and self._are_suggested:
+        if verbose and is_tuned and self._are_suggested:
             self.hyperparameter_summary()
-        if verbose and meta_iterations and self.method_used_because:
+        if verbose and is_tuned and self.resolved.why:
             print(self._words_on_method().strip())
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.callbacks.CallbackList(
@@ -349,373 +330,30 @@ class DrMADModel(Wrapper):
                 add_progbar=verbose != 0,
                 verbose=verbose,
                 epochs=meta_iterations or epochs,
-                steps=plan.T if meta_iterations else plan.training.steps,
+                steps=plan.T if is_tuned else plan.training.steps,
                 model=self,
             )
         self.stop_training = False
         callbacks.on_train_begin()
-        first = self._initial_epoch or initial_epoch
-        self._initial_epoch = None  # what `BackupAndRestore` set, only now
-        if meta_iterations == 0:
-            starts = InitialState(training.problem, "same", seed)
-            problem = training.problem
-            s_0 = starts.seeded(problem.recovered(problem.state()), 0)
-            logs = fit_loops.fit_weights(
-                self, training, plan, s_0, callbacks, first
-            )
-        else:
-            resumed = self._resumed if first > 0 else NEW
+        first = keras_internals.take_initial_epoch(self) or initial_epoch
+        if is_tuned:
+            resumed = self.resumed if first > 0 else NEW
             starts = InitialState(
-                training.problem, initial_weights, seed, resumed.start
+                training.problem, initial_weights, plan.seed, resumed.start
             )
             meta = MetaTraining(training, plan, self.meta_optimizer, resumed)
-            logs = self._meta_train(
+            logs = fit_loops.fit_hyperparameters(
+                self,
                 meta,
                 starts,
                 callbacks,
                 range(first, meta_iterations),
-                restore_best,
+                restore_best=restore_best,
+            )
+        else:
+            starts = InitialState(training.problem, "same", plan.seed)
+            logs = fit_loops.fit_weights(
+                self, training, plan, starts.going_on(), callbacks, first
             )
         callbacks.on_train_end(logs)
         return self.history
-
-    def _meta_train(self, meta, starts, callbacks, numbers, restore_best):
-        """Runs the meta-iterations and leaves the model as `fit` promises."""
-        self._in_progress = meta, starts
-        try:
-            logs = fit_loops.fit_hyperparameters(
-                self, meta, starts, callbacks, numbers
-            )
-        except KeyboardInterrupt:
-            meta.restore_best()
-            raise
-        finally:
-            self._in_progress, self._resumed = None, NEW
-        if restore_best:
-            meta.restore_best()
-        else:
-            meta.step_hyperparameters()
-        return logs
-
-    # ---- one hypergradient
-
-    def hypergradient(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        *,
-        validation_data: Any,
-        sample_weight: Any = None,
-        class_weight: dict[int, float] | None = None,
-        steps_per_epoch: int | None = None,
-        shuffle: bool = True,
-        validation_steps: int | None = None,
-        validation_batch_size: int | None = None,
-        seed: int | None = 0,
-    ) -> Hypergradient:
-        """Trains once and differentiates the validation loss.
-
-        Weights, optimizer and hyperparameters are left as they were.
-
-        Args:
-            x: as for `fit`, and so are the others; `validation_data` is the
-                data whose loss is differentiated.
-
-        Returns:
-            `Hypergradient`: `validation_loss`, `gradients` (a tensor of the
-            raw variable's shape for each hyperparameter's name) and
-            `diagnostics`.
-
-        Raises:
-            TypeError: as `fit`.
-            ValueError: as `fit`.
-            FloatingPointError: if the training diverges.
-        """
-        arguments = dict(locals())
-        return self._training_once(ElementaryTraining.hypergradient, arguments)
-
-    def validation_loss_after(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        *,
-        validation_data: Any,
-        sample_weight: Any = None,
-        class_weight: dict[int, float] | None = None,
-        steps_per_epoch: int | None = None,
-        shuffle: bool = True,
-        validation_steps: int | None = None,
-        validation_batch_size: int | None = None,
-        seed: int | None = 0,
-    ) -> float:
-        """Trains once and returns the validation loss.
-
-        It is the function of which `hypergradient` is the derivative: with the
-        same arguments, the same initial weights, batches and dropout masks.
-        Weights, optimizer and hyperparameters are left as they were.
-
-        Args:
-            x: as for `hypergradient`, and so are the others.
-
-        Raises:
-            TypeError: as `fit`.
-            ValueError: as `fit`.
-            FloatingPointError: if the training diverges.
-        """
-        arguments = dict(locals())
-        return self._training_once(
-            ElementaryTraining.validation_loss, arguments
-        )
-
-    def check_hypergradient(
-        self,
-        x: Any = None,
-        y: Any = None,
-        *,
-        directions: int = 2,
-        length: float = 0.03,
-        seed: int = 0,
-        **training: Any,
-    ) -> HypergradientCheck:
-        """Compares the hypergradient with what trainings show.
-
-        Moves the raw hyperparameters along the hypergradient, and along random
-        directions, and trains on both sides: (1 + directions) * 2 trainings.
-        Run it once before a long `fit` with an approximate method, and again
-        when its warnings say that a walk back was cut short. A data set must
-        yield the same batches each time: no `shuffle` without a fixed order.
-        Weights, optimizer and hyperparameters are left as they were.
-
-        Args:
-            x: as for `hypergradient`, and so are those in `training`.
-            y: as for `hypergradient`.
-            directions: int, how many random directions, at least 1. With two
-                the estimated cosine is right within a factor of about 2.
-            length: float, how far raw values move, root mean square: 0.03 is
-                3 % of a penalty or a rate. No value moves ten times as far.
-                Too small, and rounding shows; too large, and the loss is no
-                straight line.
-            seed: int, for the training and for the random directions.
-            **training: the other arguments of `hypergradient`;
-                `validation_data` is needed.
-
-        Returns:
-            `HypergradientCheck`: predicted and actual changes, a verdict and
-            advice; `print` shows them.
-
-        Raises:
-            TypeError: as `fit`.
-            ValueError: as `fit`, or if `length` is not positive.
-            FloatingPointError: if a training diverges.
-        """
-        checks.check_counts(1, directions=directions)
-        checks.check_positive(length=length)
-        seed = checks.checked_seed(seed)
-        arguments = {"seed": seed} | training
-        record = self.hypergradient(x, y, **arguments)
-        return check(
-            [np.array(record.gradients[h.name]) for h in self.hyperparameters],
-            [h.raw for h in self.hyperparameters],
-            lambda: self.validation_loss_after(x, y, **arguments),
-            directions,
-            length,
-            seed,
-            record.validation_loss,
-        )
-
-    def _training_once(self, function: Callable, arguments: dict) -> Any:
-        """Trains from the weights as they are, and applies a function."""
-        checks.check_compiled(self)
-        checks.check_counts(epochs=arguments["epochs"])
-        checks.check_validation(
-            arguments["validation_data"], None, is_needed=True
-        )
-        given = {k: arguments[k] for k in inputs.TRAINING_ARGUMENTS}
-        given["seed"] = checks.checked_seed(arguments["seed"])
-        plan = inputs.plan(
-            inputs.training_source(**given),
-            arguments["epochs"],
-            arguments["validation_data"],
-            None,
-            (arguments["validation_batch_size"], arguments["batch_size"]),
-            arguments["validation_steps"],
-        )
-        training = self._elementary_training(plan, True)
-        starts = InitialState(training.problem, "same", given["seed"])
-        return function(training, starts.of(0), plan)
-
-    # ---- from data to walks
-
-    def _elementary_training(
-        self,
-        plan: inputs.Plan,
-        goes_back: bool,
-        initial_weights: str = "same",
-    ) -> ElementaryTraining:
-        """Returns the training, with loops compiled before if they fit."""
-        checks.check_bound(self.hyperparameters, self.elementary_model)
-        batch = plan.training.batches.first()
-        checks.check_data(self.elementary_model, plan, batch)
-        for kind in self.hyperparameters:
-            kind.prepare(
-                Training(
-                    plan.T,
-                    plan.training.batches.size,
-                    batch,
-                    goes_back,
-                    initial_weights,
-                )
-            )
-        signature = checks.signature(batch)
-        (known_by, traced_by), problem, walks = self._compiled_walks or NO_WALKS
-        if known_by != signature:
-            problem = ElementaryProblem(
-                self.elementary_model,
-                self.optimizer,
-                self.hyperparameters,
-                batch,
-            )
-            traced_by = None
-        trajectory = NO_WAY_BACK
-        if goes_back:
-            trajectory = self._trajectory(problem, plan.T)
-        if traced_by != trajectory.traced_by:
-            if trajectory.curvature == "gauss_newton":
-                check_convex(problem, batch)
-            jit_compile = self._jit_choice
-            if jit_compile == "auto":
-                jit_compile = problem.suits_xla
-            walks = Walks(problem, trajectory, bool(jit_compile))
-        key = signature, trajectory.traced_by
-        self._compiled_walks = key, problem, walks
-        return ElementaryTraining(problem, walks, trajectory)
-
-    def _trajectory(self, problem: ElementaryProblem, T: int) -> Trajectory:
-        """Returns the way back of a training of T steps."""
-        state = problem.state()
-        method, why = self.method.resolve(T, state, self.hyperparameters)
-        self.method_used, self.method_used_because = method, why
-        method.check(self.optimizer, self.hyperparameters)
-        trajectory = method.trajectory(T)
-        trajectory.check(problem, state)
-        return trajectory
-
-    @property
-    def uses_xla(self) -> bool | None:
-        """Whether XLA compiles the loops; `None` before the first training."""
-        if self._compiled_walks is None:
-            return None
-        return self._compiled_walks[2].jit_compile
-
-    def _reset_compiled(self) -> None:
-        """Forgets the compiled loops and what belongs to a `fit`."""
-        self._compiled_walks = None
-        self._in_progress = None
-        self._resumed = NEW
-        # As many as there are trainable weights, of which layers may be frozen.
-        self.start_weights: list[tf.Variable] = []
-        self.end_weights: list[tf.Variable] = []
-
-    def _keep_ends(self, first: State, last: State) -> None:
-        """Keeps the trainable weights at both ends of the last training."""
-        variables = self.trainable_variables
-        if not self.start_weights:
-            self.start_weights = [tf.Variable(v.value) for v in variables]
-            self.end_weights = [tf.Variable(v.value) for v in variables]
-        problem = self._compiled_walks[1]
-        places = {id(v): k for k, v in enumerate(variables)}
-        ends = [problem.weights_of(state.params) for state in (first, last)]
-        for k, variable in enumerate(problem.params):
-            place = places[id(variable)]
-            self.start_weights[place].assign(ends[0][k])
-            self.end_weights[place].assign(ends[1][k])
-
-    # ---- leaving
-
-    def to_keras(self) -> PlainKeras:
-        """Returns what plain Keras needs to train with what was learned.
-
-        Regularizers, the optimizer with its learning rate or a schedule of it,
-        the loss, weights of losses and examples, training data and initial
-        weights: in classes of Keras alone, and exact: the same training in
-        plain Keras gives the same weights, but for rounding. (With
-        `ScheduleFreeAdamW` it does not: Keras steps otherwise on TensorFlow.)
-        What Keras has no place for is left out, with a warning that names it
-        and says what to do.
-
-        Example:
-
-        ```python
-        plain = model.to_keras()
-        for v in other.trainable_variables:  # a plain model of the same layers
-            v.regularizer = plain.regularizers[v.path]
-        other.compile(plain.optimizer, plain.loss, plain.loss_weights)
-        other.fit(x, y, sample_weight=plain.sample_weight)
-        plain.save("tuned")  # a folder for Keras, json and NumPy
-        ```
-
-        Returns:
-            `PlainKeras`.
-
-        Raises:
-            ValueError: if the model is not compiled, or two of its weights have
-                the same path.
-        """
-        checks.check_compiled(self)
-        checks.check_bound(self.hyperparameters, self.elementary_model)
-        return exported(
-            self.elementary_model, self.optimizer, self.hyperparameters
-        )
-
-    # ---- saving
-
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """Returns the arguments of `compile`, serialized."""
-        if not self.compiled:
-            return None
-        config = dict(self.elementary_model.get_compile_config())
-        for name in ("run_eagerly", "steps_per_execution"):
-            config.pop(name, None)
-        serialize = keras.saving.serialize_keras_object
-        return config | {
-            "hyperparameters": [
-                serialize(h)
-                for h in self.hyperparameters
-                if not isinstance(h, in_layers.InLayer)  # its layer has it
-            ],
-            "hypergradient": serialize(self.method),
-            "meta_optimizer": serialize(self._given_meta_optimizer),
-            "jit_compile": self._jit_choice,
-        }
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles with the arguments that `get_compile_config` returned."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-    def save_own_variables(self, store) -> None:
-        """Saves hyperparameters and, within `fit`, what resuming it needs."""
-        for h in getattr(self, "hyperparameters", []):
-            store[f"hyperparameter_{h.name}"] = h.raw.numpy()
-        if self._in_progress is None:
-            return
-        meta, starts = self._in_progress
-        for name, values in {"start": starts.values(), **meta.values()}.items():
-            for k, value in enumerate(values):
-                store[f"{name}_{k}"] = np.asarray(value)
-
-    def load_own_variables(self, store) -> None:
-        """Loads what `save_own_variables` saved."""
-        saved = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118
-        for h in getattr(self, "hyperparameters", []):
-            h.raw.assign(saved[f"hyperparameter_{h.name}"])
-
-        def listed(name: str) -> list[np.ndarray]:
-            count = sum(key.startswith(f"{name}_") for key in saved)
-            return [saved[f"{name}_{k}"] for k in range(count)]
-
-        self._resumed = Resumed(*map(listed, Resumed._fields))

@@ -17,7 +17,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.state import Problem, State
+from keras_drmad.core.curvature import HESSIAN, vjp
+from keras_drmad.core.state import Curvature, Problem, State
 
 
 def step(
@@ -35,7 +36,7 @@ def step_back(
     hparams: list[tf.Tensor],
     batch: Any,
     adjoint: list[tf.Tensor],
-    curvature: str = "hessian",
+    curvature: Curvature = HESSIAN,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Takes the adjoint of s_{t+1} to the adjoint of s_t.
 
@@ -46,20 +47,19 @@ def step_back(
 
     Args:
         problem: the elementary training.
-        state: s_t, or what the way back takes for it.
+        state: s_t, or what stands for it on the walk backward.
         hparams: list of tensors λ.
         batch: the minibatch of iteration t.
         adjoint: a = ∂F/∂s_{t+1}, one tensor for each floating leaf of `state`
             (`nested.float_leaves`).
-        curvature: `"hessian"`, or `"gauss_newton"` to take the Gauss-Newton
-            matrix in place of the Hessian of the training loss.
+        curvature: the Hessian of the training loss, or what takes its place.
 
     Returns:
         `aᵀ ∂step/∂s`, as `adjoint`, and `aᵀ ∂step/∂λ`, as `hparams`. The cost
         is that of a gradient and a Hessian-vector product.
     """
     s = nested.float_leaves(state)
-    g, gradient_back = _LINEARIZED[curvature](problem, state, hparams, batch)
+    g, gradient_backward = curvature.linearized(problem, state, hparams, batch)
     with tf.GradientTape() as update_tape:
         update_tape.watch([s, g, hparams])
         params, slots = problem.update(state, g, hparams)
@@ -67,14 +67,14 @@ def step_back(
     # The adjoint's entries come in the order of the state's leaves.
     updated = nested.float_leaves([params, slots])
     d_updated, d_buffers = adjoint[: len(updated)], adjoint[len(updated) :]
-    d_state, d_g, d_hparams = _vjp(
+    d_state, d_g, d_hparams = vjp(
         update_tape, updated, [s, g, hparams], d_updated
     )
     if not problem.update_is_smooth:
         d_state = tf.nest.map_structure(_zero_where_undefined, d_state, s)
         d_g = tf.nest.map_structure(_zero_where_undefined, d_g, g)
     # d_g is the paper's dv.
-    product, mixed_product = gradient_back(d_g, d_buffers)
+    product, mixed_product = gradient_backward(d_g, d_buffers)
     return nested.add(d_state, product), nested.add(d_hparams, mixed_product)
 
 
@@ -84,7 +84,7 @@ def second_products(
     hparams: list[tf.Tensor],
     batch: Any,
     vector: list[tf.Tensor],
-    curvature: str = "hessian",
+    curvature: Curvature = HESSIAN,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Returns the products of second derivatives of the training loss.
 
@@ -96,100 +96,10 @@ def second_products(
         The Hessian-vector product (∂²L/∂w²) d, as `state.params`, and the mixed
         product (∂²L/∂λ∂w)ᵀ d, as `hparams`.
     """
-    _, gradient_back = _LINEARIZED[curvature](problem, state, hparams, batch)
+    _, gradient_backward = curvature.linearized(problem, state, hparams, batch)
     no_buffers = nested.zeros_like(nested.float_leaves(state.buffers))
-    product, mixed_product = gradient_back(vector, no_buffers)
+    product, mixed_product = gradient_backward(vector, no_buffers)
     return product[: len(state.params)], mixed_product
-
-
-def _hessian(problem, state, hparams, batch):
-    """Returns the gradient, and its transposed derivative as a function.
-
-    The function takes (d_g, d_buffers) and returns the Hessian-vector product
-    with d_g, a list as the state's floating leaves, and the mixed product, a
-    list as `hparams`; both come from one tape.
-    """
-    s = nested.float_leaves(state)
-    with tf.GradientTape() as tape:
-        tape.watch([s, hparams])
-        g, buffers = problem.gradient(state, hparams, batch)
-
-    def back(d_g, d_buffers):
-        outputs = g + nested.float_leaves(buffers)
-        return _vjp(tape, outputs, [s, hparams], d_g + d_buffers)
-
-    return g, back
-
-
-def _gauss_newton(problem, state, hparams, batch):
-    """As `_hessian`, with the Gauss-Newton matrix for the Hessian.
-
-    The training loss is L(z(w), w): of the outputs z, and of the weights where
-    penalties and the layers' own losses act. With J = ∂z/∂w and u = J d_g held
-    constant, the product is the derivative of L_zᵀ u + L_wᵀ d_g,
-
-        Jᵀ (L_zz u + L_zw d_g) + L_wz u + L_ww d_g,
-
-    which leaves out only how J itself changes with w: Σ_k L_{z_k} ∇² z_k. For
-    an L convex in z the first part is positive semi-definite (Schraudolph,
-    *Fast curvature matrix-vector products for second-order gradient descent*,
-    Neural Computation 14, 2002). The mixed product is exact.
-    """
-    s, w = nested.float_leaves(state), state.params
-    with tf.GradientTape() as mixed_tape:
-        mixed_tape.watch(hparams)
-        g, _ = problem.gradient(state, hparams, batch)
-
-    def back(d_g, d_buffers):
-        with (
-            tf.GradientTape() as second_tape,
-            tf.GradientTape() as first_tape,
-        ):
-            second_tape.watch(s)
-            first_tape.watch(w)
-            with tf.GradientTape(persistent=True) as outputs_tape:
-                outputs_tape.watch(s)
-                z, buffers, loss_of = problem.outputs(state, hparams, batch)
-            z_alone = [tf.stop_gradient(output) for output in z]
-            second_tape.watch(z_alone)
-            first_tape.watch(z_alone)
-            loss = loss_of(z_alone)
-            # The tapes go on recording: L_z and L_w are differentiated again.
-            L_z, L_w = _vjp(first_tape, loss, [z_alone, w], None)
-        u = _jvp(outputs_tape, z, w, d_g)
-        d_z, d_s = _vjp(second_tape, L_z + L_w, [z_alone, s], u + d_g)
-        outputs = z + nested.float_leaves(buffers)
-        through = _vjp(outputs_tape, outputs, s, d_z + d_buffers)
-        (mixed_product,) = _vjp(mixed_tape, g, [hparams], d_g)
-        return nested.add(d_s, through), mixed_product
-
-    return g, back
-
-
-def _jvp(tape, outputs, inputs, d_inputs):
-    """Returns ∂outputs/∂inputs d_inputs, from a persistent tape.
-
-    The transposed product is linear in its vector c, and d_inputs times it has
-    the derivative wanted with respect to c.
-    """
-    c = [tf.zeros_like(output) for output in outputs]
-    with tf.GradientTape() as transposed:
-        transposed.watch(c)
-        products = _vjp(tape, outputs, inputs, c)
-    return _vjp(transposed, products, c, d_inputs)
-
-
-_LINEARIZED = {"hessian": _hessian, "gauss_newton": _gauss_newton}
-
-
-def _vjp(tape, outputs, inputs, d_outputs):
-    """Returns d_outputsᵀ ∂outputs/∂inputs, zeros where not connected."""
-    return tape.gradient(
-        outputs,
-        inputs,
-        output_gradients=d_outputs,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
 
 
 def _zero_where_undefined(derivative, at):

@@ -5,6 +5,9 @@ tuples and dictionaries with tensors as leaves. Nothing here knows what the
 tensors mean.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 
@@ -33,6 +36,12 @@ def scale(factor, a):
 def zeros_like(a):
     """Returns zeros of the shapes and dtypes of `a`."""
     return tf.nest.map_structure(tf.zeros_like, a)
+
+
+def equal(a, b) -> bool:
+    """Returns whether all entries of all leaves are equal."""
+    pairs = zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True)
+    return all(x is y or bool(tf.reduce_all(x == y)) for x, y in pairs)
 
 
 def norm(a) -> tf.Tensor:
@@ -193,3 +202,18 @@ def counted(first, last, t: tf.Tensor, T: tf.Tensor):
         return x + tf.cast(steps // tf.cast(T, tf.int64), x.dtype)
 
     return tf.nest.map_structure(leaf, first, last)
+
+
+# ---- data, where None stands for what there is not
+
+
+def leaves(data: Any) -> list:
+    """Returns the arrays of a nested structure, without the `None`s."""
+    return [a for a in tf.nest.flatten(data) if a is not None]
+
+
+def map_arrays(function: Callable, data: Any) -> Any:
+    """Applies a function to every array of a structure, keeps the `None`s."""
+    return tf.nest.map_structure(
+        lambda a: None if a is None else function(a), data
+    )

@@ -1,20 +1,11 @@
-"""The implicit hypergradient by conjugate gradients: the one that is no walk.
-
-    q:   H q = ∂F/∂w_T         H the mean Hessian of some minibatches, at w_T
-    dλ = − (∂²L/∂w∂λ)ᵀ q
-
-References: Pedregosa, *Hyperparameter Optimization with Approximate Gradient*,
-ICML 2016, https://arxiv.org/abs/1602.02355, Algorithm 1.
-"""
+"""Conjugate gradients for a system of linear equations."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.state import State
-from keras_drmad.core.walk import Walks
 
 
 class Solved(NamedTuple):
@@ -59,37 +50,6 @@ def solve(product: Callable, b: list[tf.Tensor], iterations: int) -> Solved:
         squared, before = _dot(r, r), squared
         p = _plus(r, squared / before, p)
     return Solved(q, iterations, _ratio(squared, first))
-
-
-def implicit(
-    walks: Walks,
-    state: State,
-    hparams: list[tf.Tensor],
-    chunks: list[tuple[Any, tf.Tensor]],
-    adjoint: list[tf.Tensor],
-    iterations: int,
-) -> tuple[list[tf.Tensor], Solved]:
-    """Returns dλ and how it was found.
-
-    Args:
-        walks: the compiled loops.
-        state: s_T.
-        hparams: list of tensors λ.
-        chunks: pairs of minibatches and how many of them count.
-        adjoint: list of tensors ∂F/∂w_T.
-        iterations: int, conjugate gradients at most.
-    """
-    count = sum(int(n) for _, n in chunks)
-
-    def products(vector):
-        sums = nested.zeros_like((state.params, hparams))
-        for chunk, n in chunks:
-            means = walks.second_products(state, hparams, chunk, n, vector)
-            sums = nested.add(sums, nested.scale(n / count, means))
-        return sums
-
-    solved = solve(lambda p: products(p)[0], adjoint, iterations)
-    return nested.scale(-1.0, products(solved.q)[1]), solved
 
 
 def _dot(a: list[tf.Tensor], b: list[tf.Tensor]) -> float:

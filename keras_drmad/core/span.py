@@ -1,6 +1,7 @@
 """Spans of iterations, and the chunks in which loops go through them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,15 +11,30 @@ CHUNK_SIZE = 200  # iterations in one call of a compiled loop, at most
 LENGTHS = sorted({2**k for k in range(8)} | {3 * 2**k for k in range(7)})
 
 
-def spread(count: int, last: int, T: int) -> np.ndarray:
-    """Returns iterations spread evenly over the last ones of T, ascending.
+class Span(NamedTuple):
+    """The iterations [first, last) of a training.
+
+    Iteration t is the step from s_t to s_{t+1}.
+    """
+
+    first: int
+    last: int
+
+    @property
+    def steps(self) -> int:
+        """The number of iterations."""
+        return self.last - self.first
+
+
+def spread(count: int, part: int, span: Span) -> np.ndarray:
+    """Returns iterations spread evenly over the last ones of a span, ascending.
 
     Args:
-        count: int, how many, in [1, last].
-        last: int, in [1, T]; the last of the iterations is T - 1.
-        T: int.
+        count: int, how many, in [1, part].
+        part: int, in [1, span.steps]; how many of the last iterations.
+        span: the iterations; the last one is always among those returned.
     """
-    return T - last + (np.arange(1, count + 1) * last) // count - 1
+    return span.last - part + (np.arange(1, count + 1) * part) // count - 1
 
 
 def divide(

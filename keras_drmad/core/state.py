@@ -1,5 +1,6 @@
 """What a training is made of: its states, its minibatches, its functions."""
 
+import abc
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -39,8 +40,62 @@ class State(NamedTuple):
     buffers: list[tf.Tensor]
 
 
-class Problem(Protocol):
-    """What the walks need to know of an elementary training.
+class Adjoint(NamedTuple):
+    """Where a walk backward has come to.
+
+    Attributes:
+        adjoint: list of tensors a = ∂F/∂s_t, one for each floating leaf of the
+            state.
+        d_hparams: list of tensors dλ, as gathered so far.
+        growth: scalar, the largest norm of the parameters' adjoint so far over
+            the norm that the walk began with.
+        steps: int32 scalar, the steps taken.
+        goes_on: bool scalar, False once the growth passed its limit.
+    """
+
+    adjoint: list[tf.Tensor]
+    d_hparams: list[tf.Tensor]
+    growth: tf.Tensor
+    steps: tf.Tensor
+    goes_on: tf.Tensor
+
+
+class Setting(NamedTuple):
+    """What a step is given and leaves as it is.
+
+    Attributes:
+        hparams: list of tensors, the raw values λ of the hyperparameters.
+        constants: list of tensors, the values of the other variables that a
+            step reads and does not change: the learning rate, frozen weights.
+    """
+
+    hparams: list[tf.Tensor]
+    constants: list[tf.Tensor]
+
+
+class Steps(Protocol):
+    """A training that can be walked forward, in states of whatever kind."""
+
+    def at(self, constants: list[tf.Tensor]) -> "Steps":
+        """Returns the training whose steps read these constants."""
+
+    def constants(self) -> list[tf.Tensor]:
+        """Returns what steps would read now, see `Setting`."""
+
+    def metrics_state(self) -> list[tf.Tensor]:
+        """Returns the state of metrics that have seen nothing."""
+
+    def logs(self, metrics: list[tf.Tensor]) -> dict[str, Any]:
+        """Returns the results of metrics in a state, by name."""
+
+    def step(
+        self, state: Any, hparams: list[tf.Tensor], batch: Any, metrics: Any
+    ) -> tuple[Any, Any, tf.Tensor]:
+        """Returns the next state, the metrics' new state and the loss."""
+
+
+class Problem(Steps, Protocol):
+    """A training whose steps can be differentiated, and whose end validated.
 
     Attributes:
         update_is_smooth: bool, whether `update` has a finite derivative at
@@ -49,18 +104,27 @@ class Problem(Protocol):
 
     update_is_smooth: bool
 
+    def at(self, constants: list[tf.Tensor]) -> "Problem":
+        """Returns the training whose steps read these constants."""
+
     def gradient(
         self, state: State, hparams: list[tf.Tensor], batch: Any
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Returns the training gradient (as `state.params`), new buffers."""
 
     def outputs(
-        self, state: State, hparams: list[tf.Tensor], batch: Any
+        self,
+        state: State,
+        hparams: list[tf.Tensor],
+        batch: Any,
+        before_activation: bool,
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], Callable]:
         """Returns the model's outputs z, new buffers, and L as function of z.
 
         The function takes tensors as z and returns the training loss; called
         with z itself it gives the loss of which `gradient` is the gradient.
+        With `before_activation` z are the places before a last softmax or
+        sigmoid.
         """
 
     def update(
@@ -71,11 +135,6 @@ class Problem(Protocol):
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Returns the parameters and slots after the optimizer's update."""
 
-    def step(
-        self, state: State, hparams: list[tf.Tensor], batch: Any, metrics: Any
-    ) -> tuple[State, Any, tf.Tensor]:
-        """Returns the next state, the metrics' new state and the loss."""
-
     def validation_loss(
         self,
         state: State,
@@ -84,3 +143,29 @@ class Problem(Protocol):
         metrics: Any,
     ) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """Returns the batch's mean loss, its size, the metrics' new state."""
+
+
+class Curvature(abc.ABC):
+    """How the training gradient is differentiated once more."""
+
+    @abc.abstractmethod
+    def linearized(
+        self,
+        problem: Problem,
+        state: State,
+        hparams: list[tf.Tensor],
+        batch: Any,
+    ) -> tuple[list[tf.Tensor], Callable]:
+        """Returns the gradient, and its transposed derivative as a function.
+
+        The function takes (d_g, d_buffers) and returns the product of the
+        curvature with d_g, a list as the state's floating leaves, and the
+        mixed product, a list as `hparams`.
+        """
+
+
+class Wrapper(Protocol):
+    """A frozen value that makes another training of a problem."""
+
+    def problem(self, problem: Problem) -> Steps:
+        """Returns the training that is walked in the problem's place."""

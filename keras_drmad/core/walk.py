@@ -1,341 +1,332 @@
-"""The algorithm: walk there, walk back.
+"""The tool of a differentiation: walks over the minibatches of one training.
 
-    there:  s_{t+1} = step(s_t, λ, batch_t)                  t = 0 ... T-1
-    F:      validation loss at s_T, a = ∂F/∂s_T, dλ = ∂F/∂λ
-    back:   a, dλ <- aᵀ ∂step/∂s, dλ + aᵀ ∂step/∂λ           t = T-1 ... 0
-
-Each of the three is one compiled loop over a chunk of minibatches, called for
-one chunk after the other. The loops take every number as a tensor, so a new
-length, seed or rate does not trace them again.
+A walk goes through a span of iterations in chunks, each chunk a call of a
+compiled loop. What a step is given (λ, the learning rate, frozen weights) is
+read once before the call and travels on in `Walked`, so a walk backward sees
+the very values that the steps were taken with.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import second_products, step, step_back
-from keras_drmad.core.state import Problem
-from keras_drmad.differentiation.base import Trajectory
+from keras_drmad.core.records import NOTHING, Recorder, Replay
+from keras_drmad.core.span import Span
+from keras_drmad.core.state import Adjoint, Setting, Wrapper
+from keras_drmad.core.walked import (
+    NOBODY,
+    Derivative,
+    Diverged,
+    Part,
+    Walked,
+    Watcher,
+)
 
 
-class WayBack(NamedTuple):
-    """Where the walk back has come to.
+class Walk:
+    """Walks over the minibatches of one training.
 
     Attributes:
-        adjoint: list of tensors a = ∂F/∂s_t, one for each floating leaf of the
-            state.
-        d_hparams: list of tensors dλ, as gathered so far.
-        growth: scalar, the largest norm of the parameters' adjoint so far over
-            its norm at s_T.
-        steps: int32 scalar, the reverse steps taken.
-        goes_on: bool scalar, False once the growth passed its limit.
+        loops: the compiled loops.
+        batches: the minibatches, a function of the iteration.
     """
-
-    adjoint: list[tf.Tensor]
-    d_hparams: list[tf.Tensor]
-    growth: tf.Tensor
-    steps: tf.Tensor
-    goes_on: tf.Tensor
-
-
-class Loop:
-    """A loop compiled by `tf.function`, with XLA or without.
-
-    Without XLA, TensorFlow's graph rewriting (Grappler) is switched off for
-    the calls: it turns long sums inside a `tf.while_loop` into temporary
-    variables that collide between iterations ("Already exists: Resource ...
-    TmpVar", TensorFlow issue 23780). The loops are as fast without it.
-    """
-
-    def __init__(self, function: Callable, jit_compile: bool):
-        """Initializes the loop; it is traced at its first call."""
-        self.function = tf.function(
-            function, jit_compile=jit_compile, autograph=False
-        )
-        # TensorFlow counts the traces of all models' loops together.
-        self.function._omit_frequent_tracing_warning = True
-        self.jit_compile = jit_compile
-
-    def __call__(self, *args: Any) -> Any:
-        """Runs the loop."""
-        if self.jit_compile:
-            return self.function(*args)
-        options = tf.config.optimizer
-        name = "disable_meta_optimizer"
-        before = options.get_experimental_options().get(name, False)
-        options.set_experimental_options({name: True})
-        try:
-            return self.function(*args)
-        finally:
-            options.set_experimental_options({name: before})
-
-    def experimental_get_tracing_count(self) -> int:
-        """Returns how often the loop was traced."""
-        return self.function.experimental_get_tracing_count()
-
-
-class Walks:
-    """The compiled loops of one elementary problem and one way back."""
 
     def __init__(
         self,
-        problem: Problem,
-        trajectory: Trajectory,
-        jit_compile: bool,
+        loops: Any,
+        batches: Any,
+        *,
+        epochs: Sequence[int] = (),
+        pauses: Sequence[int] = (),
+        watcher: Watcher = NOBODY,
     ):
-        """Initializes the loops; they are traced at their first call.
+        """Initializes the walk.
 
         Args:
-            problem: the elementary training.
-            trajectory: the way back; the loops serve all that are
-                `traced_by` the same.
-            jit_compile: bool, whether XLA compiles the loops.
+            loops: `Loops`.
+            batches: `ArrayBatches` or `StreamBatches`.
+            epochs: iterations at which the metrics start anew, ascending.
+            pauses: iterations at which a chunk is to begin, so that progress
+                is seen, ascending.
+            watcher: is told of the chunks of walks forward.
         """
-        self.problem = problem
-        self.trajectory = trajectory
-        self.jit_compile = jit_compile
-        self.there = Loop(self._there, jit_compile)
-        self.there_noting = Loop(self._there_noting, jit_compile)
-        self.validate = Loop(self._validate, jit_compile)
-        self.differentiate = Loop(self._differentiate, jit_compile)
-        self.back = Loop(self._back, jit_compile)
-        self.second_products = Loop(self._second_products, jit_compile)
+        self.loops = loops
+        self.batches = batches
+        self.epochs = epochs
+        self.pauses = pauses
+        self.watcher = watcher
 
-    def _there(self, state, hparams, metrics, chunk, n):
-        """Walks n steps.
-
-        Args:
-            state: s_t at the first iteration of the chunk.
-            hparams: list of tensors λ.
-            metrics: list of tensors, the metrics' state.
-            chunk: the minibatches.
-            n: int32 scalar, the number of steps.
-
-        Returns:
-            The state after n steps, the metrics' state, the first step in
-            [0, n) whose loss was not finite (n if there was none), and an
-            empty tuple.
-        """
-        _, *walked = _loop(
-            n,
-            lambda i, *walked: (
-                i + 1,
-                *self._step_there(i, *walked, hparams, chunk),
-            ),
-            (state, metrics, n),
+    def within(self, wrapper: Wrapper) -> "Walk":
+        """Returns the walk through the problem that a wrapper makes."""
+        return Walk(
+            self.loops.wrapped(wrapper),
+            self.batches,
+            epochs=self.epochs,
+            pauses=self.pauses,
+            watcher=self.watcher,
         )
-        return *walked, ()
 
-    def _there_noting(self, state, hparams, metrics, chunk, n, notes):
-        """Walks n steps, and takes the trajectory's notes of each state.
+    # ---- forward
+
+    def forward(
+        self,
+        s: Any,
+        hparams: list[tf.Tensor],
+        span: Span,
+        recorder: Recorder = NOTHING,
+        *,
+        records_from: int = 0,
+        notes: Callable[[np.ndarray], Any] = lambda iterations: (),
+        revisited: Sequence[int] | np.ndarray = (),
+        cuts: Sequence[int] = (),
+        keeps_chunks: bool = False,
+    ) -> "Forward":
+        """Returns the walk through a span; iterating it takes the steps.
 
         Args:
-            state: as `_there`, and so are the others.
-            notes: what the trajectory's `notes` returned for the chunk.
-
-        Returns:
-            As `_there`; last, the notes.
+            s: the state at the span's first iteration.
+            hparams: list of tensors λ, those of the whole walk.
+            span: the iterations.
+            recorder: what loops write down.
+            records_from: int, the first iteration of which they do.
+            notes: function from a chunk's iterations to the notes that the
+                recorder begins with.
+            revisited: iterations whose minibatches `backward` will ask for.
+            cuts: iterations at which a chunk has to begin, ascending.
+            keeps_chunks: bool, whether the walk backward goes through the very
+                chunks of the walk forward.
         """
-
-        def step(i, state, metrics, lost, notes):
-            notes = self.trajectory.note(notes, i, state)
-            walked = self._step_there(i, state, metrics, lost, hparams, chunk)
-            return i + 1, *walked, notes
-
-        notes = self.trajectory.open(notes, state)
-        _, *walked, notes = _loop(n, step, (state, metrics, n, notes))
-        return *walked, self.trajectory.close(notes)
-
-    def _step_there(self, i, state, metrics, lost, hparams, chunk):
-        """Returns state, metrics and `lost` after the i-th step of a chunk."""
-        state, metrics, loss = chunk.visit(
-            i,
-            lambda batch: self.trajectory.step(
-                self.problem, state, hparams, batch, metrics
-            ),
+        # To keep whole chunks is to keep more of them for each pause.
+        pauses = () if keeps_chunks else self.pauses
+        begins = sorted({*self.epochs, *cuts, *pauses})
+        chunks = self.batches.forward(
+            span, begins, revisited, begins if keeps_chunks else ()
         )
-        lost = tf.where(tf.math.is_finite(loss), lost, tf.minimum(lost, i))
-        return state, metrics, lost
+        recording = recorder, records_from, notes
+        return Forward(self, chunks, s, hparams, span, recording)
 
-    def _validate(self, state, hparams, metrics, total, chunk, n):
-        """Adds n batches to the validation loss.
+    def through(
+        self,
+        s: Any,
+        hparams: list[tf.Tensor],
+        span: Span,
+        revisited: Sequence[int] | np.ndarray = (),
+    ) -> Walked:
+        """Walks through a span and remembers nothing; see `forward`."""
+        walking = self.forward(s, hparams, span, revisited=revisited)
+        for _ in walking:
+            pass
+        return walking.end(None)
+
+    # ---- backward
+
+    def backward(
+        self,
+        walked: Walked,
+        adjoint: list[tf.Tensor],
+        iterations: np.ndarray,
+        replay: Replay,
+        known: Callable[[np.ndarray, Any], Any],
+        *,
+        growth_limit: float = float("inf"),
+        cuts: Sequence[int] = (),
+        keeps_chunks: bool = False,
+    ) -> Derivative:
+        """Takes an adjoint back through a span, the last chunk first.
 
         Args:
-            state: s_T.
-            hparams: list of tensors λ.
-            metrics: list of tensors, the metrics' state.
-            total: pair of scalars, the sum of losses and of examples so far.
-            chunk: the minibatches.
-            n: int32 scalar, the number of batches.
-
-        Returns:
-            The metrics' state and the total.
+            walked: the span, as it was walked forward.
+            adjoint: list of tensors a, one for each floating leaf of the state
+                at the span's end.
+            iterations: those that are walked, ascending.
+            replay: how loops know the states.
+            known: function from a chunk's iterations and its minibatches to
+                what the replay takes.
+            growth_limit: float, how many times its first norm the adjoint of
+                the parameters may come to before the walk ends early.
+            cuts: as for `forward`.
+            keeps_chunks: as for `forward`.
         """
-
-        def add_batch(i, metrics, total):
-            loss, size, metrics = chunk.visit(
-                i,
-                lambda batch: self.problem.validation_loss(
-                    state, hparams, batch, metrics
-                ),
-            )
-            return i + 1, metrics, [total[0] + size * loss, total[1] + size]
-
-        _, metrics, total = _loop(n, add_batch, (metrics, total))
-        return metrics, total
-
-    def _differentiate(self, state, hparams, metrics, total, slopes, chunk, n):
-        """Adds n batches to the validation loss and to its gradient.
-
-        Args:
-            state: s_T.
-            hparams: list of tensors λ.
-            metrics: list of tensors, the metrics' state.
-            total: pair of scalars, the sum of losses and of examples so far.
-            slopes: pair of lists of tensors, the gradients of the sum of losses
-                so far: in s_T (the adjoint) and in λ (of what validation itself
-                depends on, a hyperparameter in a layer for instance).
-            chunk: the minibatches.
-            n: int32 scalar, the number of batches.
-
-        Returns:
-            The metrics' state, the total and the slopes.
-        """
-
-        def gradient(batch, metrics):
-            at = nested.float_leaves(state), hparams
-            with tf.GradientTape() as tape:
-                tape.watch(at)
-                loss, size, metrics = self.problem.validation_loss(
-                    state, hparams, batch, metrics
+        loop = self.loops.backward(replay)
+        params = len(walked.state.params)
+        so_far, first_norm = _begin(adjoint, walked.hparams, params)
+        limit = tf.constant(growth_limit, first_norm.dtype)
+        begins = sorted({*self.epochs, *cuts}) if keeps_chunks else []
+        for part, chunk in self.batches.backward(
+            walked.span, begins, iterations
+        ):
+            facts, n = known(part, chunk), tf.constant(len(part))
+            for setting, *bounds in reversed(walked.settings_of(part)):
+                so_far = loop(
+                    so_far,
+                    setting,
+                    facts,
+                    chunk,
+                    n,
+                    [tf.constant(place) for place in bounds],
+                    first_norm,
+                    limit,
                 )
-                loss = size * loss
-            slope = tape.gradient(
-                loss, at, unconnected_gradients=tf.UnconnectedGradients.ZERO
-            )
-            return loss, size, metrics, slope
-
-        def add_batch(i, metrics, total, slopes):
-            loss, size, metrics, slope = chunk.visit(
-                i, lambda batch: gradient(batch, metrics)
-            )
-            total = [total[0] + loss, total[1] + size]
-            return i + 1, metrics, total, nested.add(slopes, slope)
-
-        _, metrics, total, slopes = _loop(
-            n, add_batch, (metrics, total, slopes)
+            if not bool(so_far.goes_on):
+                break
+        return Derivative(
+            so_far.d_hparams,
+            so_far.adjoint,
+            bool(so_far.goes_on),
+            {
+                "adjoint_growth": float(so_far.growth),
+                "reverse_steps": float(len(iterations)),
+                "reverse_steps_used": float(so_far.steps),
+            },
         )
-        return metrics, total, slopes
 
-    def _back(self, way, hparams, known, chunk, n, first_norm, growth_limit):
-        """Walks back through n iterations of a chunk, the last one first.
-
-        The walk ends before a step that would take the norm of the parameters'
-        adjoint past `growth_limit` times its first value, or out of the finite
-        numbers; that step's share of dλ is left out.
+    def again(
+        self,
+        walked: Walked,
+        state: Any,
+        iterations: np.ndarray,
+        chunk: Any,
+        recorder: Recorder,
+    ) -> tuple[Any, Any]:
+        """Walks over a chunk's minibatches in the opposite order.
 
         Args:
-            way: `WayBack`, where the walk has come to.
-            hparams: list of tensors λ.
-            known: what the trajectory knows of the chunk.
+            walked: the span, as it was walked forward.
+            state: the state to begin with.
+            iterations: `(n,)`, those of the chunk.
             chunk: the minibatches.
-            n: int32 scalar, the number of iterations in the chunk.
-            first_norm: scalar, the norm of ∂F/∂w_T.
-            growth_limit: scalar.
+            recorder: what the loop writes down.
 
         Returns:
-            `WayBack` after the chunk.
+            The state after n steps, and the notes.
         """
-
-        def advance(i, state):
-            return chunk.visit(
-                i, lambda batch: step(self.problem, state, hparams, batch)
-            )
-
-        states = self.trajectory.unfold(known, n, advance)
-
-        def back(k, way):
-            i = n - 1 - k
-            state = self.trajectory.state(states, i)
-            adjoint, d_hparams = chunk.visit(
-                i,
-                lambda batch: step_back(
-                    self.problem,
-                    state,
-                    hparams,
-                    batch,
-                    way.adjoint,
-                    self.trajectory.curvature,
-                ),
-            )
-            growth = nested.norm(adjoint[: len(state.params)]) / first_norm
-            d_hparams = nested.add(way.d_hparams, d_hparams)
-            finite = tf.math.is_finite(growth) & tf.math.is_finite(
-                nested.norm(d_hparams)
-            )
-            goes_on = finite & (growth <= growth_limit)
-            return k + 1, WayBack(
-                adjoint=adjoint,
-                d_hparams=nested.where(goes_on, d_hparams, way.d_hparams),
-                growth=tf.maximum(
-                    way.growth, tf.where(finite, growth, growth.dtype.max)
-                ),
-                steps=way.steps + tf.cast(goes_on, tf.int32),
-                goes_on=goes_on,
-            )
-
-        _, way = tf.while_loop(
-            lambda k, way: (k < n) & way.goes_on,
-            back,
-            (tf.constant(0), way),
-            parallel_iterations=1,
+        ((setting, _, n),) = walked.settings_of(iterations)
+        state, _, _, notes = self.loops.forward(recorder)(
+            state,
+            setting,
+            self.loops.problem.metrics_state(),
+            chunk.reversed(n),
+            tf.constant(n),
+            (),
         )
-        return way
+        return state, notes
 
-    def _second_products(self, state, hparams, chunk, n, vector):
-        """Returns means over n batches; see `adjoint.second_products`."""
+    def products(
+        self,
+        walked: Walked,
+        iterations: np.ndarray,
+        curvature: Any,
+    ) -> Callable[[list[tf.Tensor]], tuple[list, list]]:
+        """Returns the mean products of second derivatives at the span's end.
 
-        def add_batch(i, sums):
-            products = chunk.visit(
-                i,
-                lambda batch: second_products(
-                    self.problem,
-                    state,
-                    hparams,
-                    batch,
-                    vector,
-                    self.trajectory.curvature,
-                ),
+        Args:
+            walked: the span, as it was walked forward.
+            iterations: those whose minibatches count, ascending.
+            curvature: the second derivative.
+
+        Returns:
+            The function from a list of tensors d, as the parameters, to the
+            means of `adjoint.second_products`.
+        """
+        loop = self.loops.products(curvature)
+        setting = walked.settings[-1][1]
+        chunks = list(self.batches.backward(walked.span, (), iterations))
+
+        def products(vector):
+            sums = nested.zeros_like((walked.state.params, setting.hparams))
+            for part, chunk in chunks:
+                n = tf.constant(len(part))
+                means = loop(walked.state, setting, chunk, n, vector)
+                share = len(part) / len(iterations)
+                sums = nested.add(sums, nested.scale(share, means))
+            return sums
+
+        return products
+
+
+class Forward:
+    """A walk forward through a span; iterating it takes the steps."""
+
+    def __init__(
+        self,
+        walk: Walk,
+        chunks: Iterator,
+        s: Any,
+        hparams: list[tf.Tensor],
+        span: Span,
+        recording: tuple,
+    ):
+        """Initializes the walk; see `Walk.forward`."""
+        self._walk = walk
+        self._chunks = chunks
+        self._hparams = hparams
+        self._span = span
+        self._recording = recording
+        self._settings: list[tuple[int, Setting]] = []
+        self._state = s
+        self._logs: dict[str, float] = {}
+
+    def __iter__(self) -> Iterator[Part]:
+        """Yields a `Part` for each chunk.
+
+        Raises:
+            Diverged: if the training loss leaves the finite numbers.
+        """
+        walk, problem = self._walk, self._walk.loops.problem
+        recorder, records_from, notes_of = self._recording
+        fresh = metrics = problem.metrics_state()
+        for iterations, chunk in self._chunks:
+            first, n = int(iterations[0]), len(iterations)
+            if first in walk.epochs:
+                metrics = fresh
+            loop, notes = walk.loops.forward(NOTHING), ()
+            if first >= records_from:
+                loop, notes = walk.loops.forward(recorder), notes_of(iterations)
+            walk.watcher.on_begin(first)
+            before = self._state
+            self._state, metrics, lost, notes = loop(
+                before,
+                self._setting(first),
+                metrics,
+                chunk,
+                tf.constant(n),
+                notes,
             )
-            return i + 1, nested.add(sums, products)
+            if int(lost) < n:
+                raise Diverged(first + int(lost) + 1, "training")
+            self._logs = problem.logs(metrics)
+            walk.watcher.on_end(first + n - 1, self._logs)
+            yield Part(iterations, before, self._state, notes, self._logs)
 
-        sums = nested.zeros_like((state.params, hparams))
-        _, sums = _loop(n, add_batch, (sums,))
-        return nested.scale(1 / n, sums)
+    def end(self, memory: Any) -> Walked:
+        """Returns the span as it was walked, with what is remembered of it."""
+        return Walked(
+            self._span, self._state, self._settings, memory, self._logs
+        )
+
+    def _setting(self, first: int) -> Setting:
+        """Returns what the steps of a chunk are given, read only here."""
+        constants = self._walk.loops.problem.constants()
+        known = self._settings[-1][1] if self._settings else None
+        if known is None or not nested.equal(constants, known.constants):
+            self._settings.append((first, Setting(self._hparams, constants)))
+        return self._settings[-1][1]
 
 
-def _loop(n, body, state):
-    """Runs `body(i, *state)` for i = 0 ... n-1."""
-    return tf.while_loop(
-        lambda i, *_: i < n,
-        body,
-        (tf.constant(0), *state),
-        parallel_iterations=1,
-    )
+def _begin(
+    adjoint: list[tf.Tensor], hparams: list[tf.Tensor], params: int
+) -> tuple[Any, tf.Tensor]:
+    """Returns where a walk backward begins, and what growth is measured by.
 
-
-def start_back(
-    adjoint: list[tf.Tensor], d_hparams: list[tf.Tensor], params: int
-) -> tuple[WayBack, tf.Tensor]:
-    """Returns the walk back at s_T, and the norm that growth is measured by.
-
-    That of ∂F/∂w_T; where it is 0, of ∂F/∂s_T; 1 where that is 0 too.
+    That is the norm of ∂F/∂w_T; where it is 0, of ∂F/∂s_T; 1 where that is 0
+    too.
 
     Args:
         adjoint: list of tensors ∂F/∂s_T.
-        d_hparams: list of tensors ∂F/∂λ.
+        hparams: list of tensors λ.
         params: int, how many of the adjoint's tensors belong to parameters.
     """
     first_norm = nested.norm(adjoint[:params])
@@ -345,12 +336,12 @@ def start_back(
         first_norm,
         tf.cast(nested.norm(adjoint), first_norm.dtype),
     )
-    way = WayBack(
+    one = tf.ones_like(first_norm)
+    so_far = Adjoint(
         adjoint=adjoint,
-        d_hparams=d_hparams,
-        growth=tf.ones_like(first_norm),
+        d_hparams=nested.zeros_like(hparams),
+        growth=one,
         steps=tf.constant(0),
         goes_on=tf.constant(True),
     )
-    one = tf.ones_like(first_norm)
-    return way, tf.where(first_norm > 0, first_norm, one)
+    return so_far, tf.where(first_norm > 0, first_norm, one)

@@ -1,80 +1,91 @@
 """Exact reverse mode with few states kept, and the others replayed."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.span import LENGTHS
+from keras_drmad.core.curvature import HESSIAN
+from keras_drmad.core.records import Replay
+from keras_drmad.core.span import LENGTHS, Span
 from keras_drmad.core.state import State
-from keras_drmad.differentiation.base import Trajectory
+from keras_drmad.core.walk import Walk
+from keras_drmad.core.walked import Derivative, Walked
+from keras_drmad.differentiation.base import Differentiation
 
 
-class Checkpointed(Trajectory):
+@dataclasses.dataclass(frozen=True)
+class Checkpointed(Differentiation):
     """States kept at regular distances, the stretches between replayed.
 
     Exact (up to the rounding of another compiled program). The walk is cut
-    into stretches of L iterations; the way there keeps the first state of each,
-    the way back takes the L steps again and keeps their states meanwhile.
+    into stretches of L iterations; the walk forward keeps the first state of
+    each, the walk backward takes the L steps again and keeps their states
+    meanwhile.
     Memory: T / L + L states, about 2.1 to 2.8 √T (up to T = 200,000).
     Time: T adjoint steps and T elementary steps without their metrics.
     A stream whose batches differ in shape, or are large, comes in more chunks,
-    and each of them keeps a state.
+    and a state is kept for each chunk.
     Differentiates every kind of hyperparameter. Prefer it to `Stored` where T
     states do not fit in memory.
 
     L is a power of two, or three halves of one, so that only a much longer
-    training compiles the loops anew.
+    training compiles loops anew.
 
     References: Griewank, Walther, *Algorithm 799: Revolve*, ACM TOMS 26, 2000
     (one level of checkpoints, here, of its many).
     """
 
-    keeps_chunks = True
+    is_exact = True
 
-    def __init__(self, T: int):
-        """Initializes the way back.
-
-        Args:
-            T: int, the number of iterations.
-        """
-        self.length = _length(T)
-
-    @property
-    def traced_by(self) -> Hashable:
-        return *super().traced_by, self.length  # type: ignore[misc]
-
-    def iterations(self, T: int) -> np.ndarray:
-        return np.arange(T)
+    def iterations(self, span: Span) -> np.ndarray:
+        return np.arange(*span)
 
     def nbytes(self, T: int, state: State) -> float:
-        return nested.nbytes(state) * (len(self.cuts(T)) + min(self.length, T))
+        states = len(_cuts(Span(0, T))) + min(length(T), T)
+        return nested.nbytes(state) * states
 
-    def cuts(self, T: int) -> Sequence[int]:
-        return range(0, T, self.length)
+    def forward(
+        self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
+    ) -> Walked:
+        walking = walk.forward(
+            s,
+            hparams,
+            span,
+            revisited=self.iterations(span),
+            cuts=_cuts(span),
+            keeps_chunks=True,
+        )
+        checkpoints = {part.first: part.before for part in walking}
+        return walking.end(checkpoints)
 
-    def begin(self, s_0: State, T: int) -> dict[int, State]:
-        return {}
+    def backward(
+        self, walk: Walk, walked: Walked, adjoint: list[tf.Tensor]
+    ) -> Derivative:
+        span, checkpoints = walked.span, walked.memory
+        return walk.backward(
+            walked,
+            adjoint,
+            self.iterations(span),
+            FromCheckpoint(HESSIAN, length(span.steps)),
+            lambda iterations, chunk: checkpoints.pop(int(iterations[0])),
+            cuts=_cuts(span),
+            keeps_chunks=True,
+        )
 
-    def remember(
-        self,
-        memory: dict[int, State],
-        iterations: np.ndarray,
-        state: State,
-        notes: Any,
-    ) -> None:
-        memory[int(iterations[0])] = state
 
-    def end(self, memory: dict[int, State], s_T: State) -> None:
-        """Nothing: no step starts at s_T."""
+@dataclasses.dataclass(frozen=True)
+class FromCheckpoint(Replay):
+    """States that are computed again from the first one of a stretch.
 
-    def known(
-        self, memory: dict[int, State], iterations: np.ndarray, undo: Any
-    ) -> State:
-        return memory.pop(int(iterations[0]))
+    Attributes:
+        length: int, the iterations in a stretch, at most.
+    """
+
+    length: int = 1
 
     def unfold(
         self,
@@ -98,7 +109,11 @@ class Checkpointed(Trajectory):
         return nested.at(known, i)
 
 
-def _length(T: int) -> int:
+def _cuts(span: Span) -> range:
+    return range(*span, length(span.steps))
+
+
+def length(T: int) -> int:
     """Returns the longest stretch of which T / L + L is at most 2.8 √T."""
     fits = [L for L in LENGTHS if math.ceil(T / L) + L <= 2.8 * math.sqrt(T)]
     return max(fits, default=min(LENGTHS[-1], max(1, math.isqrt(T))))

@@ -1,18 +1,24 @@
-"""The straight way back of DrMAD."""
+"""DrMAD: backward along one straight line."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.span import spread
-from keras_drmad.core.state import State
-from keras_drmad.differentiation.base import Trajectory
+from keras_drmad.core.curvature import HESSIAN
+from keras_drmad.core.records import Replay
+from keras_drmad.core.span import CHUNK_SIZE, Span, spread
+from keras_drmad.core.state import Curvature, State
+from keras_drmad.core.walk import Walk
+from keras_drmad.core.walked import Derivative, Walked
+from keras_drmad.differentiation.base import Differentiation
+from keras_drmad.differentiation.recorders import SUM
 
 
-class Shortcut(Trajectory):
+@dataclasses.dataclass(frozen=True)
+class Line(Differentiation):
     """The line through the first parameters and the last, or their mean.
 
     The parameters at iteration t are taken to be
@@ -38,127 +44,128 @@ class Shortcut(Trajectory):
 
     The line may leave the region where steps are stable; the adjoint then grows
     without bound, and the walk ends early at `growth_limit` (see
-    `hypergradient.Walks.back`). Of 3, 10, 30 and 100 times the first norm, 3
+    `core.loops`). Of 3, 10, 30 and 100 times the first norm, 3
     served SGD with momentum, Adam and RMSprop best. Where the exact adjoint
     grows itself, as when training leaves a plateau, the hypergradient of every
     straight line is poor, and mostly small.
+
+    Attributes:
+        reverse_steps: R, in [1, L].
+        part: L, in [1, T].
+        mean_of: W, in [0, T].
+        curvature: the second derivative.
 
     References: Fu, Luo, Feng, Low, Chua, *DrMAD: Distilling Reverse-Mode
     Automatic Differentiation for Optimizing Hyperparameters of Deep Neural
     Networks*, IJCAI 2016, https://arxiv.org/abs/1601.00917, Algorithm 1.
     """
 
+    reverse_steps: int
+    part: int
+    mean_of: int
+    curvature: Curvature = HESSIAN
+
     growth_limit = 3.0
 
-    def __init__(
-        self,
-        reverse_steps: int,
-        last: int,
-        mean_of: int,
-        curvature: str = "hessian",
-    ):
-        """Initializes the way back.
-
-        Args:
-            reverse_steps: R, in [1, L].
-            last: L, in [1, T].
-            mean_of: W, in [0, T].
-            curvature: `"hessian"` or `"gauss_newton"`.
-        """
-        self.reverse_steps = reverse_steps
-        self.last = last
-        self.mean_of = mean_of
-        self.curvature = curvature
-
-    def iterations(self, T: int) -> np.ndarray:
-        return spread(self.reverse_steps, self.last, T)
+    def iterations(self, span: Span) -> np.ndarray:
+        return spread(self.reverse_steps, self.part, span)
 
     def nbytes(self, T: int, state: State) -> float:
         return 2 * nested.nbytes(state.params)
 
-    def cuts(self, T: int) -> Sequence[int]:
-        return (self.notes_from(T),) if self.mean_of else ()
-
-    # ---- on the way there
-
-    def notes_from(self, T: int) -> int:
-        return T - self.mean_of
-
-    def begin(self, s_0: State, T: int) -> dict[str, Any]:
-        return {
-            "s_0": nested.counters(s_0)._replace(params=s_0.params),
-            "T": T,
-            "sum": nested.zeros_like(s_0.params),
-        }
-
-    def notes(
-        self, memory: dict[str, Any], iterations: np.ndarray, state: State
-    ) -> list[tf.Tensor]:
-        return memory["sum"]
-
-    def note(
-        self, notes: list[tf.Tensor], i: tf.Tensor, state: State
-    ) -> list[tf.Tensor]:
-        return nested.add(notes, state.params)
-
-    def remember(
-        self,
-        memory: dict[str, Any],
-        iterations: np.ndarray,
-        state: State,
-        notes: Any,
-    ) -> None:
-        if notes:
-            memory["sum"] = notes
-
-    def end(self, memory: dict[str, Any], s_T: State) -> None:
-        W, T = self.mean_of, memory["T"]
-        memory["s_T"] = s_T
-        memory["end"], memory["t_end"] = s_T.params, T
+    def forward(
+        self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
+    ) -> Walked:
+        total, W = nested.zeros_like(s.params), self.mean_of
+        walking = walk.forward(
+            s,
+            hparams,
+            span,
+            SUM,
+            records_from=span.last - W,
+            notes=lambda iterations: total,
+            revisited=self.iterations(span),
+            cuts=[span.last - W],
+        )
+        for part in walking:
+            if part.notes:
+                total = part.notes
+        walked = walking.end(None)
+        first = nested.counters(s)._replace(params=s.params)
+        end, t_end = walked.state.params, float(span.steps)
         if W:
-            memory["end"] = nested.scale(1 / W, memory.pop("sum"))
-            memory["t_end"] = T - (W + 1) / 2
+            end, t_end = nested.scale(1 / W, total), span.steps - (W + 1) / 2
+        return walked._replace(memory=Ends(first, end, t_end))
 
-    # ---- on the way back
+    def backward(
+        self, walk: Walk, walked: Walked, adjoint: list[tf.Tensor]
+    ) -> Derivative:
+        span, ends = walked.span, walked.memory
 
-    def known(
-        self, memory: dict[str, Any], iterations: np.ndarray, undo: Any
-    ) -> "Line":
-        t = np.resize(iterations, self.chunk_size)
-        return Line(
-            s_0=memory["s_0"],
-            end=memory["end"],
-            s_T=memory["s_T"],
-            beta=tf.constant(t / max(memory["t_end"], 1), tf.float64),
-            t=tf.constant(t, tf.int64),
-            T=tf.constant(memory["T"], tf.int64),
+        def known(iterations, chunk):
+            t = np.resize(iterations - span.first, CHUNK_SIZE)
+            return OnLine(
+                first=ends.first,
+                end=ends.end,
+                last=walked.state,
+                beta=tf.constant(t / max(ends.t_end, 1), tf.float64),
+                t=tf.constant(t, tf.int64),
+                steps=tf.constant(span.steps, tf.int64),
+            )
+
+        return walk.backward(
+            walked,
+            adjoint,
+            self.iterations(span),
+            AlongLine(self.curvature),
+            known,
+            growth_limit=self.growth_limit,
         )
 
-    def state(self, known: "Line", i: tf.Tensor) -> State:
-        w = nested.interpolate(
-            known.s_0.params, known.end, nested.at(known.beta, i)
-        )
-        rest = nested.counted(
-            known.s_0, known.s_T, nested.at(known.t, i), known.T
-        )
-        return rest._replace(params=w)
 
-
-class Line(NamedTuple):
-    """A chunk of the straight way back.
+class Ends(NamedTuple):
+    """The ends of a straight line.
 
     Attributes:
-        s_0: the first parameters; of slots and buffers only the counters.
+        first: the first parameters; of slots and buffers only the counters.
         end: list of tensors, the parameters at the line's end.
-        s_T: the last state.
-        beta: `(chunk_size,)` float64, the place of each iteration on the line.
-        t: `(chunk_size,)` int64, the iterations of the chunk.
-        T: int64 scalar, the number of iterations of the whole walk.
+        t_end: float, the steps from the span's first iteration to that end.
     """
 
-    s_0: State
+    first: State
     end: list[tf.Tensor]
-    s_T: State
+    t_end: float
+
+
+class OnLine(NamedTuple):
+    """A chunk of the straight walk backward.
+
+    Attributes:
+        first: as in `Ends`.
+        end: as in `Ends`.
+        last: the last state of the span.
+        beta: `(CHUNK_SIZE,)` float64, the place of each iteration on the line.
+        t: `(CHUNK_SIZE,)` int64, the iterations, counted from the span's first.
+        steps: int64 scalar, the number of iterations in the span.
+    """
+
+    first: State
+    end: list[tf.Tensor]
+    last: State
     beta: tf.Tensor
     t: tf.Tensor
-    T: tf.Tensor
+    steps: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class AlongLine(Replay):
+    """States on a straight line; slots and buffers are those of its end."""
+
+    def state(self, known: OnLine, i: tf.Tensor) -> State:
+        w = nested.interpolate(
+            known.first.params, known.end, nested.at(known.beta, i)
+        )
+        rest = nested.counted(
+            known.first, known.last, nested.at(known.t, i), known.steps
+        )
+        return rest._replace(params=w)

@@ -1,28 +1,38 @@
 """Reverse mode with the states kept: all of them, or the last ones."""
 
-from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.span import LENGTHS
+from keras_drmad.core.curvature import HESSIAN
+from keras_drmad.core.records import Replay
+from keras_drmad.core.span import LENGTHS, Span
 from keras_drmad.core.state import State
-from keras_drmad.differentiation.base import Trajectory
+from keras_drmad.core.walk import Walk
+from keras_drmad.core.walked import Derivative, Walked
+from keras_drmad.differentiation.base import Differentiation
+from keras_drmad.differentiation.recorders import Pages
 
 
-class Stored(Trajectory):
+@dataclasses.dataclass(frozen=True)
+class Stored(Differentiation):
     """Every state of the walk, as it was; or every one of the last K.
 
     Exact, if all are kept in full precision. In bfloat16 each number has a
     relative error of up to 2^-9, and the hypergradient one of that order. With
     the last K only, it leaves out what hyperparameters did before.
     Memory: T states (parameters, slots and buffers), or K; half of that in
-    bfloat16; while it walks, up to two chunks of states more, of which each is
-    an eighth of these or less. Time: T adjoint steps, or K. Differentiates
+    bfloat16; during a walk up to two chunks of states more, each of them an
+    eighth of all states or less. Time: T adjoint steps, or K. Differentiates
     every kind of hyperparameter. Prefer it to any approximation where the
     states fit in memory.
+
+    Attributes:
+        last: K, the number of states kept; `None` for all.
+        in_bfloat16: bool, whether floats are kept in 16 bits.
 
     References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
     Optimization through Reversible Learning*, ICML 2015,
@@ -31,88 +41,97 @@ class Stored(Trajectory):
     Optimization*, AISTATS 2019, https://arxiv.org/abs/1810.10667 (last K).
     """
 
-    keeps_chunks = True
+    last: int | None = None
+    in_bfloat16: bool = False
 
-    def __init__(
-        self, T: int, last: int | None = None, in_bfloat16: bool = False
-    ):
-        """Initializes the way back.
+    is_exact = True
 
-        Args:
-            T: int, the number of iterations.
-            last: K, the number of states kept; all by default.
-            in_bfloat16: bool, whether floats are kept in 16 bits.
-        """
-        self.last = last
-        self.in_bfloat16 = in_bfloat16
-        eighth = len(self.iterations(T)) // 8
-        self.chunk_size = max((L for L in LENGTHS if eighth >= L), default=1)
-
-    @property
-    def traced_by(self) -> Hashable:
-        own = self.in_bfloat16, self.chunk_size
-        return *super().traced_by, *own  # type: ignore[misc]
-
-    def iterations(self, T: int) -> np.ndarray:
-        return np.arange(self.notes_from(T), T)
+    def iterations(self, span: Span) -> np.ndarray:
+        K = span.steps if self.last is None else min(self.last, span.steps)
+        return np.arange(span.last - K, span.last)
 
     def nbytes(self, T: int, state: State) -> float:
-        return nested.nbytes(self._kept(state)) * (T - self.notes_from(T))
+        pages = self.pages(Span(0, T))
+        kept = len(self.iterations(Span(0, T)))
+        return nested.nbytes(pages.kept(state)) * kept
 
-    def cuts(self, T: int) -> Sequence[int]:
-        return range(self.notes_from(T), T, self.chunk_size)
+    def pages(self, span: Span) -> Pages:
+        """Returns pages of a length that few other spans do not share."""
+        eighth = len(self.iterations(span)) // 8
+        size = max((L for L in LENGTHS if eighth >= L), default=1)
+        return Pages(size, self.in_bfloat16)
 
-    def notes_from(self, T: int) -> int:
-        return 0 if self.last is None else max(0, T - self.last)
+    def _cuts(self, span: Span) -> range:
+        first = int(self.iterations(span)[0])
+        return range(first, span.last, self.pages(span).size)
 
-    def open(self, notes: Any, state: State) -> State:
-        return nested.arrays(self._kept(state), self.chunk_size)
+    def forward(
+        self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
+    ) -> Walked:
+        pages: dict[int, Kept] = {}
+        walking = walk.forward(
+            s,
+            hparams,
+            span,
+            self.pages(span),
+            records_from=self._cuts(span).start,
+            revisited=self.iterations(span),
+            cuts=self._cuts(span),
+            keeps_chunks=True,
+        )
+        for part in walking:
+            if part.notes:
+                # The last chunk, or one before a short batch, is not full.
+                states = nested.first_of(part.notes, len(part.iterations))
+                like = nested.scalars_like(part.before)
+                pages[part.first] = Kept(states, like)
+        return walking.end(pages)
 
-    def note(self, notes: State, i: tf.Tensor, state: State) -> State:
-        return nested.write(notes, i, self._kept(state))
+    def backward(
+        self, walk: Walk, walked: Walked, adjoint: list[tf.Tensor]
+    ) -> Derivative:
+        span, pages = walked.span, walked.memory
+        size = self.pages(span).size
 
-    def close(self, notes: State) -> State:
-        return nested.stack(notes)
+        def known(iterations, chunk):
+            kept = pages.pop(int(iterations[0]))
+            return kept._replace(states=nested.padded(kept.states, size))
 
-    def _kept(self, state: State) -> State:
-        return nested.halved(state) if self.in_bfloat16 else state
-
-    def begin(self, s_0: State, T: int) -> dict[int, "Kept"]:
-        return {}
-
-    def remember(
-        self,
-        memory: dict[int, "Kept"],
-        iterations: np.ndarray,
-        state: State,
-        notes: Any,
-    ) -> None:
-        if notes:
-            # The last chunk, or one before a short batch, is not full.
-            kept = nested.first_of(notes, len(iterations))
-            memory[int(iterations[0])] = Kept(kept, nested.scalars_like(state))
-
-    def end(self, memory: dict[int, "Kept"], s_T: State) -> None:
-        """Nothing: no step starts at s_T."""
-
-    def known(
-        self, memory: dict[int, "Kept"], iterations: np.ndarray, undo: Any
-    ) -> "Kept":
-        kept = memory.pop(int(iterations[0]))
-        return kept._replace(states=nested.padded(kept.states, self.chunk_size))
-
-    def state(self, known: "Kept", i: tf.Tensor) -> State:
-        kept = nested.at(known.states, i)
-        return nested.whole(kept, known.like) if self.in_bfloat16 else kept
+        return walk.backward(
+            walked,
+            adjoint,
+            self.iterations(span),
+            FromPages(HESSIAN, size, self.in_bfloat16),
+            known,
+            cuts=self._cuts(span),
+            keeps_chunks=True,
+        )
 
 
 class Kept(NamedTuple):
     """The states of a chunk.
 
     Attributes:
-        states: `State` with tensors `(chunk_size, ...)`.
+        states: `State` with tensors `(size, ...)`.
         like: `State` with scalars of the dtypes.
     """
 
     states: State
     like: State
+
+
+@dataclasses.dataclass(frozen=True)
+class FromPages(Replay):
+    """States as they were written down.
+
+    Attributes:
+        size: int, the iterations of a page; longer pages are another loop's.
+        in_bfloat16: bool, whether floats were kept in 16 bits.
+    """
+
+    size: int
+    in_bfloat16: bool
+
+    def state(self, known: Kept, i: tf.Tensor) -> State:
+        kept = nested.at(known.states, i)
+        return nested.whole(kept, known.like) if self.in_bfloat16 else kept

@@ -1,4 +1,4 @@
-"""Methods by the names a user knows: each is a way back and its options."""
+"""Methods by the names a user knows: a differentiation each, and options."""
 
 from keras_drmad.methods.auto import Auto
 from keras_drmad.methods.base import Method

@@ -1,35 +1,34 @@
 """The method that chooses a method."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_drmad import arguments
 from keras_drmad.core.state import State
-from keras_drmad.differentiation import Trajectory
-from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.methods import base
+from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.methods import memory as memory_lib
+from keras_drmad.methods.base import Chosen, Method, Tuned
 from keras_drmad.methods.drmad import DrMAD
 from keras_drmad.methods.reverse_mode import ReverseMode
 
-# Ways to exact hypergradients, and the time of training and way back, over the
-# training alone (`benchmarks.fidelity`).
+# Exact methods, and the time of training and walk backward over that of the
+# training alone (`studies.fidelity`).
 TIMES = (("stored", 2.5), ("checkpointed", 3.5), ("bfloat16", 2.5))
-BEST_PART = 0.5  # of a training, to walk back along anchors
+BEST_PART = 0.5  # of a training, to walk backward along anchors
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class Auto(base.Method):
-    """The most faithful way back that memory and time allow.
+class Auto(Method):
+    """The most faithful method that memory and time allow.
 
     From the number of steps T and the bytes of one state it chooses, in this
     order, the first that fits: `ReverseMode()`, all states kept, exact;
     `ReverseMode("checkpointed")`, exact; `ReverseMode("bfloat16")`, nearly so;
     `DrMAD` with as many anchors as fit and as many reverse steps as the time
     allows. It is `compile(hypergradient="auto")`. After a training the model's
-    `method_used`, its `summary()` and the logs (`copies`) say what was chosen.
+    `resolved`, its `summary()` and the logs (`copies`) say what was chosen.
 
     Example:
 
@@ -50,45 +49,49 @@ class Auto(base.Method):
             memory: bytes (int) or text such as "1GB", how much may be kept;
                 half of what the machine has free by default.
             time_factor: float above 1, how many times the time of a training
-                the training and the way back may take together. A reverse step
-                counts as 1.5 elementary steps, a replayed one as 1.
+                the training and the walk backward may take together. A reverse
+                step counts as 1.5 elementary steps, a replayed step as 1.
 
         Raises:
             ValueError: if an argument is out of its range.
         """
         if memory is not None:
-            memory_lib.checked_bytes(memory)
-        if not isinstance(time_factor, numbers.Real) or not time_factor > 1:
-            raise ValueError(
-                "Invalid value for argument `time_factor`. Expected a number "
-                f"above 1. Received: time_factor={time_factor!r}. Use 4.0 to "
-                "allow every exact way back."
-            )
+            arguments.nbytes("memory", memory)
         self.memory = memory
-        self.time_factor = float(time_factor)
+        self.time_factor = arguments.real(
+            "time_factor",
+            time_factor,
+            above=1,
+            advice="Use 4.0 to allow every exact way backward.",
+        )
 
-    def trajectory(self, T: int) -> Trajectory:
-        raise NotImplementedError("`resolve` chooses the method that has one.")
-
-    def resolve(
+    def bind(
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Hyperparameter] = (),
-    ) -> tuple[base.Method, str]:
+        hyperparameters: Sequence[Tuned] = (),
+        optimizer: Any = None,
+    ) -> Differentiation:
+        method, _ = self.choose(T, state, hyperparameters)
+        return method.bind(T, state, hyperparameters, optimizer)
+
+    def choose(
+        self, T: int, state: State, hyperparameters: Sequence[Tuned] = ()
+    ) -> Chosen:
         if self.memory is None:
             allowed = memory_lib.available_bytes() // 2
         else:
-            allowed = memory_lib.checked_bytes(self.memory)
+            allowed = arguments.nbytes("memory", self.memory)
         where = f"of {memory_lib.in_words(allowed)}"
         for storage, factor in TIMES:
             method = ReverseMode(storage)
             needed = method.nbytes(T, state)
             if needed <= allowed and factor <= self.time_factor:
                 words = memory_lib.in_words(needed)
-                return method, (
+                return Chosen(
+                    method,
                     f"all of the training, with {words} {where} of memory and "
-                    f"about {factor} times the time of the training alone"
+                    f"about {factor} times the time of the training alone",
                 )
         part = min(BEST_PART, (self.time_factor - 1) / 1.5)
         lines = DrMAD(part, spacing="end").over_all_that_acts(
@@ -96,11 +99,34 @@ class Auto(base.Method):
         )
         lines = lines.with_anchors(T, state, allowed, self.memory)
         words = memory_lib.in_words(lines.nbytes(T, state))
-        return lines, (
+        return Chosen(
+            lines,
             f"{lines.anchors + 1} anchors take {words} {where} of memory, and "
-            f"the way back fits into {self.time_factor:g} times the time of "
-            "the training alone"
+            f"the walk backward fits into {self.time_factor:g} times the time "
+            "of the training alone",
         )
 
     def get_config(self) -> dict[str, Any]:
         return {"memory": self.memory, "time_factor": self.time_factor}
+
+
+def given(method: Any) -> Method:
+    """Returns the argument `hypergradient` of `compile` as a method.
+
+    Args:
+        method: a method, "auto" for `Auto()`, or `None` for `DrMAD()`.
+
+    Raises:
+        TypeError: if `method` is something else.
+    """
+    if method is None:
+        return DrMAD()
+    if isinstance(method, str) and method == "auto":
+        return Auto()
+    return arguments.instance(
+        "hypergradient",
+        method,
+        Method,
+        "a method, such as `keras_drmad.DrMAD()` or "
+        "`keras_drmad.ReverseMode()`, or 'auto'",
+    )

@@ -1,35 +1,44 @@
-"""DrMAD: back along straight lines."""
+"""DrMAD: backward along straight lines."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_drmad import arguments
+from keras_drmad.core.span import Span
 from keras_drmad.core.state import State
-from keras_drmad.differentiation import Anchored, Shortcut, Trajectory
-from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.methods import base
+from keras_drmad.differentiation.base import Differentiation
+from keras_drmad.differentiation.line import Line
+from keras_drmad.differentiation.lines import EXPONENTS, Lines
 from keras_drmad.methods import memory as memory_lib
+from keras_drmad.methods.base import (
+    CURVATURES,
+    Chosen,
+    Method,
+    Tuned,
+    too_little,
+)
 from keras_drmad.methods.reverse_mode import ReverseMode
 
-SPACINGS = ("even", "end")
 # What a budget is spent on; more hardly help: use `ReverseMode`.
 ANCHORS = (3, 7, 15, 23, 39, 63, 127)
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class DrMAD(base.Method):
+class DrMAD(Method):
     """The hypergradient along a straight line instead of the training's path.
 
-    Walks back R steps of the training, at states on the line from its first
-    parameters to the mean of its last ones. Memory does not grow with T. With
-    `anchors=K` the line has K pieces, between parameters that are kept on the
-    way there.
+    Walks backward through R steps of the training, at states on the line from
+    its first parameters to the mean of its last ones. Memory does not grow
+    with T. With `anchors=K` the line has K pieces, between parameters that are
+    kept during the training.
 
-    Approximates; see `trajectories.Shortcut` and `trajectories.Anchored` for
-    what, and when it is exact. The walk covers the last part of the training,
-    where most of a penalty's effect arises; what came before is left out, so
-    its norm is smaller than the exact one's. Memory: 2 copies of the
+    Approximates; see `differentiation.line` and `differentiation.lines` for
+    what is approximated, and when it is exact. The walk covers the last part
+    of the training, where most of a penalty's effect arises; what came before
+    is left out, so its norm is smaller than the exact one's.
+    Memory: 2 copies of the
     parameters, or (K + 1) / 2. Time: R reverse steps, each about one forward
     step. Differentiates every kind of hyperparameter. Prefer `ReverseMode` or
     `Auto` where these fit in memory, and see `model.check_hypergradient`.
@@ -51,6 +60,7 @@ class DrMAD(base.Method):
         self,
         reverse_steps: float | int = 0.1,
         anchors: int = 1,
+        *,
         spacing: str = "even",
         curvature: str = "hessian",
         last: float | int | None = None,
@@ -62,7 +72,7 @@ class DrMAD(base.Method):
         Args:
             reverse_steps: R, a count (int, in [1, T]) or a fraction of T
                 (float, in (0, 1]; at least one step is taken).
-            anchors: K, the number of straight lines; L are as many as can be.
+            anchors: K, the number of straight lines; at most L of them.
             spacing: `"even"`, or `"end"` for lines that grow shorter towards
                 the end of the training.
             curvature: `"hessian"`, or `"gauss_newton"`, which takes the
@@ -83,15 +93,15 @@ class DrMAD(base.Method):
             TypeError: if an argument is of another type.
             ValueError: if one is out of its range.
         """
-        reverse_steps = base.checked_part("reverse_steps", reverse_steps)
+        reverse_steps = arguments.part("reverse_steps", reverse_steps)
         if last is not None:
-            last = base.checked_part("last", last)
-        base.check_bool("average", average)
-        base.check_whole("anchors", anchors)
-        base.check_choice("spacing", spacing, SPACINGS)
-        base.check_choice("curvature", curvature, base.CURVATURES)
+            last = arguments.part("last", last)
+        arguments.boolean("average", average)
+        arguments.whole("anchors", anchors, 1)
+        arguments.choice("spacing", spacing, list(EXPONENTS))
+        arguments.choice("curvature", curvature, list(CURVATURES))
         if memory is not None:
-            memory_lib.checked_bytes(memory)
+            arguments.nbytes("memory", memory)
         self.reverse_steps = reverse_steps
         self.anchors = anchors
         self.spacing = spacing
@@ -100,9 +110,22 @@ class DrMAD(base.Method):
         self.average = average
         self.memory = memory
 
-    def trajectory(self, T: int) -> Trajectory:
-        R = base.count_of("reverse_steps", self.reverse_steps, T)
-        L = R if self.last is None else base.count_of("last", self.last, T)
+    def bind(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Tuned] = (),
+        optimizer: Any = None,
+    ) -> Differentiation:
+        chosen, _ = self.choose(T, state, hyperparameters)
+        if chosen is not self:
+            return chosen.bind(T, state, hyperparameters, optimizer)
+        return self._lines(T)
+
+    def _lines(self, T: int) -> Line | Lines:
+        """Returns the differentiation along lines, all options as they are."""
+        R = arguments.count_of("reverse_steps", self.reverse_steps, T)
+        L = R if self.last is None else arguments.count_of("last", self.last, T)
         if R > L:
             raise ValueError(
                 "Invalid value for argument `reverse_steps`. Expected at most "
@@ -110,46 +133,39 @@ class DrMAD(base.Method):
                 f"reverse_steps={self.reverse_steps}, last={self.last}. Give "
                 "a greater `last`, or none."
             )
-        K = min(self.anchors, L)
+        K, curvature = min(self.anchors, L), CURVATURES[self.curvature]
         if K > 1:
-            return Anchored(R, L, K, self.spacing, self.curvature)
+            return Lines(R, L, K, self.spacing, curvature)
         mean_of = min(L, max(1, T // 10)) if self.average else 0
-        return Shortcut(R, L, mean_of, self.curvature)
+        return Line(R, L, mean_of, curvature)
 
-    def resolve(
-        self,
-        T: int,
-        state: State,
-        hyperparameters: Sequence[Hyperparameter] = (),
-    ) -> tuple[base.Method, str]:
+    def choose(
+        self, T: int, state: State, hyperparameters: Sequence[Tuned] = ()
+    ) -> Chosen:
         method = self.over_all_that_acts(T, hyperparameters)
         why = ""
         if method is not self:
             why = "hyperparameters act all along the training"
         if self.memory is None:
-            return method, why
-        allowed = memory_lib.checked_bytes(self.memory)
+            return Chosen(method, why)
+        allowed = arguments.nbytes("memory", self.memory)
         where = f"of {memory_lib.in_words(allowed)}"
-        method.trajectory(T)  # refuses what does not fit T
+        method._lines(T)  # refuses what does not fit T
         exact = ReverseMode()
         needed = exact.nbytes(T, state)
         if needed <= allowed and self.curvature == "hessian":
             words = memory_lib.in_words(needed)
-            return exact, f"all {T} states take {words} {where}"
+            return Chosen(exact, f"all {T} states take {words} {where}")
         method = method.with_anchors(T, state, allowed, self.memory)
-        words = memory_lib.in_words(method.nbytes(T, state))
+        words = memory_lib.in_words(method._lines(T).nbytes(T, state))
         reasons = [why, f"{method.anchors + 1} anchors take {words} {where}"]
-        return method, "; ".join(filter(None, reasons))
+        return Chosen(method, "; ".join(filter(None, reasons)))
 
-    def check(
-        self,
-        optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Hyperparameter],
-    ) -> None:
-        self.refuse_early(hyperparameters, self.last, base.FOR_ANY)
+    def check(self, optimizer: Any, hyperparameters: Sequence[Tuned]) -> None:
+        self.refuse_early(hyperparameters, self.last)
 
     def over_all_that_acts(
-        self, T: int, hyperparameters: Sequence[Hyperparameter]
+        self, T: int, hyperparameters: Sequence[Tuned]
     ) -> "DrMAD":
         """Returns the method that walks where hyperparameters act.
 
@@ -166,13 +182,13 @@ class DrMAD(base.Method):
         config = self.get_config()
         if self.last is not None:
             self.refuse_early(hyperparameters, self.last, T)
-            if base.count_of("last", self.last, T) < T:
+            if arguments.count_of("last", self.last, T) < T:
                 return self
         elif all(h.acts_on == "loss" for h in hyperparameters):
             return self
         else:
             config |= {"last": 1.0, "average": False}
-        R = base.count_of("reverse_steps", self.reverse_steps, T)
+        R = arguments.count_of("reverse_steps", self.reverse_steps, T)
         needed = max([1, *(h.reverse_steps(T) for h in hyperparameters)])
         if needed > R:
             config |= {"reverse_steps": needed}
@@ -193,11 +209,11 @@ class DrMAD(base.Method):
             ValueError: if not even one line fits.
         """
         config = self.get_config() | {"anchors": 1, "memory": None}
-        trajectory = DrMAD(**config).trajectory(T)
-        if trajectory.nbytes(T, state) > allowed:
-            raise base.too_little(memory, trajectory.nbytes(T, state))
-        one = Anchored(1, 1, 1).nbytes(T, state) / 2
-        L = T - int(trajectory.iterations(T)[0])
+        line = DrMAD(**config)._lines(T)
+        if line.nbytes(T, state) > allowed:
+            raise too_little(memory, line.nbytes(T, state))
+        one = Lines(1, 1, 1).nbytes(T, state) / 2
+        L = T - int(line.iterations(Span(0, T))[0])
         most = min(int(allowed // one) - 1, L)
         # Few numbers of anchors, as each compiles its own loops.
         anchors = max([1, *(k for k in ANCHORS if k <= most)])

@@ -5,22 +5,20 @@ from typing import Any
 
 import keras
 
-from keras_drmad.differentiation import FinalPoint, Trajectory
-from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.methods import base
+from keras_drmad import arguments
+from keras_drmad.core.state import State
+from keras_drmad.differentiation.base import Differentiation
+from keras_drmad.differentiation.end import AtEnd
+from keras_drmad.differentiation.implicit import ImplicitFunction
+from keras_drmad.methods.base import CURVATURES, Method, Tuned
 
 SOLVERS = ("neumann", "cg")
-CG_BATCHES = 50  # the minibatches whose mean Hessian conjugate gradients take
 
 
-class _AtTheEnd(base.Method):
+class _AtTheEnd(Method):
     """What the methods have in common that look at the end of a training."""
 
-    def check(
-        self,
-        optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Hyperparameter],
-    ) -> None:
+    def check(self, optimizer: Any, hyperparameters: Sequence[Tuned]) -> None:
         blind_to = [h for h in hyperparameters if h.acts_on != "loss"]
         self.refuse(blind_to, "what moves the minimum of the training loss")
 
@@ -34,9 +32,9 @@ class Implicit(_AtTheEnd):
         dF/dλ = − ∂F/∂w (∂²L/∂w²)^-1 ∂²L/∂w∂λ,
 
     here at the last weights. `"neumann"` sums K terms of the Neumann series of
-    the inverse, as a walk back of K steps that stays at the end
-    (`trajectories.FinalPoint`); `"cg"` solves by K conjugate gradients with
-    the mean Hessian of the last minibatches (`conjugate_gradients`).
+    the inverse, as a walk backward of K steps that stays at the end
+    (`differentiation.end`); `"cg"` solves by K conjugate gradients with
+    the mean Hessian of the last minibatches (`differentiation.implicit`).
 
     Approximates: training stops short of a minimum, and K is finite. Memory:
     one copy of the training's state (`"cg"`: five vectors more). Time: K
@@ -61,32 +59,39 @@ class Implicit(_AtTheEnd):
         self,
         solver: str = "neumann",
         terms: int = 20,
+        *,
         curvature: str = "hessian",
     ):
         """Initializes the method.
 
         Args:
             solver: `"neumann"` or `"cg"`.
-            terms: K, at least 1, and at most T for `"neumann"`.
+            terms: K, at least 1: for `"neumann"` the terms of the series, at
+                most T; for `"cg"` the iterations of the solver.
             curvature: `"hessian"` or `"gauss_newton"`, see `DrMAD`.
 
         Raises:
             TypeError: if `terms` is not a whole number.
             ValueError: if an argument is out of its range.
         """
-        base.check_choice("solver", solver, SOLVERS)
-        base.check_whole("terms", terms)
-        base.check_choice("curvature", curvature, base.CURVATURES)
+        arguments.choice("solver", solver, SOLVERS)
+        arguments.whole("terms", terms, 1)
+        arguments.choice("curvature", curvature, list(CURVATURES))
         self.solver = solver
         self.terms = terms
         self.curvature = curvature
 
-    def trajectory(self, T: int) -> Trajectory:
+    def bind(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Tuned] = (),
+        optimizer: Any = None,
+    ) -> Differentiation:
+        curvature = CURVATURES[self.curvature]
         if self.solver == "cg":
-            batches = min(T, CG_BATCHES)
-            return FinalPoint(batches, self.curvature, self.terms)
-        terms = base.count_of("terms", self.terms, T)
-        return FinalPoint(terms, self.curvature)
+            return ImplicitFunction(self.terms, curvature)
+        return AtEnd(arguments.count_of("terms", self.terms, T), curvature)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -116,5 +121,11 @@ class OneStep(_AtTheEnd):
     https://arxiv.org/abs/1511.06727.
     """
 
-    def trajectory(self, T: int) -> Trajectory:
-        return FinalPoint(1, "hessian")
+    def bind(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Tuned] = (),
+        optimizer: Any = None,
+    ) -> Differentiation:
+        return AtEnd(1)

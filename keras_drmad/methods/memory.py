@@ -1,36 +1,7 @@
-"""Bytes: how many a user allows, how many the machine has."""
+"""Bytes: how many the machine has, and in words."""
 
-import numbers
 import pathlib
 import re
-from typing import Any
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
-
-def checked_bytes(memory: int | str) -> int:
-    """Returns an amount of memory in bytes.
-
-    Args:
-        memory: bytes (int), or text such as "64MB" or "1.5 GB" (decimal).
-
-    Raises:
-        ValueError: if it is not a positive amount.
-    """
-    text = str(memory).strip().upper() if _is_amount(memory) else ""
-    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([KMGT]?)B?", text)
-    amount = int(float(found[1]) * _UNITS[found[2]]) if found else 0
-    if amount <= 0:
-        raise ValueError(
-            "Invalid value for argument `memory`. Expected bytes, or text "
-            f"such as '64MB' or '1.5GB'. Received: memory={memory!r}."
-        )
-    return amount
-
-
-def _is_amount(memory: Any) -> bool:
-    is_count = isinstance(memory, numbers.Integral)
-    return isinstance(memory, str) or is_count and memory is not True
 
 
 def available_bytes() -> int:

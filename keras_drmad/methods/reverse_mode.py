@@ -6,22 +6,20 @@ from typing import Any
 
 import keras
 
+from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import State
-from keras_drmad.differentiation import (
-    Checkpointed,
-    Reversible,
-    Stored,
-    Trajectory,
-)
-from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.methods import base
+from keras_drmad.differentiation.base import Differentiation
+from keras_drmad.differentiation.checkpointed import Checkpointed
+from keras_drmad.differentiation.reversible import Reversible
+from keras_drmad.differentiation.stored import Stored
 from keras_drmad.methods import memory as memory_lib
+from keras_drmad.methods.base import Chosen, Method, Tuned, too_little
 
 STORAGES = ("stored", "bfloat16", "checkpointed", "reversible")
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class ReverseMode(base.Method):
+class ReverseMode(Method):
     """The exact hypergradient, from all states of the training.
 
     Exact; up to rounding with `"checkpointed"`, nearly so with `"bfloat16"`,
@@ -34,7 +32,7 @@ class ReverseMode(base.Method):
     | `"stored"` | T | T reverse steps, each 1.2 to 2.4 elementary ones |
     | `"bfloat16"` | T / 2 | the same |
     | `"checkpointed"` | less than 3 √T | the same, and the training again |
-    | `"reversible"` | see `trajectories.Reversible` | more than twice that |
+    | `"reversible"` | see `differentiation.reversible` | more than twice that |
 
     Example:
 
@@ -62,52 +60,53 @@ class ReverseMode(base.Method):
         Raises:
             ValueError: if an argument is out of its range.
         """
-        base.check_choice("storage", storage, STORAGES)
+        arguments.choice("storage", storage, STORAGES)
         if memory is not None:
-            memory_lib.checked_bytes(memory)
+            arguments.nbytes("memory", memory)
         self.storage = storage
         self.memory = memory
-        self._momentum: fractions.Fraction | None = None
 
-    def trajectory(self, T: int) -> Trajectory:
-        if self.storage == "checkpointed":
-            return Checkpointed(T)
-        if self.storage == "reversible":
-            if self._momentum is None:
-                raise ValueError(
-                    f"{self!r} takes the momentum of an optimizer, and has "
-                    "seen none. Compile a model with it first."
-                )
-            return Reversible(self._momentum)
-        return Stored(T, in_bfloat16=self.storage == "bfloat16")
-
-    def resolve(
+    def bind(
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Hyperparameter] = (),
-    ) -> tuple[base.Method, str]:
+        hyperparameters: Sequence[Tuned] = (),
+        optimizer: Any = None,
+    ) -> Differentiation:
+        if self.memory is not None:
+            method, _ = self.choose(T, state)
+            return method.bind(T, state, hyperparameters, optimizer)
+        if self.storage == "checkpointed":
+            return Checkpointed()
+        if self.storage == "reversible":
+            if optimizer is None:
+                raise ValueError(
+                    f"{self!r} takes the momentum of an optimizer. Received: "
+                    "optimizer=None. Compile a model with the method."
+                )
+            return Reversible(_reversible_momentum(optimizer))
+        return Stored(in_bfloat16=self.storage == "bfloat16")
+
+    def choose(
+        self, T: int, state: State, hyperparameters: Sequence[Tuned] = ()
+    ) -> Chosen:
         if self.memory is None:
-            return self, ""
-        allowed = memory_lib.checked_bytes(self.memory)
+            return Chosen(self, "")
+        allowed = arguments.nbytes("memory", self.memory)
         where = f"fit into {memory_lib.in_words(allowed)}"
         for storage in ("stored", "checkpointed", "bfloat16"):
             method = ReverseMode(storage)
             needed = method.nbytes(T, state)
             if needed <= allowed:
                 words = memory_lib.in_words(needed)
-                return method, f"{words} of states {where}"
-        raise base.too_little(self.memory, needed)
+                return Chosen(method, f"{words} of states {where}")
+        raise too_little(self.memory, needed)
 
-    def check(
-        self,
-        optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Hyperparameter],
-    ) -> None:
+    def check(self, optimizer: Any, hyperparameters: Sequence[Tuned]) -> None:
         if self.storage == "reversible":
             decays = [h for h in hyperparameters if "momentum" in h.numbers]
             self.refuse(decays, "trainings with a fixed momentum")
-            self._momentum = _reversible_momentum(optimizer)
+            _reversible_momentum(optimizer)
 
     def get_config(self) -> dict[str, Any]:
         return {"storage": self.storage, "memory": self.memory}
@@ -136,7 +135,7 @@ def _reversible_momentum(optimizer: keras.Optimizer) -> fractions.Fraction:
             f"Received: {type(optimizer).__name__} with {momentum=}. Use "
             "`keras_drmad.ReverseMode('checkpointed')` instead."
         )
-    variables = optimizer._trainable_variables if optimizer.built else []
+    variables = keras_internals.trained_by(optimizer)
     constrained = [v.path for v in variables if v.constraint is not None]
     if constrained:
         raise ValueError(

@@ -5,14 +5,15 @@ from typing import Any
 
 import keras
 
+from keras_drmad import arguments
 from keras_drmad.core.state import State
-from keras_drmad.differentiation import Stored, Trajectory
-from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.methods import base
+from keras_drmad.differentiation.base import Differentiation
+from keras_drmad.differentiation.stored import Stored
+from keras_drmad.methods.base import Method, Tuned
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class Truncated(base.Method):
+class Truncated(Method):
     """Reverse mode through the last K steps of the training.
 
     Exact for what hyperparameters do in these steps; leaves out what they did
@@ -42,26 +43,20 @@ class Truncated(base.Method):
             TypeError: if it is not a number.
             ValueError: if it is not positive, or a fraction above 1.
         """
-        self.last = base.checked_part("last", last)
+        self.last = arguments.part("last", last)
 
-    def trajectory(self, T: int) -> Trajectory:
-        return Stored(T, last=base.count_of("last", self.last, T))
-
-    def resolve(
+    def bind(
         self,
         T: int,
         state: State,
-        hyperparameters: Sequence[Hyperparameter] = (),
-    ) -> tuple[base.Method, str]:
+        hyperparameters: Sequence[Tuned] = (),
+        optimizer: Any = None,
+    ) -> Differentiation:
         self.refuse_early(hyperparameters, self.last, T)
-        return self, ""
+        return Stored(last=arguments.count_of("last", self.last, T))
 
-    def check(
-        self,
-        optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Hyperparameter],
-    ) -> None:
-        self.refuse_early(hyperparameters, self.last, base.FOR_ANY)
+    def check(self, optimizer: Any, hyperparameters: Sequence[Tuned]) -> None:
+        self.refuse_early(hyperparameters, self.last)
 
     def get_config(self) -> dict[str, Any]:
         return {"last": self.last}

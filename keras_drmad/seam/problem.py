@@ -1,57 +1,57 @@
-"""The one seam to Keras: a model, an optimizer and hyperparameters, made pure.
+"""A model, an optimizer and hyperparameters, made pure.
 
-`ElementaryProblem` turns them into the functions that the walks need (the
-protocol `adjoint.Problem`), and moves states between tensors and variables.
+`ElementaryProblem` turns them into the functions that the loops need (the
+protocol `core.state.Problem`), and moves states between tensors and variables.
 """
 
-from collections.abc import Sequence
+import copy
+import functools
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import keras_internals
 from keras_drmad.core.state import Batch, State
-from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.hyperparameters.together import Together
+from keras_drmad.seam.moments import right_moments
+from keras_drmad.seam.places import places_of
 from keras_drmad.seam.pure_optimizer import check_optimizer, pure_update
-from keras_drmad.seam.second_derivatives import (
+from keras_drmad.seam.traits import (
+    SINGULAR,
     check_second_derivatives,
-    places_of,
-    right_moments,
+    check_sign,
+    operations,
+    suits_xla,
 )
-from keras_drmad.seam.xla import suits_xla
-
-# Kinds of operations with a derivative that is infinite somewhere.
-SINGULAR = {"Sqrt", "Rsqrt", "Pow", "RealDiv", "Reciprocal", "Log"}
 
 
 class ElementaryProblem:
     """An elementary training as pure functions of (state, λ, batch).
 
-    Only what a step changes is part of the state: frozen weights and the
-    learning rate are read from their variables, so they cost the adjoint
-    nothing, and a callback that sets the learning rate is heard.
+    Only what a step changes is part of the state, so frozen weights and the
+    learning rate cost the adjoint nothing. They are `constants`: read from
+    their variables between the loops, and handed to the loops by `at`.
 
     Attributes:
         params: list of `keras.Variable`, those that training adjusts.
         slots: list of `keras.Variable`, the optimizer's that a step changes.
         buffers: list of `keras.Variable`, the model's others that it changes.
+        fixed: list of `keras.Variable`, those of the model and the optimizer
+            that a step reads and leaves as they are.
         metrics: list of `keras.Variable`, the metrics'.
         update_is_smooth: bool, whether the optimizer's update has a finite
             derivative everywhere.
-        linearizes_before_activation: bool, whether `outputs` are those before
-            a last softmax or sigmoid, which most losses take for granted.
         suits_xla: bool, whether XLA can run the steps, and likely faster, on
             the device at hand.
     """
-
-    linearizes_before_activation = True
 
     def __init__(
         self,
         model: keras.Model,
         optimizer: keras.Optimizer,
-        hyperparameters: Sequence[Hyperparameter],
+        hyperparameters: Together,
         batch: Batch,
     ):
         """Initializes the problem and traces one step to learn what it changes.
@@ -59,7 +59,7 @@ class ElementaryProblem:
         Args:
             model: a built and compiled model.
             optimizer: a stock Keras optimizer; it is built if it is not.
-            hyperparameters: those bound to the model.
+            hyperparameters: all together, bound to the model.
             batch: `Batch`, one minibatch.
 
         Raises:
@@ -70,13 +70,15 @@ class ElementaryProblem:
         check_optimizer(optimizer)
         self.model = model
         self.optimizer = optimizer
-        self.hyperparameters = list(hyperparameters)
+        self.hyperparameters = hyperparameters
         self.params = list(model.trainable_variables)
         self.buffers = list(model.non_trainable_variables)
         if not optimizer.built:
             optimizer.build(self.params)
         self.slots = list(optimizer.variables)
         self.metrics = list(model.metrics_variables)
+        self.fixed: list[keras.Variable] = []
+        self._constants: list[tf.Tensor] | None = None
         self._apply = pure_update(optimizer)
         self._find_what_changes(batch)
 
@@ -87,41 +89,40 @@ class ElementaryProblem:
         return State(*(_values(v) for v in self._variables()))
 
     def recovered(self, state: State) -> State:
-        """Returns the state of a training that left the model as `state`.
+        """Returns the state of a training, given the state of the model.
 
-        Its parameters are those for which the model computes with the weights
-        that it has; see `weights_of`.
+        The inverse of `weights_of`: a training adjusts parameters, and the
+        model computes with the weights that hyperparameters make of these.
+
+        Args:
+            state: the model's, with its weights in the place of parameters.
         """
-        params = state.params
-        for h in reversed(self.hyperparameters):
-            params = self._mapped(h.params, h.raw.value, params)
+        params = self._mapped(
+            self.hyperparameters.params, self.hparams(), state.params
+        )
         return state._replace(params=params)
 
     def initial_state(self) -> State:
         """Returns the weights as they are, with an optimizer that is new."""
         fresh = type(self.optimizer).from_config(self.optimizer.get_config())
-        fresh.build(self.optimizer._trainable_variables)
+        fresh.build(keras_internals.trained_by(self.optimizer))
         slots = _values(self._matching(self.slots, fresh))
         return self.state()._replace(slots=slots)
 
-    def started(
-        self, state: State, hparams: list[tf.Tensor] | None = None
-    ) -> State:
+    def started(self, state: State, hparams: list[tf.Tensor]) -> State:
         """Returns the state from which a training starts, given the model's.
 
         Args:
             state: that of the model, or of a new draw.
-            hparams: list of tensors λ; those of the variables by default.
+            hparams: list of tensors λ.
         """
-        hparams = self.hparams() if hparams is None else hparams
-        params = state.params
-        for h, raw in zip(self.hyperparameters, hparams, strict=True):
-            params = self._mapped(h.start, raw, params)
-        return state._replace(params=params)
+        start = self.hyperparameters.start
+        return state._replace(params=self._mapped(start, hparams, state.params))
 
-    def start_back(self, s_0: State, d_params: list[tf.Tensor]) -> list:
+    def start_backward(
+        self, s_0: State, hparams: list[tf.Tensor], d_params: list[tf.Tensor]
+    ) -> list[tf.Tensor]:
         """Returns d_paramsᵀ ∂started/∂λ, as `hparams`."""
-        hparams = self.hparams()
         with tf.GradientTape() as tape:
             tape.watch(hparams)
             params = self.started(s_0, hparams).params
@@ -129,54 +130,62 @@ class ElementaryProblem:
             params, hparams, d_params, tf.UnconnectedGradients.ZERO
         )
 
-    def assign(self, state: State, *, is_final: bool = True) -> None:
+    def assign(
+        self,
+        state: State,
+        hparams: list[tf.Tensor],
+        *,
+        is_final: bool = True,
+    ) -> None:
         """Gives the variables the values of a state.
 
         Args:
-            state: the values; the model gets the weights that it computes
-                with, at the hyperparameters as they are.
+            state: the values.
+            hparams: list of tensors λ, with which the model gets the weights
+                that it computes with.
             is_final: bool, whether training ends here: an optimizer with
                 `use_ema` then replaces the weights with their averages.
         """
         if is_final:
             state = state._replace(params=self.final_params(state))
-        state = state._replace(params=self.weights_of(state.params))
+        state = state._replace(params=self.weights_of(state.params, hparams))
         for variables, values in zip(self._variables(), state, strict=True):
             _assign(variables, values)
 
     def weights_of(
-        self, params: list[tf.Tensor], hparams: list[tf.Tensor] | None = None
+        self, params: list[tf.Tensor], hparams: list[tf.Tensor]
     ) -> list[tf.Tensor]:
         """Returns the weights that the model computes with.
 
         Args:
             params: list of tensors, what training adjusts.
-            hparams: as for `started`.
+            hparams: list of tensors λ.
         """
-        hparams = self.hparams() if hparams is None else hparams
-        for h, raw in zip(self.hyperparameters, hparams, strict=True):
-            params = self._mapped(h.weights, raw, params)
-        return params
+        return self._mapped(self.hyperparameters.weights, hparams, params)
 
-    def _mapped(self, function, raw, params: list[tf.Tensor]) -> list:
+    def _mapped(self, hook, hparams, params: list[tf.Tensor]) -> list:
         """Applies a hook that maps weights, which takes them by their ids."""
         keys = [id(v) for v in self.params]
-        mapped = function(raw, dict(zip(keys, params, strict=True)))
+        mapped = hook(hparams, dict(zip(keys, params, strict=True)))
         return [mapped[key] for key in keys]
 
     def final_params(self, state: State) -> list[tf.Tensor]:
         """Returns the parameters with which a training ends."""
         if not self.optimizer.use_ema:
             return state.params
-        averages = self.optimizer._model_variables_moving_average
-        keys = [id(v) for v in self.optimizer._trainable_variables]
+        averages = keras_internals.averages(self.optimizer)
+        keys = [id(v) for v in keras_internals.trained_by(self.optimizer)]
         average_of = dict(zip(keys, averages, strict=True))
         slot_of = dict(zip(map(id, self.slots), state.slots, strict=True))
         return [slot_of[id(average_of[id(v)])] for v in self.params]
 
     def hparams(self) -> list[tf.Tensor]:
-        """Returns the raw values of all hyperparameters."""
-        return _values([h.raw for h in self.hyperparameters])
+        """Returns the raw values λ of all hyperparameters."""
+        return self.hyperparameters.hparams()
+
+    def constants(self) -> list[tf.Tensor]:
+        """Returns the values of `fixed` as they are now."""
+        return _values(self.fixed)
 
     def metrics_state(self) -> list[tf.Tensor]:
         """Returns the state of metrics that have seen nothing."""
@@ -189,7 +198,17 @@ class ElementaryProblem:
             results = self.model.get_metrics_result()
         return {name: _number(value) for name, value in results.items()}
 
-    # ---- the pure functions of `adjoint.Problem`
+    # ---- the pure functions of `core.state.Problem`
+
+    def at(self, constants: list[tf.Tensor]) -> "ElementaryProblem":
+        """Returns the problem whose steps read these constants.
+
+        Args:
+            constants: list of tensors, as `constants` returns them.
+        """
+        problem = copy.copy(self)
+        problem._constants = constants
+        return problem
 
     def gradient(self, state, hparams, batch):
         """Returns the training gradient and the buffers after the step."""
@@ -198,13 +217,13 @@ class ElementaryProblem:
         )
         return gradients, buffers
 
-    def outputs(self, state, hparams, batch):
+    def outputs(self, state, hparams, batch, before_activation):
         """Returns outputs z, the buffers after the step, and L as function."""
-        seen = self._seen(batch, hparams)
+        seen = self.hyperparameters.batch(hparams, batch)
         with self._scope(state, hparams) as scope, right_moments():
             y_pred = self._call(seen, training=True)
         buffers = _current(scope, self.buffers)
-        z, y_pred_of = places_of(y_pred, self.linearizes_before_activation)
+        z, y_pred_of = places_of(y_pred, before_activation)
 
         def loss_of(z):
             with scope, right_moments():
@@ -215,12 +234,7 @@ class ElementaryProblem:
 
     def update(self, state, gradients, hparams):
         """Returns the parameters and slots after the optimizer's update."""
-
-        def number_of(name, variable, number, t):
-            for h, raw in zip(self.hyperparameters, hparams, strict=True):
-                number = h.number(raw, name, variable, number, t)
-            return number
-
+        number_of = functools.partial(self.hyperparameters.number, hparams)
         scope = self._scope(state)
         self._apply(scope, gradients, self.params, number_of)
         return _current(scope, self.params), _current(scope, self.slots)
@@ -247,7 +261,7 @@ class ElementaryProblem:
     def _gradient(self, state, hparams, batch, metrics):
         with tf.GradientTape() as tape:
             tape.watch(state.params)
-            seen = self._seen(batch, hparams)
+            seen = self.hyperparameters.batch(hparams, batch)
             scope = self._scope(state, hparams, metrics)
             with scope, right_moments():
                 y_pred = self._call(seen, training=True)
@@ -261,43 +275,29 @@ class ElementaryProblem:
         buffers = _current(scope, self.buffers)
         return gradients, buffers, _current(scope, self.metrics), loss
 
-    def _seen(self, batch, hparams):
-        """Returns the minibatch that training sees."""
-        for h, raw in zip(self.hyperparameters, hparams, strict=True):
-            batch = h.batch(raw, batch)
-        return batch
-
     def _call(self, batch, training):
         """Returns the model's outputs for a batch."""
-        if self.model._call_has_training_arg:
+        if keras_internals.takes_training(self.model):
             return self.model(batch.x, training=training)
         return self.model(batch.x)
 
     def _loss(self, batch, y_pred, training):
         """Returns the model's own loss of outputs."""
-        return self.model._compute_loss(
-            x=batch.x,
-            y=batch.y,
-            y_pred=y_pred,
-            sample_weight=batch.sample_weight,
-            training=training,
+        x, y, sample_weight, _ = batch
+        return keras_internals.compute_loss(
+            self.model, x, y, y_pred, sample_weight, training
         )
 
     def _training_loss(self, state, hparams, batch, y_pred):
         """Returns the loss of outputs with what hyperparameters make of it."""
-        pairs = list(zip(self.hyperparameters, hparams, strict=True))
-        for h, raw in pairs:
-            y_pred = h.outputs(raw, y_pred)
+        together = self.hyperparameters
+        y_pred = together.outputs(hparams, y_pred)
         loss = self._loss(batch, y_pred, training=True)
-        for h, raw in pairs:
-            loss = h.loss(raw, loss, batch, y_pred)
         # Weights that training does not adjust are there, too.
         params = {id(v): v.value for v in self.model.trainable_variables}
         keys = [id(v) for v in self.params]
         params |= dict(zip(keys, state.params, strict=True))
-        for h, raw in pairs:
-            loss += tf.cast(h.penalty(raw, params), loss.dtype)
-        return loss
+        return together.loss(hparams, loss, batch, y_pred, params)
 
     def _measure(self, batch, y_pred, loss):
         """Updates loss and metrics; returns the number of examples.
@@ -306,7 +306,8 @@ class ElementaryProblem:
         """
         x, y, sample_weight, _ = batch
         size = tf.shape(next(a for a in tf.nest.flatten(x) if a is not None))[0]
-        self.model._loss_tracker.update_state(loss, sample_weight=size)
+        tracker = keras_internals.loss_tracker(self.model)
+        tracker.update_state(loss, sample_weight=size)
         self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return tf.cast(size, loss.dtype)
 
@@ -334,32 +335,36 @@ class ElementaryProblem:
             found["slots"] = _changed(self.slots, state.slots, slots)
 
         found: dict[str, list] = {}
-        gradient_kinds = _operations(gradient, batch)
+        gradient_kinds = operations(gradient, batch)
         self.params, self.buffers = found["params"], found["buffers"]
         if not self.params:
             raise ValueError(
                 f"The model '{self.model.name}' has no trainable weight that "
                 "its training loss depends on. Check the loss and the weights."
             )
-        update_kinds = _operations(update)
+        update_kinds = operations(update)
         self.slots = found["slots"]
+        self.fixed = self._others()
         self.update_is_smooth = not update_kinds & SINGULAR
         self.suits_xla = suits_xla(gradient_kinds | update_kinds)
-        self._check_sign(update_kinds)
+        check_sign(update_kinds, self.optimizer, self.hyperparameters)
         check_second_derivatives(gradient_kinds)
 
-    def _check_sign(self, update_kinds: set[str]) -> None:
-        blind = [h.name for h in self.hyperparameters if h.acts_on == "loss"]
-        if "Sign" in update_kinds and blind:
-            name = type(self.optimizer).__name__
-            raise ValueError(
-                f"The optimizer {name} follows only the sign of a gradient, "
-                "whose derivative is zero wherever it exists: the "
-                f"hyperparameters {blind}, which act through the gradient, "
-                "would have hypergradient 0. Use another optimizer, such as "
-                "Adam or SGD, or tune what acts on its update only, such as "
-                "the learning rate."
+    def _others(self) -> list[keras.Variable]:
+        """Returns the variables that steps read and leave as they are."""
+        changed = [v for variables in self._variables() for v in variables]
+        raws = self.hyperparameters.raws
+        known = {id(v) for v in (*changed, *raws, *self.metrics)}
+        others = {
+            id(v): v
+            for v in (
+                *self.model.trainable_variables,
+                *self.model.non_trainable_variables,
+                *self.optimizer.variables,
             )
+            if id(v) not in known
+        }
+        return list(others.values())
 
     def _variables(self) -> tuple[list, list, list]:
         return self.params, self.slots, self.buffers
@@ -380,8 +385,9 @@ class ElementaryProblem:
             state = state._replace(
                 params=self.weights_of(state.params, hparams)
             )
-            raws = [h.raw for h in self.hyperparameters]
-            pairs += zip(raws, hparams, strict=True)
+            pairs += zip(self.hyperparameters.raws, hparams, strict=True)
+        if self._constants is not None:
+            pairs += zip(self.fixed, self._constants, strict=True)
         pairs += [
             pair
             for variables, values in zip(self._variables(), state, strict=True)
@@ -419,11 +425,3 @@ def _where(variables: list, keep: list[bool]) -> list:
 def _changed(variables: list, before: list, after: list) -> list:
     pairs = zip(before, after, strict=True)
     return _where(variables, [b is not a for b, a in pairs])
-
-
-def _operations(function, *args) -> set[str]:
-    """Returns the kinds of operations in the graph of a function."""
-    traced = tf.function(function, autograph=False)
-    graph = traced.get_concrete_function(*args).graph
-    graphs = [graph, *(f.graph for f in graph._functions.values())]
-    return {op.type for g in graphs for op in g.get_operations()}

@@ -1,17 +1,16 @@
 """The loops of `DrMADModel.fit`, with callbacks."""
 
 import warnings
+from typing import Any
 
 import keras
 
 from keras_drmad.core.state import State
-from keras_drmad.training.elementary_training import (
-    Diverged,
-    ElementaryTraining,
-)
+from keras_drmad.core.walked import Diverged, Watcher
+from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.initial_weights import InitialState
-from keras_drmad.training.inputs import Plan
-from keras_drmad.training.meta_training import MetaTraining
+from keras_drmad.training.meta_training import NEW, MetaTraining, Progress
+from keras_drmad.training.plan import Plan
 
 
 class _Stopped(Exception):
@@ -19,13 +18,17 @@ class _Stopped(Exception):
 
 
 def fit_hyperparameters(
-    model: keras.Model,
+    model: Any,
     meta: MetaTraining,
     starts: InitialState,
     callbacks: keras.callbacks.CallbackList,
     meta_iterations: range,
+    *,
+    restore_best: bool,
 ) -> dict[str, float] | None:
     """Runs meta-iterations, each of them an epoch to the callbacks.
+
+    Leaves the model as `fit` promises, also after an interrupt.
 
     Args:
         model: the `DrMADModel` that callbacks look at.
@@ -33,6 +36,7 @@ def fit_hyperparameters(
         starts: where each training starts.
         callbacks: Keras's list, already begun.
         meta_iterations: which ones.
+        restore_best: bool, as for `fit`.
 
     Returns:
         The last logs, `None` if no meta-iteration was completed.
@@ -40,16 +44,32 @@ def fit_hyperparameters(
     Raises:
         Diverged: if the first meta-iteration does.
     """
+    model.progress = Progress(meta, starts)
+    try:
+        logs = _meta_iterations(model, meta, starts, callbacks, meta_iterations)
+    except KeyboardInterrupt:
+        meta.restore_best()
+        raise
+    finally:
+        model.progress, model.resumed = None, NEW
+    if restore_best:
+        meta.restore_best()
+    else:
+        meta.step_hyperparameters()
+    return logs
+
+
+def _meta_iterations(
+    model, meta, starts, callbacks, meta_iterations
+) -> dict[str, float] | None:
     logs = None
     for k in meta_iterations:
         meta.step_hyperparameters()
         callbacks.on_epoch_begin(k)
-        training = meta.plan.training
-        batches = training.batches.with_seed(starts.seed_of(k))
-        plan = meta.plan._replace(training=training._replace(batches=batches))
-        s_0 = starts.of(k)
+        plan = meta.plan.with_order(starts.seed_of(k))
+        watcher = _Reporter(model, callbacks, plan.T)
         try:
-            s_T, logs = meta.iterate(k, s_0, plan, _reporter(model, callbacks))
+            trained, logs = meta.iterate(k, starts.of(k), plan, watcher)
         except _Stopped:
             break
         except Diverged as error:
@@ -64,8 +84,10 @@ def fit_hyperparameters(
             )
             meta.restore_best()
             break
-        meta.training.problem.assign(s_T)
-        model._keep_ends(meta.training.problem.started(s_0), s_T)
+        problem, hparams = meta.training.problem, trained.hparams
+        problem.assign(trained.s_T, hparams)
+        started = problem.started(trained.s_0, hparams)
+        model.keep_ends(problem, started, trained.s_T, hparams)
         callbacks.on_epoch_end(k, logs)
         if model.stop_training:
             break
@@ -73,7 +95,7 @@ def fit_hyperparameters(
 
 
 def fit_weights(
-    model: keras.Model,
+    model: Any,
     training: ElementaryTraining,
     plan: Plan,
     s_0: State,
@@ -96,33 +118,53 @@ def fit_weights(
     Raises:
         Diverged: if the training loss leaves the finite numbers.
     """
-    logs, state = None, s_0
+    logs, state, hparams = None, s_0, training.hparams()
     source = plan.validation or plan.hyper
     plan = plan._replace(epochs=plan.epochs - initial_epoch)
-    epochs = training.epochs_there(s_0, plan, _reporter(model, callbacks))
+    watcher = _Reporter(model, callbacks, plan.training.steps)
+    epochs = training.epochs(s_0, hparams, plan, watcher)
     for epoch in range(initial_epoch, initial_epoch + plan.epochs):
         callbacks.on_epoch_begin(epoch)
         try:
             state, logs = next(epochs)
         except _Stopped:
             break
-        training.problem.assign(state, is_final=False)
+        training.problem.assign(state, hparams, is_final=False)
         if source is not None:
-            reported = training.validate(state, source)
+            reported = training.validate(state, hparams, source)
             logs |= {f"val_{name}": value for name, value in reported.items()}
         callbacks.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
-    training.problem.assign(state)
-    model._keep_ends(s_0, state)
+    training.problem.assign(state, hparams)
+    model.keep_ends(training.problem, s_0, state, hparams)
     return logs
 
 
-def _reporter(model, callbacks):
-    def on_chunk(first, last, logs):
-        callbacks.on_train_batch_begin(first)
-        callbacks.on_train_batch_end(last, logs)
-        if model.stop_training:
-            raise _Stopped
+class _Reporter(Watcher):
+    """Tells Keras's callbacks of chunks, as batches of an epoch."""
 
-    return on_chunk
+    def __init__(
+        self,
+        model: keras.Model,
+        callbacks: keras.callbacks.CallbackList,
+        steps: int,
+    ):
+        """Initializes the reporter.
+
+        Args:
+            model: whose `stop_training` ends the walk.
+            callbacks: Keras's list.
+            steps: int, the steps of an epoch.
+        """
+        self._model = model
+        self._callbacks = callbacks
+        self._steps = steps
+
+    def on_begin(self, first: int) -> None:
+        self._callbacks.on_train_batch_begin(first % self._steps)
+
+    def on_end(self, last: int, logs: dict[str, float]) -> None:
+        self._callbacks.on_train_batch_end(last % self._steps, logs)
+        if self._model.stop_training:
+            raise _Stopped

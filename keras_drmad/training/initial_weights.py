@@ -8,8 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.seam.problem import ElementaryProblem
+
+POLICIES = ("same", "resample", "continue")
 
 
 class InitialState:
@@ -65,6 +68,13 @@ class InitialState:
             state = self.problem.recovered(state)
         return self.seeded(state, meta_iteration)
 
+    def going_on(self) -> State:
+        """Returns the state of a training that goes on from the model's own.
+
+        With the optimizer's slots as they are.
+        """
+        return self.seeded(self.problem.recovered(self.problem.state()), 0)
+
     def seed_of(self, meta_iteration: int) -> int:
         """Returns the seed of a meta-iteration's batches."""
         if self.repeats:
@@ -75,7 +85,7 @@ class InitialState:
         """Returns the state with random generators that follow the seed."""
         buffers = list(state.buffers)
         for k, variable in enumerate(self.problem.buffers):
-            if variable.name == "seed_generator_state":
+            if keras_internals.is_seed_state(variable):
                 seed = _hash(self.seed, meta_iteration, k)
                 buffers[k] = tf.constant([seed, 0], buffers[k].dtype)
         return state._replace(buffers=buffers)

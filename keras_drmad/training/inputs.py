@@ -1,113 +1,98 @@
 """What a user passes to `fit`, checked and turned into batches."""
 
 import math
-import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import checks
+from keras_drmad import arguments
+from keras_drmad.core.nested import leaves, map_arrays
 from keras_drmad.core.state import Batch
-from keras_drmad.training import batches as batches_lib
-from keras_drmad.training.batches import ArrayBatches, StreamBatches
-
-Batches = ArrayBatches | StreamBatches
-
-
-class Source(NamedTuple):
-    """Batches and how many of them make one epoch.
-
-    Attributes:
-        batches: the minibatches.
-        steps: int, batches in an epoch (of validation data: in all).
-    """
-
-    batches: Batches
-    steps: int
-
-
-class Plan(NamedTuple):
-    """The elementary training that each meta-iteration repeats.
-
-    Attributes:
-        training: the training batches.
-        epochs: int; T = epochs x training.steps.
-        hyper: the batches of the loss that hyperparameters are fitted to;
-            `None` where none are fitted.
-        validation: the batches that only report, `None` for `hyper`.
-    """
-
-    training: Source
-    epochs: int
-    hyper: Any
-    validation: Source | None
-
-    @property
-    def T(self) -> int:
-        """The number of elementary steps."""
-        return self.epochs * self.training.steps
-
-    @property
-    def pauses(self) -> range:
-        """Where a walk pauses to report: eight times, but not too often."""
-        return range(0, self.T, max(50, -(-self.T // 8)))
-
-    @property
-    def last_epoch(self) -> tuple[int]:
-        """The first step of the last epoch, where the metrics start anew."""
-        return (self.T - self.training.steps,)
-
-
-TRAINING_ARGUMENTS = (
-    "x",
-    "y",
-    "sample_weight",
-    "class_weight",
-    "batch_size",
-    "steps_per_epoch",
-    "shuffle",
-    "seed",
-)
+from keras_drmad.training import streams
+from keras_drmad.training.arrays import ArrayBatches
+from keras_drmad.training.plan import Plan, Source
+from keras_drmad.training.streams import StreamBatches
 
 
 def plan(
-    training: Source,
-    epochs: int,
-    validation_data: Any,
-    hyper_data: Any,
-    batch_sizes: Sequence[int | None],
-    steps: int | None,
+    x: Any = None,
+    y: Any = None,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    *,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    steps_per_epoch: int | None = None,
+    shuffle: bool = True,
+    validation_split: float = 0.0,
+    validation_data: Any = None,
+    validation_batch_size: int | None = None,
+    validation_steps: int | None = None,
+    hyper_data: Any = None,
+    seed: int | None = None,
+    is_tuned: bool = True,
 ) -> Plan:
-    """Returns the plan of trainings; the arguments are those of `fit`.
+    """Returns the plan of a training; the arguments are those of `fit`.
 
     Args:
-        training: the training batches.
-        epochs: int.
-        validation_data: what hyperparameters are fitted to, unless there is
-            `hyper_data`; or `None`.
-        hyper_data: what they are fitted to; or `None`.
-        batch_sizes: of both, the first that is given counts.
-        steps: int, the number of batches of both; all by default.
+        x: as for `fit`, and so are the others.
+        is_tuned: bool, whether there must be data to fit hyperparameters to.
 
     Raises:
-        ValueError: as `training_source`.
-        TypeError: as `training_source`.
+        TypeError: if data or an argument are of a type that can't serve.
+        ValueError: if the data are empty, of unequal lengths, not finite or
+            fewer than a batch, or an argument is not valid.
     """
-    batch_size = next((b for b in batch_sizes if b is not None), None)
-    held_out = [
-        None if data is None else validation_source(data, batch_size, steps, k)
-        for k, data in (
-            ("validation_data", validation_data),
-            ("hyper_data", hyper_data),
+    arguments.whole("epochs", epochs, 1)
+    if validation_split and validation_data is None:
+        (x, y, sample_weight), validation_data = split(
+            x, y, sample_weight, validation_split
         )
-    ]
-    reports, hyper = held_out
+    if is_tuned and validation_data is None and hyper_data is None:
+        raise ValueError(
+            "Invalid value for argument `validation_data`. Hyperparameters are "
+            "fitted to the loss on data that is not trained on. Received: "
+            "None. Pass `validation_data=(x_val, y_val)`, `validation_split` "
+            "or `hyper_data`."
+        )
+    seed = drawn_seed(seed)
+    training = training_source(
+        x,
+        y,
+        sample_weight,
+        class_weight,
+        batch_size,
+        steps_per_epoch,
+        shuffle,
+        seed,
+    )
+
+    def held_out(data, argument):
+        if data is None:
+            return None
+        size = validation_batch_size
+        size = batch_size if size is None else size
+        return validation_source(data, size, validation_steps, argument)
+
+    reports = held_out(validation_data, "validation_data")
+    hyper = held_out(hyper_data, "hyper_data")
     if hyper is None:
-        return Plan(training, epochs, reports, None)
-    return Plan(training, epochs, hyper, reports)
+        hyper, reports = reports, None
+    return Plan(training, epochs, hyper, reports, seed)
+
+
+def drawn_seed(seed: int | None) -> int:
+    """Returns the argument `seed`, or for `None` one of NumPy's generator.
+
+    Raises:
+        TypeError: if it is not a whole number.
+        ValueError: if it is negative.
+    """
+    given = arguments.seed("seed", seed)
+    return int(np.random.randint(2**31)) if given is None else given
 
 
 def training_source(
@@ -169,8 +154,8 @@ def validation_source(
             "or (x, y, sample_weight), a `tf.data.Dataset` or a "
             f"`keras.utils.PyDataset`. Received: a {type(data).__name__}."
         )
-    arrays = _arrays(*batches_lib.unpack(tuple(data))[:3], argument)
-    size = len(batches_lib.leaves(arrays)[0])
+    arrays = _arrays(*streams.unpack(tuple(data))[:3], argument)
+    size = len(leaves(arrays)[0])
     limit = min(32 if batch_size is None else batch_size, size)
     return _array_source(
         arrays, limit, steps, False, 0, argument, "validation_batch_size"
@@ -188,18 +173,16 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple:
         ValueError: if it leaves nothing on one side, or `x` is not made of
             arrays.
     """
-    if isinstance(fraction, bool) or not isinstance(fraction, numbers.Real):
-        raise TypeError(
-            "Invalid type for argument `validation_split`. Expected a fraction "
-            f"in (0, 1). Received: validation_split={fraction!r}."
-        )
+    if not arguments.is_real(fraction):
+        expected = "a fraction in (0, 1)"
+        raise arguments.type_error("validation_split", fraction, expected)
     if _is_stream(x, y, sample_weight, "x"):
         raise ValueError(
             "Argument `validation_split` needs arrays. Received: "
             f"x of type {type(x).__name__}. Pass `validation_data` instead."
         )
     data = _arrays(x, y, sample_weight, "x")
-    size = len(batches_lib.leaves(data)[0])
+    size = len(leaves(data)[0])
     place = math.floor(size * (1 - fraction)) if 0 < fraction < 1 else 0
     if not 0 < place < size:
         raise ValueError(
@@ -209,8 +192,7 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple:
         )
     parts = slice(0, place), slice(place, size)
     return tuple(
-        batches_lib.map_arrays(lambda a, part=part: a[part], data)
-        for part in parts
+        map_arrays(lambda a, part=part: a[part], data) for part in parts
     )
 
 
@@ -220,7 +202,7 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple:
 def _arrays(x: Any, y: Any, sample_weight: Any, argument: str) -> tuple:
     """Returns `(x, y, sample_weight)` as arrays with floats in `floatx`."""
     data = _checked((x, y, sample_weight), argument)
-    sizes = {len(a) for a in batches_lib.leaves(data)}
+    sizes = {len(a) for a in leaves(data)}
     if len(sizes) > 1:
         raise ValueError(
             f"Invalid value for argument `{argument}`. Expected the same "
@@ -246,7 +228,7 @@ def _checked(data: Sequence, argument: str) -> tuple:
         return array
 
     return tuple(
-        batches_lib.map_arrays(lambda a, name=name: checked(a, name), part)
+        map_arrays(lambda a, name=name: checked(a, name), part)
         for part, name in zip(data, names, strict=True)
     )
 
@@ -288,7 +270,7 @@ def _array(a: Any, argument: str) -> np.ndarray:
 def _array_source(
     data, batch_size, steps, shuffle, seed, argument, size_argument
 ) -> Source:
-    size = len(batches_lib.leaves(data)[0])
+    size = len(leaves(data)[0])
     batch_size = min(32, size) if batch_size is None else batch_size
     _check_steps(size_argument, batch_size)
     if batch_size > size:
@@ -350,9 +332,9 @@ def _stream_source(
 ) -> Source:
     steps = steps or _number_of_batches(data, argument)
     if isinstance(data, tf.data.Dataset):
-        passes = batches_lib.dataset_passes(data)
+        passes = streams.dataset_passes(data)
     else:
-        passes = batches_lib.py_dataset_passes(data, shuffle)
+        passes = streams.py_dataset_passes(data, shuffle)
 
     def checked(seed: int, number: int):
         for batch in passes(seed, number):
@@ -387,4 +369,4 @@ def _number_of_batches(data: Any, argument: str) -> int:
 
 def _check_steps(argument: str, steps: Any) -> None:
     if steps is not None:
-        checks.check_counts(**{argument: steps})
+        arguments.whole(argument, steps, 1)

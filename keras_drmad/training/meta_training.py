@@ -7,13 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core.state import State
+from keras_drmad.core.walked import Watcher
 from keras_drmad.training.elementary_training import (
     ElementaryTraining,
-    OnChunk,
+    Trained,
     check_finite,
-    warn_cut_short,
 )
-from keras_drmad.training.inputs import Plan
+from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.plan import Plan
 
 _LOGGED = (
     "hypergradient_norm",
@@ -53,6 +54,9 @@ class Resumed(NamedTuple):
     best: list
 
 
+NEW = Resumed([], [], [])  # a `fit` that resumes nothing
+
+
 class MetaTraining:
     """Tunes hyperparameters over meta-iterations.
 
@@ -63,7 +67,7 @@ class MetaTraining:
 
     Attributes:
         best: `Snapshot` of the lowest validation loss, `None` before the first.
-        pending: dict from names to the hypergradient that is still to be
+        pending: list of tensors, the hypergradient that is still to be
             followed, or `None`.
     """
 
@@ -85,14 +89,12 @@ class MetaTraining:
         self.training = training
         self.plan = plan
         self.meta_optimizer = meta_optimizer
-        self.pending: dict[str, tf.Tensor] | None = None
+        self.pending: list[tf.Tensor] | None = None
         self.best: Snapshot | None = None
         self._has_warned = False
         problem = training.problem
         if resumed.pending:
-            names = [h.name for h in problem.hyperparameters]
-            gradients = map(tf.constant, resumed.pending)
-            self.pending = dict(zip(names, gradients, strict=True))
+            self.pending = list(map(tf.constant, resumed.pending))
         if resumed.best:
             number, loss, *leaves = resumed.best
             s_T, hparams = tf.nest.pack_sequence_as(
@@ -102,8 +104,8 @@ class MetaTraining:
             self.best = Snapshot(int(number), float(loss), s_T, hparams)
 
     def values(self) -> dict[str, list[np.ndarray]]:
-        """Returns what `Resumed` takes of it, as lists of arrays by name."""
-        pending = list((self.pending or {}).values())
+        """Returns `pending` and `best` of `Resumed`, as lists of arrays."""
+        pending = self.pending or []
         best = [] if self.best is None else tf.nest.flatten(self.best)
         return {
             "pending": [np.asarray(x) for x in pending],
@@ -114,12 +116,9 @@ class MetaTraining:
         """Follows the pending hypergradient, within the bounds."""
         if self.pending is None:
             return
-        kinds = self.training.problem.hyperparameters
-        self.meta_optimizer.apply(
-            [self.pending[h.name] for h in kinds], [h.raw for h in kinds]
-        )
-        for h in kinds:
-            h.clip()
+        together = self.training.problem.hyperparameters
+        self.meta_optimizer.apply(self.pending, together.raws)
+        together.clip()
         self.pending = None
 
     def iterate(
@@ -127,67 +126,75 @@ class MetaTraining:
         meta_iteration: int,
         s_0: State,
         plan: Plan,
-        on_chunk: OnChunk,
-    ) -> tuple[State, dict[str, float]]:
+        watcher: Watcher,
+    ) -> tuple[Trained, dict[str, float]]:
         """Runs one meta-iteration.
 
         Args:
             meta_iteration: int, counted from 0.
             s_0: where its training starts.
             plan: its data and length.
-            on_chunk: see `ElementaryTraining.there`.
+            watcher: is told of the chunks of the training.
 
         Returns:
-            The state at its end, and the logs.
+            The training, and the logs.
 
         Raises:
             Diverged: if training or validation leaves the finite numbers.
         """
-        trained = self.training.there(s_0, plan, on_chunk)
-        reported, slopes = self.training.differentiate(trained.s_T, plan.hyper)
+        training = self.training
+        trained = training.forward(s_0, training.hparams(), plan, watcher)
+        reported, slopes = training.differentiate(trained, plan.hyper)
         check_finite(reported["loss"], plan)
-        logs = dict(trained.logs)
+        logs = dict(trained.walked.logs)
         if plan.validation is not None:
             logs["hyper_loss"] = reported["loss"]
-            reported = self.training.validate(trained.s_T, plan.validation)
+            reported = training.validate(
+                trained.s_T, trained.hparams, plan.validation
+            )
         logs |= {f"val_{name}": value for name, value in reported.items()}
         check_finite(logs["val_loss"], plan)
-        self.pending, diagnostics = self.training.back(trained, slopes, plan)
+        self.pending, diagnostics = training.backward(trained, slopes, plan)
         self._warn_if_cut_short(meta_iteration, diagnostics)
         logs |= {k: diagnostics[k] for k in _LOGGED}
-        logs |= self._statistics()
+        together = training.problem.hyperparameters
+        logs |= together.statistics(trained.hparams)
         if self.best is None or logs["val_loss"] < self.best.loss:
             self.best = Snapshot(
                 meta_iteration,
                 logs["val_loss"],
                 trained.s_T,
-                self.training.problem.hparams(),
+                trained.hparams,
             )
-        return trained.s_T, logs
+        return trained, logs
 
     def restore_best(self) -> None:
         """Gives the model the best weights and hyperparameters so far."""
         if self.best is None:
             return
         problem = self.training.problem
-        for h, raw in zip(
-            problem.hyperparameters, self.best.hparams, strict=True
-        ):
-            h.raw.assign(raw)
-        problem.assign(self.best.s_T)
-
-    def _statistics(self) -> dict[str, float]:
-        logs = {}
-        for h in self.training.problem.hyperparameters:
-            values = h.value().numpy()
-            logs[f"{h.name}/mean"] = float(values.mean())
-            logs[f"{h.name}/std"] = float(values.std())
-        return logs
+        problem.hyperparameters.assign(self.best.hparams)
+        problem.assign(self.best.s_T, self.best.hparams)
 
     def _warn_if_cut_short(self, meta_iteration: int, diagnostics) -> None:
         if not self._has_warned:
-            self._has_warned = warn_cut_short(
-                f"The walk back of meta-iteration {meta_iteration + 1}",
+            self._has_warned = self.training.warn_cut_short(
+                f"The walk backward of meta-iteration {meta_iteration + 1}",
                 diagnostics,
-                self.training.trajectory,
             )
+
+
+class Progress(NamedTuple):
+    """A `fit` that is running.
+
+    Attributes:
+        meta: the meta-training.
+        starts: where each training starts.
+    """
+
+    meta: MetaTraining
+    starts: InitialState
+
+    def values(self) -> dict[str, list]:
+        """Returns what `Resumed` takes, lists of arrays by name."""
+        return {"start": self.starts.values(), **self.meta.values()}

@@ -1,0 +1,309 @@
+"""The compiled loops, each over a chunk of minibatches.
+
+    forward:   s_{t+1} = step(s_t, λ, batch_t)               t = 0 ... T-1
+    F:         validation loss at s_T, a = ∂F/∂s_T, dλ = ∂F/∂λ
+    backward:  a, dλ <- aᵀ ∂step/∂s, dλ + aᵀ ∂step/∂λ        t = T-1 ... 0
+
+The loops take every number as a tensor, so a new length, seed or rate does not
+trace them again; and no loop reads a variable: λ, learning rates and frozen
+weights come in as a `Setting`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import second_products, step, step_back
+from keras_drmad.core.records import Recorder, Replay
+from keras_drmad.core.state import Adjoint, Curvature, Wrapper
+
+
+class Loop(Protocol):
+    """A compiled function."""
+
+    def __call__(self, *args: Any) -> Any:
+        """Runs the function."""
+
+    def traces(self) -> int:
+        """Returns how often the function was traced."""
+
+
+Compiler = Callable[[Callable], Loop]
+
+
+class Loops:
+    """The compiled loops of one problem.
+
+    A loop is made when it is first asked for, and kept under the record that
+    it was made for.
+
+    Attributes:
+        problem: a `Problem`; of wrapped loops, only `Steps`.
+        compiler: makes a compiled loop of a function.
+    """
+
+    def __init__(self, problem: Any, compiler: Compiler):
+        """Initializes the loops; nothing is traced yet."""
+        self.problem = problem
+        self.compiler = compiler
+        self._loops: dict[tuple, Loop] = {}
+        self._wrapped: dict[Wrapper, Loops] = {}
+
+    def wrapped(self, wrapper: Wrapper) -> "Loops":
+        """Returns the loops of the problem that a wrapper makes of this one."""
+        if wrapper not in self._wrapped:
+            self._wrapped[wrapper] = Loops(
+                wrapper.problem(self.problem), self.compiler
+            )
+        return self._wrapped[wrapper]
+
+    def forward(self, recorder: Recorder) -> Loop:
+        """Returns the loop `(state, setting, metrics, chunk, n, notes)`.
+
+        The loop walks n steps from a state, and returns the state after them,
+        the metrics' state, the first step in [0, n) whose loss was not finite
+        (n if all were), and the recorder's notes.
+        """
+        return self._loop("forward", self._forward, recorder)
+
+    def backward(self, replay: Replay) -> Loop:
+        """Returns the loop `(adjoint, setting, known, chunk, bounds, ...)`.
+
+        The loop takes the adjoint back through the iterations [first, last) of
+        a chunk, the last one first; see `_backward`.
+        """
+        return self._loop("backward", self._backward, replay)
+
+    def products(self, curvature: Curvature) -> Loop:
+        """Returns the loop `(state, setting, chunk, n, vector)`.
+
+        The loop returns means over n batches of `adjoint.second_products`.
+        """
+        return self._loop("products", self._products, curvature)
+
+    @property
+    def validate(self) -> Loop:
+        """The loop `(state, setting, metrics, total, chunk, n)`.
+
+        The loop adds n batches to the validation loss, and returns the
+        metrics' state and the total.
+        """
+        return self._loop("validate", self._validate)
+
+    @property
+    def differentiate(self) -> Loop:
+        """The loop `(state, setting, metrics, total, slopes, chunk, n)`.
+
+        The loop adds n batches to the validation loss and to its gradient, and
+        returns the metrics' state, the total and the slopes.
+        """
+        return self._loop("differentiate", self._differentiate)
+
+    def traces(self) -> dict[str, int]:
+        """Returns how often each loop was traced, by name and record."""
+        counts = {
+            " ".join([name, *map(repr, record)]): loop.traces()
+            for (name, *record), loop in self._loops.items()
+        }
+        for wrapper, loops in self._wrapped.items():
+            for name, count in loops.traces().items():
+                counts[f"{name} of {wrapper!r}"] = count
+        return counts
+
+    def _loop(self, name: str, function: Callable, *record: Any) -> Loop:
+        key = name, *record
+        if key not in self._loops:
+            bound = functools.partial(function, *record)
+            self._loops[key] = self.compiler(bound)
+        return self._loops[key]
+
+    # ---- what is compiled
+
+    def _forward(self, recorder, state, setting, metrics, chunk, n, notes):
+        problem = self.problem.at(setting.constants)
+
+        def take_step(i, state, metrics, lost, notes):
+            notes = recorder.note(notes, i, state)
+            state, metrics, loss = chunk.visit(
+                i,
+                lambda batch: problem.step(
+                    state, setting.hparams, batch, metrics
+                ),
+            )
+            is_finite = tf.math.is_finite(loss)
+            lost = tf.where(is_finite, lost, tf.minimum(lost, i))
+            return i + 1, state, metrics, lost, notes
+
+        notes = recorder.open(notes, state)
+        _, state, metrics, lost, notes = _while(
+            n, take_step, (state, metrics, n, notes)
+        )
+        return state, metrics, lost, recorder.close(notes)
+
+    def _validate(self, state, setting, metrics, total, chunk, n):
+        """Adds n batches to the validation loss.
+
+        Args:
+            state: s_T.
+            setting: `Setting`.
+            metrics: list of tensors, the metrics' state.
+            total: pair of scalars, the sum of losses and of examples so far.
+            chunk: the minibatches.
+            n: int32 scalar, the number of batches.
+        """
+        problem = self.problem.at(setting.constants)
+
+        def add_batch(i, metrics, total):
+            loss, size, metrics = chunk.visit(
+                i,
+                lambda batch: problem.validation_loss(
+                    state, setting.hparams, batch, metrics
+                ),
+            )
+            return i + 1, metrics, [total[0] + size * loss, total[1] + size]
+
+        _, metrics, total = _while(n, add_batch, (metrics, total))
+        return metrics, total
+
+    def _differentiate(self, state, setting, metrics, total, slopes, chunk, n):
+        """Adds n batches to the validation loss and to its gradient.
+
+        Args:
+            state: s_T, and the others as for `_validate`.
+            slopes: pair of lists of tensors, the gradients of the sum of losses
+                so far: in s_T (the adjoint) and in λ (of what validation itself
+                depends on, a value in a layer for instance).
+        """
+        problem = self.problem.at(setting.constants)
+
+        def gradient(batch, metrics):
+            at = nested.float_leaves(state), setting.hparams
+            with tf.GradientTape() as tape:
+                tape.watch(at)
+                loss, size, metrics = problem.validation_loss(
+                    state, setting.hparams, batch, metrics
+                )
+                loss = size * loss
+            slope = tape.gradient(
+                loss, at, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            return loss, size, metrics, slope
+
+        def add_batch(i, metrics, total, slopes):
+            loss, size, metrics, slope = chunk.visit(
+                i, lambda batch: gradient(batch, metrics)
+            )
+            total = [total[0] + loss, total[1] + size]
+            return i + 1, metrics, total, nested.add(slopes, slope)
+
+        _, metrics, total, slopes = _while(
+            n, add_batch, (metrics, total, slopes)
+        )
+        return metrics, total, slopes
+
+    def _backward(
+        self,
+        replay,
+        adjoint,
+        setting,
+        known,
+        chunk,
+        n,
+        bounds,
+        first_norm,
+        growth_limit,
+    ):
+        """Walks backward through a part of a chunk, the last iteration first.
+
+        The walk ends before a step that would take the norm of the parameters'
+        adjoint past `growth_limit` times its first value, or out of the finite
+        numbers; that step's share of dλ is left out.
+
+        Args:
+            replay: `Replay`, how states are known.
+            adjoint: `Adjoint`, where the walk has come to.
+            setting: `Setting` of these iterations.
+            known: what the replay takes of the chunk.
+            chunk: the minibatches.
+            n: int32 scalar, the number of iterations in the chunk.
+            bounds: pair of int32 scalars, the iterations [first, last) of the
+                chunk that are walked.
+            first_norm: scalar, what growth is measured by.
+            growth_limit: scalar.
+        """
+        problem = self.problem.at(setting.constants)
+        hparams, (first, last) = setting.hparams, bounds
+
+        def advance(i, state):
+            return chunk.visit(
+                i, lambda batch: step(problem, state, hparams, batch)
+            )
+
+        states = replay.unfold(known, n, advance)
+
+        def step_from(i, so_far):
+            i -= 1
+            state = replay.state(states, i)
+            a, d_hparams = chunk.visit(
+                i,
+                lambda batch: step_back(
+                    problem,
+                    state,
+                    hparams,
+                    batch,
+                    so_far.adjoint,
+                    replay.curvature,
+                ),
+            )
+            growth = nested.norm(a[: len(state.params)]) / first_norm
+            d_hparams = nested.add(so_far.d_hparams, d_hparams)
+            finite = tf.math.is_finite(growth) & tf.math.is_finite(
+                nested.norm(d_hparams)
+            )
+            goes_on = finite & (growth <= growth_limit)
+            return i, Adjoint(
+                adjoint=a,
+                d_hparams=nested.where(goes_on, d_hparams, so_far.d_hparams),
+                growth=tf.maximum(
+                    so_far.growth, tf.where(finite, growth, growth.dtype.max)
+                ),
+                steps=so_far.steps + tf.cast(goes_on, tf.int32),
+                goes_on=goes_on,
+            )
+
+        _, adjoint = tf.while_loop(
+            lambda i, so_far: (i > first) & so_far.goes_on,
+            step_from,
+            (last, adjoint),
+            parallel_iterations=1,
+        )
+        return adjoint
+
+    def _products(self, curvature, state, setting, chunk, n, vector):
+        problem, hparams = self.problem.at(setting.constants), setting.hparams
+
+        def add_batch(i, sums):
+            products = chunk.visit(
+                i,
+                lambda batch: second_products(
+                    problem, state, hparams, batch, vector, curvature
+                ),
+            )
+            return i + 1, nested.add(sums, products)
+
+        sums = nested.zeros_like((state.params, hparams))
+        _, sums = _while(n, add_batch, (sums,))
+        return nested.scale(1 / n, sums)
+
+
+def _while(n, body, state):
+    """Runs `body(i, *state)` for i = 0 ... n-1."""
+    return tf.while_loop(
+        lambda i, *_: i < n,
+        body,
+        (tf.constant(0), *state),
+        parallel_iterations=1,
+    )

@@ -1,0 +1,136 @@
+"""What is known of a walk: its parts, a span that was walked, a derivative."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.core.span import Span
+from keras_drmad.core.state import Setting
+
+
+class Diverged(FloatingPointError):
+    """A training that left the finite numbers.
+
+    Attributes:
+        step: int, the elementary step at which it did, counted from 1.
+        what: str, the loss that did.
+    """
+
+    def __init__(self, step: int, what: str, meta_iteration: int | None = None):
+        where = f" of meta-iteration {meta_iteration}" if meta_iteration else ""
+        super().__init__(
+            f"The {what} loss became nan or inf at step {step}{where}. Lower "
+            "the learning rate, or clip gradients with the optimizer's "
+            "`clipnorm`; if hyperparameters drove it there, give them "
+            "`bounds` or a smaller meta-optimizer step."
+        )
+        self.step = step
+        self.what = what
+
+
+class Watcher:
+    """Is told of the chunks of a walk forward; this one does not listen."""
+
+    def on_begin(self, first: int) -> None:
+        """Is called before a chunk, with the chunk's first step."""
+
+    def on_end(self, last: int, logs: dict[str, float]) -> None:
+        """Is called after a chunk, with its last step and the metrics."""
+
+
+NOBODY = Watcher()
+
+
+class Part(NamedTuple):
+    """A chunk of iterations that was walked forward.
+
+    Attributes:
+        iterations: `(n,)`, consecutive.
+        before: the state at the first iteration.
+        after: the state after the last iteration.
+        notes: what the recorder wrote down; `()` where it was not at work.
+        logs: dict of the training metrics so far.
+    """
+
+    iterations: np.ndarray
+    before: Any
+    after: Any
+    notes: Any
+    logs: dict[str, float]
+
+    @property
+    def first(self) -> int:
+        """The first iteration."""
+        return int(self.iterations[0])
+
+    @property
+    def last(self) -> int:
+        """The last iteration."""
+        return int(self.iterations[-1])
+
+
+class Walked(NamedTuple):
+    """A span of a training that was walked forward.
+
+    Attributes:
+        span: the iterations.
+        state: the state at the span's end.
+        settings: list of pairs, the first iteration and the `Setting` that
+            holds from there on, ascending.
+        memory: what the differentiation remembers.
+        logs: dict of the training metrics over the last epoch.
+    """
+
+    span: Span
+    state: Any
+    settings: list[tuple[int, Setting]]
+    memory: Any
+    logs: dict[str, float]
+
+    @property
+    def hparams(self) -> list[tf.Tensor]:
+        """The raw values λ that the span was walked with."""
+        return self.settings[0][1].hparams
+
+    def settings_of(
+        self, iterations: np.ndarray
+    ) -> list[tuple[Setting, int, int]]:
+        """Divides a chunk by the settings of its iterations.
+
+        Args:
+            iterations: `(n,)`, ascending.
+
+        Returns:
+            A list of `(setting, first, last)`, places [first, last) in the
+            chunk, ascending, none of them empty.
+        """
+        firsts = [first for first, _ in self.settings]
+        ends = np.searchsorted(iterations, [*firsts[1:], np.iinfo(int).max])
+        places = zip([0, *ends[:-1]], ends, strict=True)
+        return [
+            (setting, int(first), int(last))
+            for (_, setting), (first, last) in zip(
+                self.settings, places, strict=True
+            )
+            if first < last
+        ]
+
+
+class Derivative(NamedTuple):
+    """What a walk backward brings home.
+
+    Attributes:
+        d_hparams: list of tensors aᵀ ∂s_last/∂λ, the effect of λ in the span.
+        adjoint: list of tensors aᵀ ∂s_last/∂s_first, that of the first state.
+        is_whole: bool, whether the walk came to its end, so that `adjoint` is
+            that of the first state.
+        report: dict of floats, `adjoint_growth`, `reverse_steps` and
+            `reverse_steps_used` (see `Hypergradient`), and those of the
+            differentiation's own.
+    """
+
+    d_hparams: list[tf.Tensor]
+    adjoint: list[tf.Tensor]
+    is_whole: bool
+    report: dict[str, float]

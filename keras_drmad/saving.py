@@ -1,0 +1,170 @@
+"""How a `DrMADModel` leaves: in files, and as plain Keras."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.core.state import State
+from keras_drmad.export.plain_builder import exported
+from keras_drmad.export.plain_keras import PlainKeras
+from keras_drmad.layers.in_layers import InLayer
+from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.training.assembly import Assembly
+from keras_drmad.training.meta_training import NEW, Progress, Resumed
+from keras_drmad.wrapper import Wrapper
+
+
+class Saved(Wrapper):
+    """A wrapped model that is saved with hyperparameters and what `fit` needs.
+
+    Attributes:
+        start_weights: list of `tf.Variable`, the trainable weights at the
+            start of the last elementary training; empty before the first.
+        end_weights: list of `tf.Variable`, those at its end.
+        progress: the meta-training that is running, or `None`.
+        resumed: what a `fit` goes on with that is begun after a file was
+            loaded which a running `fit` had saved.
+    """
+
+    progress: Progress | None
+    resumed: Resumed
+    _assembly: Assembly
+    _given_meta_optimizer: Any
+    _jit_choice: Any
+
+    def __init__(self, inputs: Any, outputs: Any = None, name=None):
+        super().__init__(inputs, outputs, name)
+        self.forget()
+
+    def check_compiled(self) -> None:
+        """Checks that the model was compiled.
+
+        Raises:
+            ValueError: if it was not.
+        """
+        if not self.compiled:
+            raise ValueError(
+                "Call `compile(optimizer=..., loss=..., hyperparameters=[...])`"
+                f" before training the model '{self.name}'."
+            )
+
+    def forget(self) -> None:
+        """Forgets what belongs to a `fit`."""
+        self.progress = None
+        self.resumed = NEW
+        # As many as there are trainable weights, of which layers may be frozen.
+        self.start_weights: list[tf.Variable] = []
+        self.end_weights: list[tf.Variable] = []
+
+    def keep_ends(
+        self,
+        problem: ElementaryProblem,
+        first: State,
+        last: State,
+        hparams: list[tf.Tensor],
+    ) -> None:
+        """Keeps the trainable weights at both ends of a training.
+
+        Args:
+            problem: the elementary problem.
+            first: the state with which the training began.
+            last: the state with which it ended.
+            hparams: list of tensors λ, those of the training.
+        """
+        variables = self.trainable_variables
+        if not self.start_weights:
+            self.start_weights = [tf.Variable(v.value) for v in variables]
+            self.end_weights = [tf.Variable(v.value) for v in variables]
+        places = {id(v): k for k, v in enumerate(variables)}
+        ends = [problem.weights_of(s.params, hparams) for s in (first, last)]
+        for k, variable in enumerate(problem.params):
+            place = places[id(variable)]
+            self.start_weights[place].assign(ends[0][k])
+            self.end_weights[place].assign(ends[1][k])
+
+    # ---- plain Keras
+
+    def to_keras(self) -> PlainKeras:
+        """Returns what plain Keras needs to train with what was learned.
+
+        Regularizers, the optimizer with its learning rate or a schedule of it,
+        the loss, weights of losses and examples, training data and initial
+        weights: in classes of Keras alone, and exact: the same training in
+        plain Keras gives the same weights, but for rounding. (With
+        `ScheduleFreeAdamW` it does not: Keras steps otherwise on TensorFlow.)
+        What Keras has no place for is left out, with a warning that names it
+        and says what to do.
+
+        Example:
+
+        ```python
+        plain = model.to_keras()
+        for v in other.trainable_variables:  # a plain model of the same layers
+            v.regularizer = plain.regularizers[v.path]
+        other.compile(plain.optimizer, plain.loss, plain.loss_weights)
+        other.fit(x, y, sample_weight=plain.sample_weight)
+        plain.save("tuned")  # a folder for Keras, json and NumPy
+        ```
+
+        Returns:
+            `PlainKeras`.
+
+        Raises:
+            ValueError: if the model is not compiled, or two of its weights have
+                the same path.
+        """
+        self.check_compiled()
+        self._assembly.hyperparameters.check_bound(self.elementary_model)
+        return exported(
+            self.elementary_model, self.optimizer, self.hyperparameters
+        )
+
+    # ---- saving
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Returns the arguments of `compile`, serialized."""
+        if not self.compiled:
+            return None
+        config = dict(self.elementary_model.get_compile_config())
+        for name in ("run_eagerly", "steps_per_execution"):
+            config.pop(name, None)
+        serialize = keras.saving.serialize_keras_object
+        return config | {
+            "hyperparameters": [
+                serialize(h)
+                for h in self.hyperparameters
+                if not isinstance(h, InLayer)  # its layer has it
+            ],
+            "hypergradient": serialize(self.method),
+            "meta_optimizer": serialize(self._given_meta_optimizer),
+            "jit_compile": self._jit_choice,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles with the arguments that `get_compile_config` returned."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def save_own_variables(self, store) -> None:
+        """Saves hyperparameters and, within `fit`, what resuming it needs."""
+        for h in getattr(self, "hyperparameters", []):
+            store[f"hyperparameter_{h.name}"] = h.raw.numpy()
+        if self.progress is None:
+            return
+        for name, values in self.progress.values().items():
+            for k, value in enumerate(values):
+                store[f"{name}_{k}"] = np.asarray(value)
+
+    def load_own_variables(self, store) -> None:
+        """Loads what `save_own_variables` saved."""
+        saved = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118
+        for h in getattr(self, "hyperparameters", []):
+            h.raw.assign(saved[f"hyperparameter_{h.name}"])
+
+        def listed(name: str) -> list[np.ndarray]:
+            count = sum(key.startswith(f"{name}_") for key in saved)
+            return [saved[f"{name}_{k}"] for k in range(count)]
+
+        self.resumed = Resumed(*map(listed, Resumed._fields))

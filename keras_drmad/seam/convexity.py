@@ -1,0 +1,88 @@
+"""Where a training loss is convex in outputs, as Gauss-Newton needs it."""
+
+import tensorflow as tf
+
+from keras_drmad.core.curvature import GaussNewton
+from keras_drmad.core.state import Batch
+from keras_drmad.keras_internals import quiet
+from keras_drmad.seam.problem import ElementaryProblem
+
+
+def convex_places(problem: ElementaryProblem, batch: Batch) -> GaussNewton:
+    """Returns the Gauss-Newton matrix at the places where the loss is convex.
+
+    Looks for negative curvature at the places before a last softmax or sigmoid
+    first, then at the outputs themselves.
+
+    Args:
+        problem: the elementary training.
+        batch: one minibatch.
+
+    Raises:
+        ValueError: if there is negative curvature in both, at the outputs for
+            the batch or near.
+    """
+    for before_activation in (True, False):
+        if not _has_negative_curvature(problem, batch, before_activation):
+            return GaussNewton(before_activation)
+    raise ValueError(
+        "Invalid value for argument `curvature`. 'gauss_newton' needs a loss "
+        "that is convex in the model's outputs. Received: the loss "
+        f"{problem.model.loss!r}, which has negative curvature there. Use "
+        "curvature='hessian', or a convex loss such as cross-entropy, squared "
+        "error, Huber or hinge."
+    )
+
+
+def _has_negative_curvature(
+    problem: ElementaryProblem, batch: Batch, before_activation: bool
+) -> bool:
+    """Returns whether dᵀ (∂²L/∂z²) d < 0 for one of some directions d."""
+
+    def curvatures():
+        state, hparams = problem.state(), problem.hparams()
+        z, _, loss_of = problem.outputs(
+            state, hparams, batch, before_activation
+        )
+        found = []
+        for number in range(24):
+            at = [
+                x + (number % 3) * _normal(x, (number, k))
+                for k, x in enumerate(z)
+            ]
+            d = [_one_example(x, (number, k)) for k, x in enumerate(z)]
+            with tf.GradientTape() as second, tf.GradientTape() as first:
+                second.watch(at)
+                first.watch(at)
+                slopes = first.gradient(
+                    loss_of(at), at, unconnected_gradients="zero"
+                )
+            products = second.gradient(
+                slopes, at, output_gradients=d, unconnected_gradients="zero"
+            )
+            pairs = list(zip(d, products, strict=True))
+            curvature = sum(tf.reduce_sum(x * y) for x, y in pairs)
+            scale = sum(tf.reduce_sum(tf.abs(x * y)) for x, y in pairs)
+            found.append(curvature < -1e-3 * scale)
+        return tf.stack(found)
+
+    return bool(tf.reduce_any(quiet(tf.function(curvatures))()))
+
+
+def _normal(x: tf.Tensor, seed: tuple[int, int]) -> tf.Tensor:
+    draws = tf.random.stateless_normal(x.shape, seed, dtype=tf.float32)
+    return tf.cast(draws, x.dtype)
+
+
+def _one_example(x: tf.Tensor, seed: tuple[int, int]) -> tf.Tensor:
+    """Returns a direction in the outputs of one example; or in one of them.
+
+    A sum over all would hide one negative curvature among many positive ones.
+    """
+    number, _ = seed
+    d = _normal(x, seed)
+    if number % 2:
+        flat = tf.one_hot(tf.argmax(tf.reshape(d, [-1])), tf.size(d))
+        return tf.cast(tf.reshape(flat, x.shape), x.dtype)
+    example = tf.one_hot(number % x.shape[0], x.shape[0], dtype=x.dtype)
+    return d * tf.reshape(example, [-1] + [1] * (len(x.shape) - 1))

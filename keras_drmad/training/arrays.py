@@ -1,0 +1,154 @@
+"""Minibatches of arrays, as a function of (seed, t).
+
+Minibatches come in chunks of iterations. Each chunk is a named tuple of tensors
+of fixed shapes, so that one compiled loop serves all chunks, with a pure method
+`visit(i, function)` that applies a function to the i-th minibatch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.core import nested
+from keras_drmad.core.nested import leaves, map_arrays
+from keras_drmad.core.span import CHUNK_SIZE, Span, divide
+from keras_drmad.core.state import Batch
+
+
+class ArrayChunk(NamedTuple):
+    """Minibatches gathered from arrays on the device.
+
+    Attributes:
+        data: `(x, y, sample_weight)`, nested tensors with the examples on the
+            first axis, `None` where there is nothing.
+        indices: `(chunk_size, batch_size)` int32, the examples of each batch.
+        is_short: `(chunk_size,)` bool, whether a batch is the short one that
+            ends a pass over the data; `None` if all are full.
+        short_indices: `(chunk_size, remainder)` int32, the examples of the
+            short batches; `None` if all are full.
+    """
+
+    data: Any
+    indices: tf.Tensor
+    is_short: tf.Tensor | None
+    short_indices: tf.Tensor | None
+
+    def visit(self, i: tf.Tensor, function: Callable) -> Any:
+        """Returns `function(batch)` for the i-th `Batch`."""
+
+        def on(indices):
+            index = nested.at(indices, i)
+            data = map_arrays(lambda a: tf.gather(a, index), self.data)
+            return function(Batch(*data, index))
+
+        if self.is_short is None:
+            return on(self.indices)
+        return tf.cond(
+            nested.at(self.is_short, i),
+            lambda: on(self.short_indices),
+            lambda: on(self.indices),
+        )
+
+    def reversed(self, n: int) -> "ArrayChunk":
+        """Returns the first n minibatches in the opposite order."""
+        order = reversed_order(n)
+        rest = [None if a is None else tf.gather(a, order) for a in self[1:]]
+        return ArrayChunk(self.data, *rest)
+
+
+class ArrayBatches:
+    """Batches of arrays; the batch of iteration t is a function of (seed, t).
+
+    Each pass over the n examples is a permutation drawn from (seed, pass), cut
+    into batches; the last one of a pass is short where `batch_size` does not
+    divide n, as in `keras.Model.fit`. Passes follow each other without end.
+    """
+
+    def __init__(self, data, batch_size: int, shuffle: bool, seed: int):
+        """Initializes the batches.
+
+        Args:
+            data: `(x, y, sample_weight)`, nested arrays or `None`.
+            batch_size: int, the number of examples in a full batch.
+            shuffle: bool, whether each pass draws a new permutation.
+            seed: int, from which the permutations are drawn.
+        """
+        self.data = map_arrays(tf.convert_to_tensor, data)
+        self.size = int(leaves(data)[0].shape[0])
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.steps_per_pass = -(-self.size // batch_size)
+
+    def with_seed(self, seed: int) -> "ArrayBatches":
+        """Returns the same data in another order."""
+        return ArrayBatches(self.data, self.batch_size, self.shuffle, seed)
+
+    def first(self) -> Batch:
+        """Returns the first batch in the order given."""
+        data = map_arrays(lambda a: a[: self.batch_size], self.data)
+        x, y, sample_weight = data
+        return Batch(x, y, sample_weight, tf.range(self.batch_size))
+
+    def forward(
+        self,
+        span: Span,
+        cuts: Sequence[int] = (),
+        revisited: Sequence[int] | np.ndarray = (),
+        cuts_backward: Sequence[int] = (),
+    ) -> Iterator:
+        """Yields `(iterations, chunk)` for the walk forward through a span.
+
+        Args:
+            span: the iterations.
+            cuts: iterations at which a new chunk has to begin, ascending.
+            revisited: the iterations that `backward` will ask for, ascending.
+            cuts_backward: the cuts of `backward`.
+        """
+        del revisited, cuts_backward  # any batch can be gathered again
+        for iterations in divide(np.arange(*span), CHUNK_SIZE, cuts):
+            yield iterations, self._chunk(iterations)
+
+    def backward(
+        self, span: Span, cuts: Sequence[int], revisited: np.ndarray
+    ) -> Iterator:
+        """Yields `(iterations, chunk)` for `revisited`, last chunk first."""
+        del span
+        for iterations in reversed(divide(revisited, CHUNK_SIZE, cuts)):
+            yield iterations, self._chunk(iterations)
+
+    def _chunk(self, iterations: np.ndarray) -> ArrayChunk:
+        B, remainder = self.batch_size, self.size % self.batch_size
+        indices = np.zeros((CHUNK_SIZE, B), np.int32)
+        is_short = np.zeros(CHUNK_SIZE, bool)
+        order_of: dict[int, np.ndarray] = {}
+        for i, t in enumerate(iterations):
+            number, step = divmod(int(t), self.steps_per_pass)
+            if number not in order_of:
+                order_of[number] = self._order(number)
+            batch = order_of[number][step * B : (step + 1) * B]
+            is_short[i] = len(batch) < B
+            indices[i, : len(batch)] = batch
+        short = remainder > 0
+        return ArrayChunk(
+            data=self.data,
+            indices=tf.constant(indices),
+            is_short=tf.constant(is_short) if short else None,
+            short_indices=(
+                tf.constant(indices[:, :remainder]) if short else None
+            ),
+        )
+
+    def _order(self, number: int) -> np.ndarray:
+        """Returns the examples in the order of one pass."""
+        if not self.shuffle:
+            return np.arange(self.size, dtype=np.int32)
+        generator = np.random.default_rng((self.seed, number))
+        return generator.permutation(self.size).astype(np.int32)
+
+
+def reversed_order(n: int, size: int = CHUNK_SIZE) -> np.ndarray:
+    """Returns places in which the first n of a chunk come in reverse."""
+    return np.append(np.arange(n)[::-1], np.arange(n, size))

@@ -1,0 +1,113 @@
+"""From a compiled model and a plan to the training that can be walked."""
+
+from typing import Any
+
+import keras
+
+from keras_drmad.core.curvature import GaussNewton
+from keras_drmad.core.loops import Loops
+from keras_drmad.core.state import Batch
+from keras_drmad.differentiation.base import Differentiation
+from keras_drmad.hyperparameters.base import Training
+from keras_drmad.hyperparameters.together import Together
+from keras_drmad.methods.base import Chosen, Method
+from keras_drmad.seam.compiler import Compiler
+from keras_drmad.seam.convexity import convex_places
+from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.training import first_look
+from keras_drmad.training.elementary_training import ElementaryTraining
+from keras_drmad.training.plan import Plan
+
+
+class Assembly:
+    """What `compile` was given, and the loops that were compiled from it.
+
+    Loops are kept as long as minibatches look the same, and serve every
+    length, seed and rate.
+
+    Attributes:
+        hyperparameters: all together.
+        method: the method that `compile` was given.
+        chosen: `Chosen`, the method of the last training and why.
+        problem: the elementary problem; `None` before the first training.
+        loops: its compiled loops; `None` before the first training.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        hyperparameters: Together,
+        method: Method,
+        jit_compile: bool | str,
+    ):
+        """Initializes the assembly.
+
+        Args:
+            model: the elementary model, compiled.
+            hyperparameters: all together, bound to the model.
+            method: how hypergradients are computed.
+            jit_compile: bool, or "auto".
+        """
+        self.hyperparameters = hyperparameters
+        self.method = method
+        self.chosen = Chosen(method, "")
+        self.problem: Any = None
+        self.loops: Any = None
+        self._model = model
+        self._jit_compile = jit_compile
+        self._signature = ""
+        self._convex: GaussNewton | None = None
+
+    def training(
+        self, plan: Plan, *, is_tuned: bool, initial_weights: str = "same"
+    ) -> ElementaryTraining:
+        """Returns the training of a plan.
+
+        Args:
+            plan: data and length.
+            is_tuned: bool, whether hyperparameters are learned, or only used.
+            initial_weights: str, as for `fit`.
+
+        Raises:
+            ValueError: if the model, the hyperparameters or the method cannot
+                take the data or the length.
+        """
+        self.hyperparameters.check_bound(self._model)
+        batch = plan.training.batches.first()
+        first_look.check_data(self._model, plan, batch)
+        size = plan.training.batches.size
+        self.hyperparameters.prepare(
+            Training(plan.T, size, batch, is_tuned, initial_weights)
+        )
+        self._compile_for(batch)
+        differentiation = self._bound(plan.T, batch) if is_tuned else None
+        return ElementaryTraining(self.problem, self.loops, differentiation)
+
+    def _compile_for(self, batch: Batch) -> None:
+        """Makes problem and loops anew where minibatches look otherwise."""
+        signature = first_look.signature(batch)
+        if signature == self._signature:
+            return
+        self.problem = ElementaryProblem(
+            self._model, self._model.optimizer, self.hyperparameters, batch
+        )
+        jit_compile = self._jit_compile
+        if jit_compile == "auto":
+            jit_compile = self.problem.suits_xla
+        self.loops = Loops(self.problem, Compiler(bool(jit_compile)))
+        self._signature, self._convex = signature, None
+
+    def _bound(self, T: int, batch: Batch) -> Differentiation:
+        """Returns the differentiation of a training of T steps."""
+        state, optimizer = self.problem.state(), self._model.optimizer
+        hyperparameters = list(self.hyperparameters)
+        self.chosen = self.method.choose(T, state, hyperparameters)
+        method = self.chosen.method
+        method.check(optimizer, hyperparameters)
+        bound = method.bind(T, state, hyperparameters, optimizer)
+        bound.check(self.problem, state)
+        if isinstance(bound.curvature, GaussNewton):
+            if self._convex is None:
+                self._convex = convex_places(self.problem, batch)
+            bound = bound.with_curvature(self._convex)
+        return bound

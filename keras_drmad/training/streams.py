@@ -1,0 +1,308 @@
+"""Minibatches of streams, kept so that the walk backward sees them again.
+
+See `arrays` for what a chunk is.
+"""
+
+import collections
+import itertools
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.core.nested import leaves, map_arrays
+from keras_drmad.core.span import CHUNK_SIZE, Span
+from keras_drmad.core.state import Batch
+from keras_drmad.training.arrays import reversed_order
+
+CHUNK_BYTES = 64 * 2**20  # of a stream's stacked batches, at most
+
+
+class StackedChunk(NamedTuple):
+    """Consecutive minibatches of a stream, all of one shape.
+
+    Attributes:
+        data: `Batch` of nested tensors `(chunk_size, batch_size, ...)`, `None`
+            where there is nothing.
+    """
+
+    data: Batch
+
+    def visit(self, i: tf.Tensor, function: Callable) -> Any:
+        """Returns `function(batch)` for the i-th `Batch`."""
+        return function(map_arrays(lambda a: tf.gather(a, i), self.data))
+
+    def reversed(self, n: int) -> "StackedChunk":
+        """Returns the first n minibatches in the opposite order."""
+        size = int(leaves(self.data)[0].shape[0])
+        order = reversed_order(n, size)
+        return StackedChunk(
+            map_arrays(lambda a: tf.gather(a, order), self.data)
+        )
+
+
+class StreamBatches:
+    """Batches of a stream, of which only one chunk is in memory at a time.
+
+    The batches that the walk backward will visit are written to temporary files
+    as they pass, so the walk sees the very same batches, whatever the stream
+    shuffles.
+    """
+
+    def __init__(self, passes: Callable[[int, int], Iterable], seed: int):
+        """Initializes the batches.
+
+        Args:
+            passes: function of the seed and the number of the pass, returns an
+                iterable of `Batch`, with arrays as leaves.
+            seed: int, for a stream that does not have an order of its own.
+        """
+        self.passes = passes
+        self.seed = seed
+        self.size = None  # how many examples there are, nobody knows
+        self._files: list[tuple[np.ndarray, Any]] = []
+        self._folder = ""
+        self._remove_folder: Callable[[], Any] = lambda: None
+        self._t = 0  # the iteration of the batch that `_ahead` yields next
+        self._ahead: Iterator = iter(())
+
+    def with_seed(self, seed: int) -> "StreamBatches":
+        """Returns the same stream in another order, if it has none itself."""
+        return StreamBatches(self.passes, seed)
+
+    def first(self) -> Batch:
+        """Returns the first batch of the first pass.
+
+        Raises:
+            ValueError: if the stream is empty.
+        """
+        return next(_endless(self.passes, self.seed))
+
+    def forward(
+        self,
+        span: Span,
+        cuts: Sequence[int] = (),
+        revisited: Sequence[int] | np.ndarray = (),
+        cuts_backward: Sequence[int] = (),
+    ) -> Iterator:
+        """Yields `(iterations, chunk)`; see `ArrayBatches.forward`.
+
+        A span that begins where the last one ended goes on in the stream;
+        another one begins with the stream and passes over what comes before.
+        """
+        self._go_to(span.first)
+        if len(revisited) and not self._folder:
+            self._folder = tempfile.mkdtemp(prefix="keras_drmad_")
+            # Also where the walk backward never comes, or ends early.
+            self._remove_folder = weakref.finalize(
+                self, shutil.rmtree, self._folder, ignore_errors=True
+            )
+        kept = _Stack(self._write)
+        wanted = set(np.asarray(revisited).tolist())
+        begin, begin_backward = set(cuts), set(cuts_backward)
+        ready: list = []
+        stack = _Stack(lambda *chunk: ready.append(chunk))
+        for t in range(*span):
+            if t in begin:
+                stack.flush()
+            if t in begin_backward:
+                kept.flush()
+            batch = next(self._ahead)
+            self._t = t + 1
+            stack.push(t, batch)
+            if t in wanted:
+                kept.push(t, batch)
+            yield from _drain(ready)
+        stack.flush()
+        kept.flush()
+        yield from _drain(ready)
+
+    def _go_to(self, t: int) -> None:
+        """Makes the batch of iteration t the next one of the stream."""
+        if t == 0 or t != self._t:
+            self.close()
+            self._t, self._ahead = 0, _endless(self.passes, self.seed)
+        while self._t < t:
+            next(self._ahead)
+            self._t += 1
+
+    def backward(
+        self, span: Span, cuts: Sequence[int], revisited: np.ndarray
+    ) -> Iterator:
+        """Yields `(iterations, chunk)`, the last chunk first, once."""
+        del cuts, revisited  # as they were in `forward`
+        while self._files and self._files[-1][0][0] >= span.first:
+            iterations, structure = self._files.pop()
+            path = self._path(len(self._files))
+            with np.load(path) as arrays:
+                flat = [arrays[str(k)] for k in range(len(arrays.files))]
+            os.remove(path)
+            yield iterations, _padded(_unflatten(structure, flat))
+        if not self._files:
+            self.close()
+
+    def close(self) -> None:
+        """Deletes the temporary files."""
+        self._remove_folder()
+        self._folder, self._files = "", []
+
+    def _path(self, number: int) -> str:
+        return f"{self._folder}/{number}.npz"
+
+    def _write(self, iterations: np.ndarray, stacked: Any) -> None:
+        flat = {str(k): a for k, a in enumerate(leaves(stacked))}
+        np.savez(self._path(len(self._files)), **flat)
+        structure = map_arrays(lambda a: 0, stacked)
+        self._files.append((iterations, structure))
+
+
+def _endless(passes: Callable, seed: int) -> Iterator:
+    """Yields batches, one pass after the other.
+
+    A function, not a method: a generator that held the batches would keep
+    them, and their temporary files, until the garbage is collected.
+    """
+    number = 0
+    while True:
+        empty = True
+        for batch in passes(seed, number):
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError(
+                "Invalid value for argument `x`. Expected a data set with "
+                "at least one batch. Received: one that yields nothing"
+                f"{' any more' if number else ''}. Check its source and "
+                "its filters."
+            )
+        number += 1
+
+
+class _Stack:
+    """Gathers consecutive batches of one shape and emits them stacked.
+
+    Emits when `CHUNK_SIZE` of them or `CHUNK_BYTES` are gathered, when a batch
+    has another shape than the one before, and at `flush`.
+    """
+
+    def __init__(self, emit: Callable[[np.ndarray, Any], None]):
+        self.emit = emit
+        self.iterations: list[int] = []
+        self.batches: list = []
+
+    def push(self, t: int, batch) -> None:
+        if self.batches and _shapes(batch) != _shapes(self.batches[0]):
+            self.flush()
+        self.iterations.append(t)
+        self.batches.append(batch)
+        size = sum(a.nbytes for a in leaves(self.batches[0]))
+        if len(self.batches) == _capacity(size):
+            self.flush()
+
+    def flush(self) -> None:
+        if self.batches:
+            stacked = _zip_map(lambda *a: np.stack(a), self.batches)
+            self.emit(np.array(self.iterations), stacked)
+        self.iterations, self.batches = [], []
+
+
+def _capacity(size: int) -> int:
+    """Returns how many batches of a number of bytes a chunk holds."""
+    return int(np.clip(CHUNK_BYTES // max(size, 1), 1, CHUNK_SIZE))
+
+
+def _drain(ready: list) -> Iterator:
+    while ready:
+        iterations, stacked = ready.pop(0)
+        yield iterations, _padded(stacked)
+
+
+def _padded(data) -> StackedChunk:
+    """Returns a chunk of its full length, so that one trace serves all."""
+    n = len(leaves(data)[0])
+    length = _capacity(sum(a.nbytes for a in leaves(data)) // n)
+
+    def pad(a):
+        widths = [(0, length - n)] + [(0, 0)] * (a.ndim - 1)
+        return tf.constant(np.pad(a, widths, mode="edge"))
+
+    return StackedChunk(map_arrays(pad, data))
+
+
+def dataset_passes(dataset: tf.data.Dataset) -> Callable[[int, int], Iterable]:
+    """Returns the passes over a `tf.data.Dataset`, as arrays."""
+    return lambda seed, number: (
+        unpack(batch) for batch in dataset.as_numpy_iterator()
+    )
+
+
+def py_dataset_passes(
+    dataset: keras.utils.PyDataset, shuffle: bool
+) -> Callable[[int, int], Iterable]:
+    """Returns the passes over a `PyDataset`, as arrays.
+
+    Batches are taken in an order drawn from (seed, pass) if `shuffle` and their
+    number is known, by `dataset.workers` threads that run ahead by
+    `dataset.max_queue_size`.
+    """
+
+    def order(seed: int, number: int) -> Iterable[int]:
+        if dataset.num_batches is None:
+            return itertools.count()
+        if not shuffle:
+            return range(dataset.num_batches)
+        generator = np.random.default_rng((seed, number))
+        return generator.permutation(dataset.num_batches).tolist()
+
+    def batches(seed: int, number: int) -> Iterator:
+        dataset.on_epoch_begin()
+        pool = ThreadPoolExecutor(max(1, dataset.workers))
+        ahead: collections.deque = collections.deque()
+        try:
+            for k in order(seed, number):
+                ahead.append(pool.submit(dataset.__getitem__, k))
+                if len(ahead) >= dataset.max_queue_size:
+                    yield _as_arrays(ahead.popleft().result())
+            while ahead:
+                yield _as_arrays(ahead.popleft().result())
+        finally:
+            pool.shutdown(cancel_futures=True)
+        dataset.on_epoch_end()
+
+    return batches
+
+
+def _as_arrays(batch) -> Batch:
+    return map_arrays(np.asarray, unpack(batch))
+
+
+def unpack(batch) -> Batch:
+    """Returns what a data set yields as a `Batch`.
+
+    That is what Keras takes, or `(x, y, sample_weight, index)`.
+    """
+    if isinstance(batch, tuple) and len(batch) == 4:
+        return Batch(*batch)
+    return Batch(*keras.utils.unpack_x_y_sample_weight(batch))
+
+
+def _zip_map(function: Callable, structures: list):
+    return tf.nest.map_structure(
+        lambda *a: None if a[0] is None else function(*a), *structures
+    )
+
+
+def _unflatten(structure, flat: list):
+    rest = iter(flat)
+    return map_arrays(lambda _: next(rest), structure)
+
+
+def _shapes(batch) -> list:
+    return [np.shape(a) for a in leaves(batch)]
