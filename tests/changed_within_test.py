@@ -1,0 +1,234 @@
+"""What a callback changes within a training: the way back sees what steps saw.
+
+The witness is `fit` itself: the validation loss of the very training, with the
+callback, at raw values on both sides. Keras's learning rate is heard from the
+next chunk on, as in Keras's own `fit`; so are frozen weights and variables of
+layers. A raw value counts from the next training on.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_drmad as kd
+from checks import central_difference, relative_error
+from closed_forms import LinearTerm, exact_model, linear_net, regression
+from keras_drmad.hyperparameters import L2, LearningRate
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+T = 200  # walks pause every 50 steps, or oftener
+X, Y = regression(10)
+VALIDATION = regression(8, seed=1)
+
+
+class Annealed(keras.layers.Layer):
+    """Adds `strength` times the mean square of its inputs to the loss."""
+
+    def build(self, input_shape):
+        self.strength = self.add_weight(
+            name="strength", initializer="ones", trainable=False
+        )
+
+    def call(self, x):
+        square = keras.ops.mean(keras.ops.square(x))
+        self.add_loss(0.1 * self.strength * square)
+        return x
+
+
+def net():
+    """Returns a net with a frozen layer and an annealed loss."""
+    inputs = keras.Input((4,))
+    frozen = keras.layers.Dense(4, name="frozen", trainable=False)
+    x = keras.layers.Dense(3, activation="tanh", name="a")(frozen(inputs))
+    x = Annealed(name="annealed")(x)
+    return inputs, keras.layers.Dense(2, name="b")(x)
+
+
+class Within(keras.callbacks.Callback):
+    """Sets a variable before or after each chunk of a training."""
+
+    def __init__(self, variable_of, values, on="end"):
+        super().__init__()
+        self.variable_of, self.values, self.on = variable_of, values, on
+
+    def on_train_begin(self, logs=None):
+        self.variable = self.variable_of(self.model)
+        self.first = np.array(self.variable)
+
+        self.seen = set()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.on == "begin":
+            self.set(batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.on == "end":
+            self.set(batch)
+
+    def set(self, batch):
+        quarter = 4 * batch // T
+        self.variable.assign(self.first * self.values[quarter])
+        self.seen.add(quarter)
+
+    def on_train_end(self, logs=None):
+        assert self.seen == {0, 1, 2, 3}, "all quarters of a training"
+
+
+def rate(model):
+    return model.optimizer.learning_rate
+
+
+def frozen_kernel(model):
+    return model.elementary_model.get_layer("frozen").kernel
+
+
+def strength(model):
+    return model.elementary_model.get_layer("annealed").strength
+
+
+def raw(model):
+    return model.hyperparameters[0].raw
+
+
+WITHIN = {
+    "rate-after": lambda: Within(rate, [0.3, 0.1, 1.5, 0.2]),
+    "rate-before": lambda: Within(rate, [0.2, 1.0, 0.5, 0.1], "begin"),
+    "frozen-weights": lambda: Within(frozen_kernel, [0.5, 2.0, -1.0, 1.0]),
+    "variable-of-a-layer": lambda: Within(strength, [0.0, 3.0, 9.0, 1.0]),
+    "raw-value": lambda: Within(raw, [0.5, 0.25, 1.5, 1.2]),
+}
+# Exact methods, and how exact in float64.
+METHODS = {
+    "stored": (kd.ReverseMode(), 1e-6),
+    "checkpointed": (kd.ReverseMode("checkpointed"), 1e-6),
+    "bfloat16": (kd.ReverseMode("bfloat16"), 0.02),
+    "reversible": (kd.ReverseMode("reversible"), 1e-6),
+    "all-lines": (kd.DrMAD(1.0, anchors=T), 0.02),
+}
+OPTIMIZERS = {
+    "momentum": lambda: keras.optimizers.SGD(0.05, momentum=0.5),
+    "adam": lambda: keras.optimizers.Adam(0.02),
+}
+
+
+class Case:
+    """A compiled model whose `fit` shows a derivative and what it is of."""
+
+    def __init__(self, kinds, optimizer="momentum", method=None, made=net):
+        keras.utils.set_random_seed(0)
+        self.model = exact_model(
+            made(),
+            kinds,
+            OPTIMIZERS[optimizer](),
+            hypergradient=method or kd.ReverseMode(),
+            meta_optimizer=keras.optimizers.SGD(1.0),
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.variables = [
+            *self.model.variables,
+            *self.model.optimizer.variables,
+            *(h.raw for h in self.model.hyperparameters),
+        ]
+        self.before = [np.array(v) for v in self.variables]
+
+    def fit(self, within, moved=0.0):
+        """Runs one training from the same numbers each time.
+
+        Returns:
+            The validation loss, and the hypergradient of each raw value.
+        """
+        for variable, value in zip(self.variables, self.before, strict=True):
+            variable.assign(value)
+        raws = [h.raw for h in self.model.hyperparameters]
+        for variable in raws:
+            variable.assign_add(np.full(variable.shape, moved))
+        steps = Steps(raws)
+        history = self.model.fit(
+            X,
+            Y,
+            batch_size=5,
+            steps_per_epoch=T,
+            validation_data=VALIDATION,
+            meta_iterations=1,
+            restore_best=False,
+            callbacks=[within(), steps],
+            seed=0,
+            verbose=0,
+        )
+        gradients = [
+            before - np.array(after)
+            for before, after in zip(steps.before, raws, strict=True)
+        ]
+        return history.history["val_loss"][0], gradients
+
+    def assert_exact(self, within, tolerance):
+        _, gradients = self.fit(within)
+        along = sum(float(np.sum(g)) for g in gradients)
+        expected = central_difference(
+            lambda s: self.fit(within, s)[0],
+            2e-4 * (1 + 9 * (tolerance > 1e-3)),
+        )
+        assert abs(expected) > 1e-4
+        assert along == pytest.approx(expected, rel=tolerance)
+
+
+class Steps(keras.callbacks.Callback):
+    """Keeps raw values as they are just before the meta-optimizer's step."""
+
+    def __init__(self, raws):
+        super().__init__()
+        self.raws = raws
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.before = [np.array(raw) for raw in self.raws]
+
+
+@pytest.fixture(scope="module")
+def case_of():
+    """Returns a function that keeps one compiled model for each method."""
+    cases = {}
+
+    def case(method, optimizer="momentum"):
+        key = method, optimizer
+        if key not in cases:
+            kinds = [L2("layer", 0.05), LearningRate(layers="b", initial=0.04)]
+            cases[key] = Case(kinds, optimizer, METHODS[method][0])
+        return cases[key]
+
+    return case
+
+
+@pytest.mark.parametrize("within", WITHIN)
+def test_reverse_mode_is_exact(case_of, within):
+    case_of("stored").assert_exact(WITHIN[within], METHODS["stored"][1])
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS if name != "stored"]
+)
+@pytest.mark.parametrize("within", ["rate-after", "raw-value"])
+def test_other_methods_are_as_exact_as_they_can(case_of, method, within):
+    case_of(method).assert_exact(WITHIN[within], METHODS[method][1])
+
+
+def test_an_adaptive_optimizer_is_exact_too(case_of):
+    case_of("stored", "adam").assert_exact(WITHIN["rate-before"], 1e-6)
+
+
+@pytest.mark.parametrize(
+    "method", [kd.DrMAD(1.0), kd.DrMAD(1.0, anchors=7)], ids=repr
+)
+def test_lines_use_the_rates_of_the_steps_that_they_walk(method):
+    # On a quadratic with a linear hyperparameter states do not matter: what
+    # is left are the rates, one for each step.
+    case = Case([LinearTerm()], "momentum", method, linear_net)
+    case.assert_exact(WITHIN["rate-after"], 1e-6)
+
+
+def test_a_raw_value_counts_from_the_next_training_on(case_of):
+    case = case_of("stored")
+    plain, gradients = case.fit(keras.callbacks.Callback)
+    moved, same = case.fit(WITHIN["raw-value"])
+    assert moved == plain
+    assert relative_error(same, gradients) < 1e-12
