@@ -116,10 +116,11 @@ def measured(run, memory: int) -> list[dict]:
 
 def main(_):
     from benchmarks import against_reverse_mode_report as report
+    from keras_drmad import arguments
     from keras_drmad.methods import memory as memory_lib
 
     memory = (
-        memory_lib.checked_bytes(FLAGS.memory)
+        arguments.nbytes("memory", FLAGS.memory)
         if FLAGS.memory
         else memory_lib.available_bytes() // 2
     )

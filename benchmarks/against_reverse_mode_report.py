@@ -115,7 +115,7 @@ def tables(results: Results) -> str:
             name, "seconds", PAPERS
         ),
         "seconds of the way back / those of the paper's DrMAD": lambda name: (
-            ratio(name, "seconds_back", PAPERS)
+            ratio(name, "seconds_backward", PAPERS)
         ),
         "MB kept for the way back": lambda name: of(name, "kept_bytes") / 1e6,
         "bytes kept / bytes kept by DrMAD": lambda name: ratio(
@@ -135,7 +135,7 @@ def claims(results: Results) -> str:
     """Returns the paper's claims beside what was measured."""
     ratio = results.ratio
     slower = _range(ratio("reversible_0.1", "seconds", PAPERS))
-    slower_back = _range(ratio("reversible_0.1", "seconds_back", PAPERS))
+    slower_back = _range(ratio("reversible_0.1", "seconds_backward", PAPERS))
     stored = _range(ratio("stored", "kept_bytes", PAPERS))
     reversible = _range(ratio("reversible_0.1", "kept_bytes", PAPERS))
     lines = [

@@ -15,12 +15,14 @@ import numpy as np
 import keras_drmad as kd
 from benchmarks.data import images
 from examples.tanh_net import tanh_net
-from keras_drmad.core.span import CHUNK_SIZE, divide
+from keras_drmad.core.span import Span
 from keras_drmad.core.state import State
+from keras_drmad.differentiation.checkpointed import Checkpointed, length
+from keras_drmad.differentiation.stored import Stored
 
 PAPERS = "papers"  # the base of ratios, and the training that is timed alone
 # Timed by method and round, and said by each method of itself.
-TIMED = ("seconds", "seconds_back")
+TIMED = ("seconds", "seconds_backward")
 SAID = ("copies", "reverse_steps", "reverse_steps_used", "buffer_bits")
 
 
@@ -82,14 +84,14 @@ class Competitor:
         weights = [v.value for v in self.model.trainable_variables]
         velocities = weights  # of their sizes
         state = State(weights, velocities, [])
-        return self.model.method.nbytes(T, state)
+        return self.model.method.nbytes(T, state, (), self.model.optimizer)
 
     def warm_up(self, T: int) -> None:
         """Compiles all that T steps need, with as few steps as will do."""
         steps = next(
             t
             for t in range(10, T + 1)
-            if loops(self.model.method, t) == loops(self.model.method, T)
+            if loops(self.model, t) == loops(self.model, T)
         )
         self.train(steps)
         self.hypergradient(steps)
@@ -114,12 +116,12 @@ class Competitor:
         }
 
 
-def loops(method, T: int):
-    """Returns what XLA compiles the way backward for: kinds and lengths."""
-    way = method.trajectory(T)
-    cuts = way.cuts(T) if way.keeps_chunks else ()
-    chunks = divide(way.iterations(T), CHUNK_SIZE, cuts)
-    return way.traced_by, set(map(len, chunks))
+def loops(model, T: int):
+    """Returns what the loops of T steps are compiled for: a length, or none."""
+    bound = model.method.bind(T, None, (), model.optimizer)
+    if isinstance(bound, Stored):
+        return bound.pages(Span(0, T)).size
+    return length(T) if isinstance(bound, Checkpointed) else None
 
 
 # ---- cells, each in a process of its own
@@ -165,7 +167,7 @@ def time_all(
         for k in fits:
             seconds, d = _seconds(models[k].hypergradient, T)
             found["seconds"][k, r] = seconds
-            found["seconds_back"][k, r] = d["seconds_back"]
+            found["seconds_backward"][k, r] = d["seconds_backward"]
             for key in SAID:
                 found[key][k] = d.get(key, np.nan)
     return found

@@ -165,8 +165,10 @@ def time_net(net: str, T: int) -> None:
             whole[jit].append(
                 seconds_of_meta_iteration(model, train, arguments)
             )
-            forward[jit].append(d["seconds_there"] / T)
-            backward[jit].append(d["seconds_back"] / d["reverse_steps_used"])
+            forward[jit].append(d["seconds_forward"] / T)
+            backward[jit].append(
+                d["seconds_backward"] / d["reverse_steps_used"]
+            )
         for key, function in fits.items():
             fit_seconds[key].append(function())
     auto.hypergradient(*train, **arguments | {"steps_per_epoch": 10})

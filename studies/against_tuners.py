@@ -106,7 +106,7 @@ def _draw_cells(column, cells, label: str, color: str) -> None:
             for cell in cells
         ]
         plots.mean_and_band(
-            grid / 1000, np.array(rows), axes, label, color=color
+            grid / 1000, np.array(rows), axes=axes, label=label, color=color
         )
         axes.plot(grid[-1] / 1000, np.mean(rows, 0)[-1], "o", color=color)
 

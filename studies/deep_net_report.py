@@ -162,8 +162,8 @@ def draw_meta_iterations(run, found) -> None:
             plots.mean_and_band(
                 np.arange(1, rows.shape[1] + 1),
                 rows,
-                one,
-                LABELS[name],
+                axes=one,
+                label=LABELS[name],
                 color=COLORS[name],
                 marker=".",
             )
@@ -191,8 +191,8 @@ def draw_cost(run, found) -> None:
             plots.mean_and_band(
                 cost * np.arange(1, losses.shape[1] + 1),
                 np.array([study.best_so_far(*pair) for pair in pairs]),
-                one,
-                LABELS[name],
+                axes=one,
+                label=LABELS[name],
                 color=COLORS[name],
                 marker=".",
             )
@@ -203,8 +203,8 @@ def draw_cost(run, found) -> None:
         plots.mean_and_band(
             np.arange(1, len(grid[0]["points"]) + 1),
             np.array(found_by_grid) * (1, 100)[k],
-            one,
-            "grid of one rate and one penalty",
+            axes=one,
+            label="grid of one rate and one penalty",
             color=COLORS["grid"],
             marker=".",
         )
@@ -228,8 +228,8 @@ def draw_hyperparameters(run, found) -> None:
             plots.mean_and_band(
                 np.arange(len(rows[0])),
                 np.array(rows),
-                one,
-                LABELS[name],
+                axes=one,
+                label=LABELS[name],
                 log=True,
                 color=COLORS[name],
                 marker=".",

@@ -30,12 +30,12 @@ def methods() -> dict[str, Any]:
         "same, gauss_newton": kd.DrMAD(
             1.0, average=False, curvature="gauss_newton"
         ),
-        "DrMAD(0.3, 39, end)": kd.DrMAD(0.3, 39, "end", last=0.3),
-        "DrMAD(0.5, 39, end)": kd.DrMAD(0.5, 39, "end", last=0.5),
-        "DrMAD(0.7, 39, end)": kd.DrMAD(0.7, 39, "end", last=0.7),
-        "DrMAD(1.0, 39, end)": kd.DrMAD(1.0, 39, "end"),
+        "DrMAD(0.3, 39, end)": kd.DrMAD(0.3, 39, spacing="end", last=0.3),
+        "DrMAD(0.5, 39, end)": kd.DrMAD(0.5, 39, spacing="end", last=0.5),
+        "DrMAD(0.7, 39, end)": kd.DrMAD(0.7, 39, spacing="end", last=0.7),
+        "DrMAD(1.0, 39, end)": kd.DrMAD(1.0, 39, spacing="end"),
         "DrMAD(1.0, 39, even)": kd.DrMAD(1.0, 39),
-        "DrMAD(1.0, 127, end)": kd.DrMAD(1.0, 127, "end"),
+        "DrMAD(1.0, 127, end)": kd.DrMAD(1.0, 127, spacing="end"),
         "Truncated(0.1)": kd.Truncated(0.1),
         "Truncated(0.5)": kd.Truncated(0.5),
         "ReverseMode('reversible')": kd.ReverseMode("reversible"),
@@ -149,7 +149,7 @@ class Bench:
             signs=float(np.mean(np.sign(g) == np.sign(exact))),
             norm=float(np.linalg.norm(g) / np.linalg.norm(exact)),
             gain=(base - losses[0]) / (base - losses[1]),
-            time=whole / alone.diagnostics["seconds_there"],
+            time=whole / alone.diagnostics["seconds_forward"],
             copies=d["copies"],
         )
 

@@ -226,7 +226,7 @@ def persistence(log_l2) -> float:
 
 def growth_limit(method: str, T: int) -> float:
     """Returns the growth of the adjoint at which a walk ends early."""
-    return way_back(method, T).trajectory(T).growth_limit
+    return way_back(method, T).bind(T, None).growth_limit
 
 
 def rows(results, groups) -> list[dict]:

@@ -107,8 +107,8 @@ def main(_):
         )
     count = sum(values[0].size for values in recorder.values.values())
     print(
-        f"{count} hyperparameters by {model.method_used!r} in {seconds:.1f} s."
-        f" Kept in {run.folder}"
+        f"{count} hyperparameters by {model.resolved.method!r} in "
+        f"{seconds:.1f} s. Kept in {run.folder}"
     )
 
 

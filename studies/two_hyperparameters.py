@@ -156,8 +156,10 @@ class Problem:
 
 
 def iterations(method, T: int) -> np.ndarray:
-    """Returns the iterations of T that a method walks back."""
-    return method.trajectory(T).iterations(T)
+    """Returns the iterations of T that a method walks backward."""
+    from keras_drmad.core.span import Span
+
+    return method.bind(T, None).iterations(Span(0, T))
 
 
 def meta_training(**settings):

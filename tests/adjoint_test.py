@@ -17,6 +17,7 @@ from closed_forms import (
 from keras_drmad.core import nested
 from keras_drmad.core.adjoint import step_back
 from keras_drmad.core.state import Batch
+from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam.problem import ElementaryProblem
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -63,7 +64,7 @@ def keras_problem(optimizer):
     model = exact_model(net, kinds, optimizer)
     batch = Batch(*map(tf.constant, regression(6)))
     problem = ElementaryProblem(
-        model.elementary_model, model.optimizer, kinds, batch
+        model.elementary_model, model.optimizer, Together(kinds), batch
     )
     return problem, batch
 

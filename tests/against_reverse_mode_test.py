@@ -70,7 +70,7 @@ def test_bytes_kept(results):
             s > b > 0
             for s, b in zip(
                 column(name, "seconds"),
-                column(name, "seconds_back"),
+                column(name, "seconds_backward"),
                 strict=True,
             )
         )
@@ -108,7 +108,7 @@ def test_program_measures_time_and_memory_of_processes(tmp_path):
     }
     with (folder / "results.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert float(row["seconds"]) > float(row["seconds_back"]) > 0
+    assert float(row["seconds"]) > float(row["seconds_backward"]) > 0
     assert float(row["peak"]) > 1e8
     assert "| DrMAD, the paper's | 1 |" in done.stdout
     assert (folder / "figures" / "against_reverse_mode.png").is_file()

@@ -8,6 +8,9 @@ import keras_drmad as kd
 from small_models import (
     CLASSES,
     FEATURES,
+    VALIDATION,
+    X,
+    Y,
     assert_helps,
     compiled,
     hidden,
@@ -203,3 +206,13 @@ def test_values_outside_the_bounds():
         with pytest.raises(ValueError, match="`value`.*0.1.*'l2'.*Received"):
             l2.assign(value)
     np.testing.assert_array_equal(l2.raw, before)
+
+
+@pytest.mark.parametrize(
+    "name", ["hypergradient", "validation_loss_after", "check_hypergradient"]
+)
+def test_what_one_training_does_not_take(name):
+    training = dict(validation_data=VALIDATION, batch_size=8)
+    with pytest.raises(TypeError) as error:
+        getattr(compiled(), name)(X, Y, meta_iterations=3, **training)
+    assert_helps(error, "meta_iterations", "['meta_iterations']")

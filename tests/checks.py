@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.core.walk import Loop
-
 
 def flat(structure: Any) -> np.ndarray:
     """Returns all numbers of a nested structure in one vector."""
@@ -128,18 +126,14 @@ def _assign(variables, values):
 
 def problem_of(model: Any) -> Any:
     """Returns the pure functions of a model that was trained before."""
-    return model._compiled_walks[1]
+    return model._assembly.problem
 
 
 def loops_of(model: Any) -> Any:
     """Returns the compiled loops of a model that was trained before."""
-    return model._compiled_walks[2]
+    return model._assembly.loops
 
 
 def traces(model: Any) -> dict[str, int]:
     """Returns how often each compiled loop of a model was traced, by name."""
-    return {
-        name: loop.experimental_get_tracing_count()
-        for name, loop in vars(loops_of(model)).items()
-        if isinstance(loop, Loop)
-    }
+    return loops_of(model).traces()

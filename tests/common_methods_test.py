@@ -1,5 +1,6 @@
 """The methods table: every method crossed with what all of them promise."""
 
+import collections
 from typing import NamedTuple
 
 import keras
@@ -176,9 +177,12 @@ def test_loops_are_traced_once(single, name):
         model.hypergradient(x, y, **training)
     counts = traces(model)
     assert max(counts.values()) == 1, counts
-    assert counts["differentiate"] == 1
-    assert counts["back"] + counts["second_products"] == 1
-    assert counts["there"] + counts["there_noting"] >= 1
+    by_kind = collections.Counter(name.split()[0] for name in counts)
+    assert by_kind["differentiate"] == 1
+    # Pages of states are as long as a training asks for: a loop for each size.
+    pages = sum("forward Pages" in name for name in counts)
+    assert by_kind["backward"] + by_kind["products"] == max(1, pages)
+    assert by_kind["forward"] >= 1
 
 
 # ---- as numbers
@@ -301,7 +305,7 @@ def test_bad_arguments(kind, make, argument, received):
 )
 def test_more_than_there_are_steps(method, argument):
     with pytest.raises(ValueError) as error:
-        method.trajectory(12)
+        method.bind(12, None)
     assert_helps(error, argument, "=13")
     assert "12" in str(error.value)
-    method.trajectory(13)
+    method.bind(13, None)

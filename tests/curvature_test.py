@@ -14,16 +14,20 @@ from checks import flat, relative_error
 from closed_forms import exact_model, linear_net, regression, tanh_net
 from keras_drmad.core import nested
 from keras_drmad.core.adjoint import second_products, step_back
+from keras_drmad.core.curvature import HESSIAN, GaussNewton
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import L2, LearningRate
+from keras_drmad.hyperparameters.together import Together
+from keras_drmad.seam.convexity import convex_places
+from keras_drmad.seam.places import places_of
 from keras_drmad.seam.problem import ElementaryProblem
-from keras_drmad.seam.second_derivatives import check_convex, places_of
 from small_models import assert_helps
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 X, TARGETS = regression(6)
 CLASSES = np.array([0, 1, 1, 0, 1, 0])
+GAUSS_NEWTON = GaussNewton()
 ONE_HOT = np.eye(2)[CLASSES]
 WEIGHTS = np.linspace(0.5, 2, 6)
 PENALTY = 0.05
@@ -165,7 +169,7 @@ def case(request, float64):
         None if weight is None else tf.constant(weight),
     )
     problem = ElementaryProblem(
-        model.elementary_model, model.optimizer, kinds, batch
+        model.elementary_model, model.optimizer, Together(kinds), batch
     )
     return case, problem, compiled_products(problem, batch)
 
@@ -180,7 +184,8 @@ def compiled_products(problem, batch):
             problem, state, hparams, batch, vector, curvature
         )
 
-    def of(vector, curvature="gauss_newton"):
+    def of(vector, curvature=None):
+        curvature = curvature or GAUSS_NEWTON
         parts = np.split(vector, np.cumsum([tf.size(x) for x in state.params]))
         shaped = [
             tf.constant(np.reshape(part, x.shape))
@@ -244,7 +249,7 @@ def test_is_the_matrix_of_full_jacobians(case):
     actual = dense(product, len(through))
     np.testing.assert_allclose(actual, through + penalties, atol=1e-13)
     # It is another one than the Hessian: the tests say something.
-    full = dense(lambda one: product(one, "hessian"), len(through))
+    full = dense(lambda one: product(one, HESSIAN), len(through))
     assert relative_error(actual, full) > 1e-2
 
 
@@ -262,8 +267,7 @@ def test_mixed_product_is_exact(case):
         size=len(flat(problem.state().params))
     )
     found, expected = (
-        product(vector, curvature)[1]
-        for curvature in ("gauss_newton", "hessian")
+        product(vector, curvature)[1] for curvature in (None, HESSIAN)
     )
     assert relative_error(found, expected) < 1e-13
 
@@ -288,7 +292,7 @@ def test_step_back_is_exact_where_the_model_is_linear(make, optimizer):
     model = exact_model(make(), kinds, OPTIMIZERS[optimizer]())
     batch = Batch(tf.constant(X), tf.constant(TARGETS))
     problem = ElementaryProblem(
-        model.elementary_model, model.optimizer, kinds, batch
+        model.elementary_model, model.optimizer, Together(kinds), batch
     )
     hparams = problem.hparams()
     state, _, _ = problem.step(problem.initial_state(), hparams, batch, [])
@@ -300,7 +304,7 @@ def test_step_back_is_exact_where_the_model_is_linear(make, optimizer):
         tf.function(step_back)(
             problem, state, hparams, batch, adjoint, curvature
         )
-        for curvature in ("gauss_newton", "hessian")
+        for curvature in (GAUSS_NEWTON, HESSIAN)
     )
     assert relative_error(found[1], expected[1]) < 1e-12  # the mixed product
     error = relative_error(found[0], expected[0])
@@ -345,18 +349,15 @@ class Outputs:
         self.loss_of = getattr(losses, loss)()
         self.y = tf.constant(y)
         self.activation = activation or tf.identity
-        self.linearizes_before_activation = True
 
     def state(self):
         return ()
 
     hparams = state
 
-    def outputs(self, state, hparams, batch):
+    def outputs(self, state, hparams, batch, before_activation):
         start = tf.random.normal(self.y.shape, dtype=tf.float64)
-        z, y_pred_of = places_of(
-            self.activation(start), self.linearizes_before_activation
-        )
+        z, y_pred_of = places_of(self.activation(start), before_activation)
         return z, [], lambda z: self.loss_of(self.y, y_pred_of(z))
 
 
@@ -404,8 +405,7 @@ def each_loss(names):
 @each_loss(CONVEX)
 def test_convex_losses_are_taken(name):
     problem = Outputs(name, CONVEX[name], AFTER_ACTIVATION.get(name))
-    check_convex(problem, ())
-    assert problem.linearizes_before_activation
+    assert convex_places(problem, ()).before_activation
 
 
 @pytest.mark.parametrize(
@@ -417,15 +417,14 @@ def test_convex_losses_are_taken(name):
 )
 def test_convex_in_probabilities_but_not_in_logits(name, activation):
     problem = Outputs(name, ONE_HOT, activation)
-    check_convex(problem, ())
-    assert not problem.linearizes_before_activation
+    assert not convex_places(problem, ()).before_activation
 
 
 @each_loss(NOT_CONVEX)
 def test_other_losses_are_refused(name):
     problem = Outputs(name, NOT_CONVEX[name])
     with pytest.raises(ValueError) as error:
-        check_convex(problem, ())
+        convex_places(problem, ())
     assert_helps(error, "curvature", name)
 
 

@@ -9,13 +9,17 @@ import keras_drmad as kd
 from checks import assert_exact_hypergradient, flat, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from keras_drmad.core import nested
-from keras_drmad.core.span import CHUNK_SIZE, divide
+from keras_drmad.core.span import CHUNK_SIZE, Span, divide
 from keras_drmad.core.state import Batch, State
-from keras_drmad.differentiation import Anchored, Checkpointed, Shortcut, Stored
+from keras_drmad.differentiation.checkpointed import Checkpointed, length
+from keras_drmad.differentiation.line import Line
+from keras_drmad.differentiation.lines import Lines
+from keras_drmad.differentiation.stored import Stored
 from keras_drmad.hyperparameters import L2, LearningRate
+from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.training.elementary_training import ElementaryTraining
-from keras_drmad.training.inputs import Plan, Source
+from keras_drmad.training.plan import Plan, Source
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -59,7 +63,7 @@ def model_of(float64):
         if name not in models:
             keras.utils.set_random_seed(0)
             models[name] = momentum_model(method(name, T))
-        models[name].method = method(name, T)
+        models[name]._assembly.method = method(name, T)
         return models[name]
 
     return model
@@ -128,7 +132,7 @@ def unrolled(float64):
     problem = ElementaryProblem(
         model.elementary_model,
         model.optimizer,
-        model.hyperparameters,
+        Together(model.hyperparameters),
         batches[0],
     )
     held_out = Batch(*map(tf.constant, VALIDATION))
@@ -176,7 +180,7 @@ def test_truncated_leaves_out_what_came_before(model_of, unrolled, last):
     "last, count", [(3, 3), (0.25, 3), (0.01, 1), (1.0, T)]
 )
 def test_truncated_counts_or_divides(last, count):
-    iterations = kd.Truncated(last).trajectory(T).iterations(T)
+    iterations = kd.Truncated(last).bind(T, None).iterations(Span(0, T))
     assert list(iterations) == list(range(T - count, T))
 
 
@@ -216,9 +220,9 @@ def test_anchors_approach_reverse_mode(model_of):
 STATE = State([tf.zeros(8)], [tf.zeros(8)], [])
 
 
-def copies(trajectory, T):
-    """Returns what a way back keeps, in copies of the training's state."""
-    return trajectory.nbytes(T, STATE) / nested.nbytes(STATE)
+def copies(differentiation, T):
+    """Returns what is kept, in copies of the training's state."""
+    return differentiation.nbytes(T, STATE) / nested.nbytes(STATE)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +230,7 @@ def copies(trajectory, T):
 )
 def test_lines_grow_shorter_towards_the_end(T, L, K):
     even, end = (
-        Anchored(1, L, K, spacing).places(T) for spacing in ("even", "end")
+        Lines(1, L, K, spacing).places(T) for spacing in ("even", "end")
     )
     for places in (even, end):
         assert len(places) == K + 1
@@ -243,40 +247,64 @@ def test_lines_grow_shorter_towards_the_end(T, L, K):
 
 @pytest.mark.parametrize("spacing", ["even", "end"])
 def test_as_many_lines_as_steps(spacing):
-    assert list(Anchored(1, 12, 12, spacing).places(15)) == list(range(3, 16))
+    assert list(Lines(1, 12, 12, spacing).places(15)) == list(range(3, 16))
 
 
 def kept(T, epochs):
     """Returns the states that `Checkpointed` keeps of a training, at most."""
-    trajectory = Checkpointed(T)
-    training = ElementaryTraining(None, None, trajectory)
-    plan = Plan(Source(None, T // epochs), epochs, None, None)
+    plan = Plan(Source(NoBatches(), T // epochs), epochs, None, None, 0)
+    training = ElementaryTraining(NoProblem(), NoLoops(), Checkpointed())
+    training.forward(STATE, [], plan)
     # Where the last epoch begins, and where progress is reported, chunks end.
-    cuts = training._cuts(plan, plan.last_epoch)
-    chunks = divide(np.arange(T), CHUNK_SIZE, cuts)
-    assert max(map(len, chunks)) <= trajectory.length
-    return len(chunks) + min(T, trajectory.length)
+    chunks = divide(np.arange(T), CHUNK_SIZE, plan.training.batches.cuts)
+    assert max(map(len, chunks)) <= length(T)
+    return len(chunks) + min(T, length(T))
+
+
+class NoBatches:
+    """Batches that there are none of; they keep where chunks begin."""
+
+    def forward(self, span, cuts, revisited, cuts_backward):
+        assert cuts == cuts_backward
+        self.cuts = cuts
+        return iter(())
+
+
+class NoProblem:
+    """A problem without state."""
+
+    def started(self, state, hparams):
+        return state
+
+    def metrics_state(self):
+        return []
+
+
+class NoLoops:
+    """Loops that are not called."""
+
+    problem = NoProblem()
 
 
 def test_checkpoints_are_less_than_three_roots():
     for T in [*range(50, 2000, 7), *range(2000, 50_001, 1234), 50_000]:
-        assert copies(Checkpointed(T), T) <= 3 * T**0.5, T
+        assert copies(Checkpointed(), T) <= 3 * T**0.5, T
         assert kept(T, 1) <= 3 * T**0.5, T
         assert kept(T - T % 3, 3) <= 3 * T**0.5, T
 
 
 @pytest.mark.parametrize(
-    "trajectory, expected",
+    "differentiation, expected",
     [
-        (Stored(400), 400),
-        (Stored(400, in_bfloat16=True), 200),
-        (Stored(400, last=100), 100),
-        (Stored(400, last=500), 400),
+        (Stored(), 400),
+        (Stored(in_bfloat16=True), 200),
+        (Stored(last=100), 100),
+        (Stored(last=500), 400),
         # These keep parameters only, half of a state.
-        (Shortcut(40, 40, 40), 1),
-        (Anchored(40, 40, 7), 8 / 4),
+        (Line(40, 40, 40), 1),
+        (Lines(40, 40, 7), 8 / 4),
     ],
     ids=["stored", "bfloat16", "last", "all-of-them", "line", "lines"],
 )
-def test_copies(trajectory, expected):
-    assert copies(trajectory, 400) == expected
+def test_copies(differentiation, expected):
+    assert copies(differentiation, 400) == expected

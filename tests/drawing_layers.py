@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_drmad import layers
 from keras_drmad.layers.image_augmentation import STRENGTHS
 
 SHAPE = (3, 6, 5, 2)  # heights and widths differ, and one is even
@@ -31,3 +32,9 @@ def draws(shape, **kwargs):
         shape, dtype="float64", seed=generator, **kwargs
     )
     return uniform.numpy()
+
+
+def augmentation(**strengths):
+    """Returns a layer whose strengths are those given, all others off."""
+    arguments = dict.fromkeys(STRENGTHS) | dict(seed=1) | strengths
+    return layers.ImageAugmentation(**arguments)

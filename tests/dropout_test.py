@@ -16,7 +16,7 @@ def test_dropout_by_hand(rate):
     x, u, p = images(), draws(SHAPE), np.array(rate)
     z = (np.log(p) - np.log(1 - p) + np.log(u) - np.log(1 - u)) / 0.4
     z = 1 / (1 + np.exp(-z))
-    y = layers.Dropout(rate, 0.4, seed=1)(x, training=True)
+    y = layers.Dropout(rate, temperature=0.4, seed=1)(x, training=True)
     np.testing.assert_allclose(y, x * (1 - z) / (1 - p), rtol=1e-10)
 
 

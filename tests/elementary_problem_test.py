@@ -10,7 +10,7 @@ from checks import assert_exact_hypergradient, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import set_precision
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.seam.second_derivatives import right_moments
+from keras_drmad.seam.moments import right_moments
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -38,7 +38,7 @@ def test_batch_normalization():
     inputs, x = keras.Input((4,)), layers.Dense(3, activation="tanh")
     x = layers.BatchNormalization(momentum=0.5)(x(inputs))
     model = assert_exact((inputs, layers.Dense(2)(x)))
-    assert len(model._compiled_walks[1].buffers) == 2
+    assert len(model._assembly.problem.buffers) == 2
 
 
 def test_other_normalizations():

@@ -8,6 +8,7 @@ import tensorflow as tf
 import keras_drmad as kd
 from checks import relative_error
 from closed_forms import exact_model, linear_net, regression, tanh_net
+from keras_drmad.core.span import Span
 from keras_drmad.hyperparameters import L2, LearningRate
 from small_models import assert_helps
 
@@ -128,7 +129,7 @@ METHODS = {
 def test_tends_to_the_implicit_function_theorem(name, optimizer):
     model, errors = ridge(METHODS[name](10), optimizer()), []
     for T in (10, 50, 400):
-        model.method = METHODS[name](T)
+        model._assembly.method = METHODS[name](T)
         found = model.hypergradient(X, Y, epochs=T, **TRAINING)
         errors.append(relative_error(found.gradients["l2"], at_the_minimum()))
     # The slowest direction shrinks by 1 − α · 0.3 in each step.
@@ -181,10 +182,10 @@ def test_learning_rates_are_refused(method):
 @pytest.mark.parametrize("terms", [7, 200])
 def test_minibatches_of_conjugate_gradients(terms):
     # The mean Hessian is that of up to 50 minibatches, whatever the terms.
-    trajectory = kd.Implicit("cg", terms).trajectory(400)
-    assert list(trajectory.iterations(400)) == list(range(350, 400))
-    assert trajectory.conjugate_gradients == terms
-    assert kd.Implicit("cg", terms).trajectory(3).iterations(3).size == 3
+    bound = kd.Implicit("cg", terms).bind(400, None)
+    assert list(bound.iterations(Span(0, 400))) == list(range(350, 400))
+    assert bound.solves == terms
+    assert bound.iterations(Span(0, 3)).size == 3
 
 
 def test_conjugate_gradients_see_past_a_short_batch():

@@ -6,7 +6,15 @@ import tensorflow as tf
 from scipy import ndimage
 
 from checks import relative_error
-from drawing_layers import SHAPE, draws, hyperparameters, images, rewind
+from drawing_layers import (
+    SHAPE,
+    STRENGTHS,
+    augmentation,
+    draws,
+    hyperparameters,
+    images,
+    rewind,
+)
 from keras_drmad import layers
 from keras_drmad.layers.image_augmentation import augmented
 from keras_drmad.layers.sampling import moved
@@ -27,7 +35,7 @@ def shifted(x, down, right, fill_value=None):
 def test_brightness_and_contrast_by_hand():
     x = images()
     u = draws((len(x), 5), minval=-1, maxval=1)
-    layer = layers.ImageAugmentation(0.3, 0.7, None, None, seed=1)
+    layer = augmentation(brightness=0.3, contrast=0.7)
     for image, v, y in zip(x, u, layer(x, training=True), strict=True):
         mean = image.mean()
         expected = mean + np.exp(0.7 * v[1]) * (image - mean) + 0.3 * v[0]
@@ -39,8 +47,8 @@ def test_rotation_and_translation_as_scipy_interpolates(fill_mode):
     x = images()
     _, height, width, channels = SHAPE
     u = draws((len(x), 5), minval=-1, maxval=1)
-    layer = layers.ImageAugmentation(
-        None, None, 0.4, 0.3, fill_mode=fill_mode, fill_value=0.7, seed=1
+    layer = augmentation(
+        rotation=0.4, translation=0.3, fill_mode=fill_mode, fill_value=0.7
     )
     y = layer(x, training=True)
     rows, columns = np.mgrid[:height, :width].astype(float)
@@ -105,7 +113,7 @@ def test_weak_augmentation_tends_to_the_identity():
     x = images()
     far = []
     for strength in (1e-2, 1e-4, 1e-6):
-        layer = layers.ImageAugmentation(*[strength] * 4, seed=1)
+        layer = augmentation(**dict.fromkeys(STRENGTHS, strength))
         far.append(np.abs(layer(x, training=True) - x).max())
     np.testing.assert_allclose(far[1:], np.array(far[:2]) / 100, rtol=0.1)
 
@@ -129,15 +137,17 @@ def test_augments_under_xla_as_without(fill_value):
 
 def test_switched_off_strengths_leave_the_draws_of_others():
     x = images()
-    some = layers.ImageAugmentation(None, 0.1, None, None, seed=1)
-    others = layers.ImageAugmentation(1e-9, 0.1, 1e-9, 1e-9, seed=1)
+    some = augmentation(contrast=0.1)
+    others = augmentation(
+        brightness=1e-9, contrast=0.1, rotation=1e-9, translation=1e-9
+    )
     both = [layer(x, training=True) for layer in (some, others)]
     np.testing.assert_allclose(*both, atol=1e-6)
     assert list(hyperparameters(some)) == ["contrast"]
 
 
 def test_augmentation_of_nothing_is_the_identity():
-    layer = layers.ImageAugmentation(None, None, None, None)
+    layer = augmentation()
     np.testing.assert_array_equal(layer(images(), training=True), images())
 
 
@@ -155,7 +165,11 @@ def test_integer_images_become_floats():
 @pytest.mark.parametrize(
     "make, error, words",
     [
-        (lambda: layers.ImageAugmentation(0), ValueError, "`brightness`.*None"),
+        (
+            lambda: layers.ImageAugmentation(brightness=0),
+            ValueError,
+            "`brightness`.*None",
+        ),
         (
             lambda: layers.ImageAugmentation(contrast=[0.1, 0.2]),
             TypeError,

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
-from keras_drmad.training import batches
+from keras_drmad.training import streams as batches
 from small_models import (
     FIT,
     VALIDATION,

@@ -12,9 +12,9 @@ from checks import relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import reseed
 from keras_drmad.core.span import CHUNK_SIZE
+from keras_drmad.core.walked import Diverged
 from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.training import inputs
-from keras_drmad.training.elementary_training import Diverged
 from keras_drmad.training.initial_weights import InitialState
 from small_models import built_once
 
@@ -48,14 +48,21 @@ class Kept(NamedTuple):
 
 def kept_after(model, T, batch_size) -> Kept:
     """Walks forward T steps; the one place here that looks into a model."""
-    source = inputs.training_source(X, Y, None, None, batch_size, T, True, 0)
-    plan = inputs.plan(source, 1, VALIDATION, None, (None,), None)
-    training = model._elementary_training(plan, goes_back=True)
+    plan = inputs.plan(
+        X,
+        Y,
+        batch_size=batch_size,
+        steps_per_epoch=T,
+        validation_data=VALIDATION,
+        validation_batch_size=7,
+        seed=0,
+    )
+    training = model._assembly.training(plan, is_tuned=True)
     s_0 = InitialState(training.problem, "same", 0).of(0)
-    trained = training.there(s_0, plan, lambda *_: None)
+    trained = training.forward(s_0, training.hparams(), plan)
     return Kept(
-        kept_bytes(trained.memory),
-        training.trajectory.nbytes(T, s_0),
+        kept_bytes(trained.walked.memory),
+        training.differentiation.nbytes(T, s_0),
         kept_bytes(training.problem.state()),
     )
 
@@ -130,7 +137,7 @@ def test_training_without_tuning_does_not_ask_the_method():
     kinds = [L2("input"), LearningRate()]
     model = exact_model(tanh_net(), kinds, hypergradient=method)
     model.fit(X, Y, batch_size=8, verbose=0, meta_iterations=0)
-    assert model.method_used is method
+    assert model.resolved.method is method
     with pytest.raises(ValueError, match="reverse_steps"):
         model.fit(X, Y, batch_size=8, verbose=0, validation_data=VALIDATION)
 

@@ -138,11 +138,11 @@ def exact(together):
 def each_gradient(model, method=None):
     """Returns the gradients, by another method than the model's if given."""
     own = model.method
-    model.method = method or own
+    model._assembly.method = method or own
     try:
         return model.hypergradient(X, Y, **TRAINING).gradients
     finally:
-        model.method = own
+        model._assembly.method = own
 
 
 def assert_same_gradients(found, expected, tolerance):
@@ -206,7 +206,7 @@ def test_a_reversed_walk_sees_every_kind(together):
 
 def test_drmad_sees_every_kind(together):
     model = together()
-    model.method = kd.DrMAD()
+    model._assembly.method = kd.DrMAD()
     record = model.hypergradient(X, Y, **TRAINING)
     for name, gradient in record.gradients.items():
         array = np.array(gradient)

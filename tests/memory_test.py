@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
+from keras_drmad import arguments
+from keras_drmad.core.span import Span
 from keras_drmad.core.state import State
 from keras_drmad.methods import memory
 from small_models import VALIDATION, X, Y, assert_helps, compiled
@@ -34,7 +36,7 @@ BYTES = 1000
     ],
 )
 def test_bytes(given, expected):
-    assert memory.checked_bytes(given) == expected
+    assert arguments.nbytes("memory", given) == expected
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_what_is_no_amount_is_refused(method, given):
 )
 def test_in_words(count, words):
     assert memory.in_words(count) == words
-    assert memory.checked_bytes(words) == count  # and back
+    assert arguments.nbytes("memory", words) == count  # and back
 
 
 def test_available_bytes():
@@ -81,7 +83,7 @@ def test_available_bytes():
 def test_drmad_takes_as_many_lines_as_fit(states, anchors):
     options = {"spacing": "end", "curvature": "gauss_newton"}
     method = kd.DrMAD(0.7, memory=int(states * BYTES), **options)
-    chosen, why = method.resolve(100, STATE)
+    chosen, why = method.choose(100, STATE)
     config = method.get_config() | {"anchors": anchors, "memory": None}
     assert chosen.get_config() == config
     assert f"{anchors + 1} anchors" in why
@@ -89,13 +91,13 @@ def test_drmad_takes_as_many_lines_as_fit(states, anchors):
 
 
 def kept(method, T):
-    return method.trajectory(T).nbytes(T, STATE)
+    return method.nbytes(T, STATE)
 
 
 @pytest.mark.parametrize("method", [kd.DrMAD, kd.ReverseMode, kd.Auto])
 @pytest.mark.parametrize("T", [1, 100])
 def test_all_states_where_they_fit(method, T):
-    chosen, why = method(memory=T * BYTES).resolve(T, STATE)
+    chosen, why = method(memory=T * BYTES).choose(T, STATE)
     assert repr(chosen) == repr(kd.ReverseMode())
     assert memory.in_words(T * BYTES) in why
 
@@ -104,7 +106,7 @@ def test_all_states_where_they_fit(method, T):
 def test_checkpoints_where_not_all_states_fit(method):
     least = kept(kd.ReverseMode("checkpointed"), 100)
     for allowed in (int(least), 99 * BYTES):
-        chosen, why = method(memory=allowed).resolve(100, STATE)
+        chosen, why = method(memory=allowed).choose(100, STATE)
         assert repr(chosen) == repr(kd.ReverseMode("checkpointed"))
         assert memory.in_words(least) in why
 
@@ -120,12 +122,12 @@ def test_checkpoints_where_not_all_states_fit(method):
 )
 def test_auto_takes_lines_where_nothing_exact_fits(options, lines):
     method = kd.Auto(**options)
-    chosen, why = method.resolve(100, STATE)
+    chosen, why = method.choose(100, STATE)
     assert type(chosen) is kd.DrMAD
-    trajectory = chosen.trajectory(100)
+    bound = chosen.bind(100, STATE)
     assert chosen.anchors == lines
     # A reverse step counts as one and a half.
-    steps = len(trajectory.iterations(100))
+    steps = len(bound.iterations(Span(0, 100)))
     assert 1 + 1.5 * steps / 100 <= method.time_factor
     assert f"{method.time_factor:g} times" in why
 
@@ -141,7 +143,7 @@ def test_auto_takes_lines_where_nothing_exact_fits(options, lines):
 )
 def test_too_little(method, needed):
     with pytest.raises(ValueError) as error:
-        method.resolve(100, STATE)
+        method.choose(100, STATE)
     assert_helps(
         error, "memory", f"at least {needed}" if needed != "kB" else needed
     )
@@ -160,7 +162,7 @@ def test_too_little(method, needed):
     ids=lambda m: type(m).__name__,
 )
 def test_without_a_memory_there_is_no_choice(method):
-    assert method.resolve(100, STATE) == (method, "")
+    assert method.choose(100, STATE) == (method, "")
 
 
 # ---- a model tells what was chosen
@@ -172,10 +174,10 @@ def test_a_model_tells_what_was_chosen():
     model = compiled(hypergradient=method)
     data = {"x": X, "y": Y, "batch_size": 8, "validation_data": VALIDATION}
     found = model.hypergradient(**data, epochs=2)
-    assert isinstance(model.method_used, kd.ReverseMode)
+    assert isinstance(model.resolved.method, kd.ReverseMode)
     assert found.diagnostics["copies"] == pytest.approx(6 * 2, rel=0.1)
     found = model.hypergradient(**data, epochs=20)
-    assert model.method_used.anchors == 23  # 26 anchors would fit
+    assert model.resolved.method.anchors == 23  # 26 anchors would fit
     assert found.diagnostics["copies"] == 24 / 2
-    assert "24 anchors" in model.method_used_because
+    assert "24 anchors" in model.resolved.why
     assert model.method is method

@@ -14,7 +14,10 @@ from closed_forms import (
     regression,
     tanh_net,
 )
-from keras_drmad.differentiation import Anchored, Shortcut, Stored
+from keras_drmad.core.span import Span
+from keras_drmad.differentiation.line import Line
+from keras_drmad.differentiation.lines import Lines
+from keras_drmad.differentiation.stored import Stored
 from keras_drmad.hyperparameters import L1, L2, LearningRate
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -136,7 +139,7 @@ def test_a_walk_for_learning_rates_covers_the_training():
         keras.utils.set_random_seed(0)
         model = exact_model(linear_net(), [*kinds], hypergradient=method)
         model.hypergradient(X, Y, **TRAINING)
-        return model.method_used, model.method_used_because
+        return model.resolved.method, model.resolved.why
 
     whole = repr(kd.DrMAD(last=1.0, average=False))
     method, why = used(kd.DrMAD(), LearningRate(), L2())
@@ -149,13 +152,13 @@ def test_a_walk_for_learning_rates_covers_the_training():
 # ---- the way back
 
 
-@pytest.mark.parametrize("way", [Shortcut, Anchored])
+@pytest.mark.parametrize("way", [Line, Lines])
 @pytest.mark.parametrize(
     "T, L, R",
     [(1, 1, 1), (12, 12, 1), (12, 12, 12), (12, 7, 5), (2000, 1400, 200)],
 )
 def test_lines_spread_their_iterations(way, T, L, R):
-    iterations = way(R, L, 1).iterations(T)
+    iterations = way(R, L, 1).iterations(Span(0, T))
     assert len(set(iterations)) == R
     assert list(iterations) == sorted(iterations)
     assert iterations[0] >= T - L and iterations[-1] == T - 1
@@ -164,7 +167,7 @@ def test_lines_spread_their_iterations(way, T, L, R):
 
 
 def test_stored_visits_every_iteration():
-    assert list(Stored(5).iterations(5)) == [0, 1, 2, 3, 4]
+    assert list(Stored().iterations(Span(0, 5))) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,8 @@ def test_stored_visits_every_iteration():
     [(0.1, 2000, 200), (1.0, 7, 7), (0.01, 7, 1), (3, 7, 3), (1, 7, 1)],
 )
 def test_reverse_steps_count_or_divide(reverse_steps, T, R):
-    assert len(kd.DrMAD(reverse_steps).trajectory(T).iterations(T)) == R
+    bound = kd.DrMAD(reverse_steps).bind(T, None)
+    assert len(bound.iterations(Span(0, T))) == R
 
 
 @pytest.mark.parametrize("reverse_steps", [0, -1, 0.0, 1.5, float("nan")])
@@ -221,7 +225,7 @@ def test_an_exploding_walk_ends_early(steep):
         record = model.hypergradient(**training)
     used = record.diagnostics["reverse_steps_used"]
     assert 1 <= used < record.diagnostics["reverse_steps"] == 80
-    assert record.diagnostics["adjoint_growth"] > Shortcut.growth_limit
+    assert record.diagnostics["adjoint_growth"] > Line.growth_limit
     assert np.isfinite(flat(record.gradients)).all()
 
 
@@ -232,16 +236,18 @@ def test_the_step_that_explodes_is_left_out(steep, monkeypatch):
     used = int(guarded.diagnostics["reverse_steps_used"])
     # The same walk, ended there on purpose.
     monkeypatch.setattr(
-        Shortcut, "iterations", lambda self, T: np.arange(T - used, T)
+        Line,
+        "iterations",
+        lambda self, span: np.arange(span.last - used, span.last),
     )
     shorter = model.hypergradient(**training)
-    assert shorter.diagnostics["adjoint_growth"] <= Shortcut.growth_limit
+    assert shorter.diagnostics["adjoint_growth"] <= Line.growth_limit
     assert relative_error(guarded.gradients, shorter.gradients) < 1e-12
 
 
 def test_without_the_guard_it_would_explode(steep, monkeypatch):
     model, training = steep
-    monkeypatch.setattr(Shortcut, "growth_limit", float("inf"))
+    monkeypatch.setattr(Line, "growth_limit", float("inf"))
     record = model.hypergradient(**training)
     assert record.diagnostics["adjoint_growth"] > 1e6
 

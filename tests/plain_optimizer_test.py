@@ -137,13 +137,19 @@ def test_pieces_need_a_training():
     assert plain.rates.shape == (T,)
 
 
-@pytest.mark.parametrize("per", ["input", "weight"])
-def test_rates_of_units_leave_as_arrays(per):
+@pytest.mark.parametrize(
+    "per, shapes",
+    [
+        ("input", [(4, 1), (1,), (3, 1), (1,)]),
+        ("output", [(1, 3), (3,), (1, 2), (2,)]),
+        ("weight", [(4, 3), (3,), (3, 2), (2,)]),
+    ],
+)
+def test_rates_of_units_leave_as_arrays(per, shapes):
     plain, rate = left_out([L(per)])
     assert plain.learning_rate == pytest.approx(0.1)
-    shapes = [plain.arrays[f"learning_rate/{path}"].shape for path in WEIGHTS]
-    units = [(4, 1), (1,), (3, 1), (1,)]
-    assert shapes == (units if per == "input" else [(4, 3), (3,), (3, 2), (2,)])
+    arrays = [plain.arrays[f"learning_rate/{path}"] for path in WEIGHTS]
+    assert [a.shape for a in arrays] == shapes
 
 
 def test_momenta_have_no_schedule():

@@ -12,10 +12,10 @@ from checks import assert_exact_hypergradient, relative_error
 from closed_forms import exact_model, linear_net, regression, tanh_net
 from keras_drmad.core import fixed_point as exact_arithmetic
 from keras_drmad.core.state import State
-from keras_drmad.differentiation import Reversible
+from keras_drmad.core.walked import Diverged
+from keras_drmad.differentiation.reversible import Reversible
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.training.batches import ArrayChunk
-from keras_drmad.training.elementary_training import Diverged
+from keras_drmad.training.arrays import ArrayChunk
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -129,8 +129,8 @@ def without_the_buffer(x, buffer, ratio):
 
 BREAKAGES = {
     "lost-digits": (exact_arithmetic, "divide", without_the_buffer),
-    "lost-words": (Reversible, "_with_words", lambda self, memory, s, _: s),
-    "batches-in-order": (ArrayChunk, "backwards", lambda self, n: self),
+    "lost-words": (Reversible, "_with_words", lambda self, words, s, _: s),
+    "batches-in-order": (ArrayChunk, "reversed", lambda self, n: self),
 }
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_drmad.training import batches
-from keras_drmad.training.batches import StreamBatches
+from keras_drmad.core.span import Span
+from keras_drmad.training import streams as batches
+from keras_drmad.training.streams import StreamBatches
 from small_models import assert_same_batches, visited
 
 NOTHING = np.zeros(0, int)
@@ -26,19 +27,21 @@ def reshuffled(size=10, batch_size=3):
 def test_the_way_back_sees_the_stream_of_the_way_there():
     source = stream_batches(reshuffled())
     revisited = np.array([0, 1, 3, 6, 7, 11])  # 3, 7 and 11 are short
-    there = visited(source.there(12, (4, 8), revisited))
-    walk = list(source.back((4, 8), revisited))
+    there = visited(source.forward(Span(0, 12), (4, 8), revisited))
+    walk = list(source.backward(Span(0, 12), (4, 8), revisited))
     assert [t for ts, _ in walk[::-1] for t in ts] == revisited.tolist()
     assert_same_batches(visited(walk), {t: there[t] for t in revisited})
     # It was no other way to see them: the stream shuffles anew each time.
-    once_more = visited(source.there(12, (4, 8), NOTHING))
+    once_more = visited(source.forward(Span(0, 12), (4, 8), NOTHING))
     assert any(
         np.any(there[t][0] != once_more[t][0]) for t in range(12) if t % 4 < 3
     )
 
 
 def test_a_stream_is_read_again_where_it_ends():
-    seen = visited(stream_batches(reshuffled()).there(9, (), NOTHING))
+    seen = visited(
+        stream_batches(reshuffled()).forward(Span(0, 9), (), NOTHING)
+    )
     for k in (0, 4):
         one = np.concatenate([seen[t][0] for t in range(k, k + 4)])
         np.testing.assert_array_equal(np.sort(one), range(10))
@@ -49,7 +52,7 @@ def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
     # A new shape of chunk would mean a new trace of the compiled loop.
     monkeypatch.setattr(batches, "CHUNK_SIZE", 4)
     source = stream_batches(tf.data.Dataset.range(20).batch(3))
-    walk = list(source.there(14, (), NOTHING))
+    walk = list(source.forward(Span(0, 14), (), NOTHING))
     assert [iterations.tolist() for iterations, _ in walk] == [
         [0, 1, 2, 3],
         [4, 5],
@@ -63,9 +66,11 @@ def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
 
 def test_chunks_begin_at_cuts():
     source = stream_batches(tf.data.Dataset.range(20).batch(2))
-    walk = list(source.there(10, (3, 7), np.array([2, 3, 9]), (3, 7)))
+    walk = list(
+        source.forward(Span(0, 10), (3, 7), np.array([2, 3, 9]), (3, 7))
+    )
     assert [int(ts[0]) for ts, _ in walk] == [0, 3, 7]
-    walk = list(source.back((3, 7), np.array([2, 3, 9])))
+    walk = list(source.backward(Span(0, 10), (3, 7), np.array([2, 3, 9])))
     assert [ts.tolist() for ts, _ in walk] == [[9], [3], [2]]
 
 
@@ -84,10 +89,10 @@ def test_temporary_files_are_deleted(monkeypatch, tmp_path):
     monkeypatch.setattr(batches.tempfile, "tempdir", str(tmp_path))
     source = stream_batches(reshuffled())
     for _ in range(2):
-        for _ in source.there(8, (), np.arange(8)):
+        for _ in source.forward(Span(0, 8), (), np.arange(8)):
             pass
         assert len(list(tmp_path.rglob("*.npz"))) > 0
-    for _ in source.back((), np.arange(8)):
+    for _ in source.backward(Span(0, 8), (), np.arange(8)):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -109,7 +114,9 @@ def generated(count, kilobytes, asked=None):
 def test_a_long_stream_is_taken_chunk_by_chunk(monkeypatch):
     monkeypatch.setattr(batches, "CHUNK_BYTES", 10 * 8 * 2**10)
     asked = []
-    walk = stream_batches(generated(50, 4, asked)).there(50, (), NOTHING)
+    walk = stream_batches(generated(50, 4, asked)).forward(
+        Span(0, 50), (), NOTHING
+    )
     iterations, _ = next(walk)  # x and y: 8 KB a batch, 10 in a chunk
     assert iterations.tolist() == list(range(10))
     assert len(asked) <= 12
@@ -124,11 +131,15 @@ def test_a_stream_larger_than_memory_needs_little(monkeypatch):
     tracemalloc.start()
     try:
         total = 0
-        for iterations, _ in source.there(512, (), np.arange(0, 512, 4)):
+        for iterations, _ in source.forward(
+            Span(0, 512), (), np.arange(0, 512, 4)
+        ):
             total += len(iterations)
         forward = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
-        for iterations, _ in source.back((), np.arange(0, 512, 4)):
+        for iterations, _ in source.backward(
+            Span(0, 512), (), np.arange(0, 512, 4)
+        ):
             total += len(iterations)
         backward = tracemalloc.get_traced_memory()[1]
     finally:
@@ -187,7 +198,7 @@ def test_another_seed_is_another_order_of_a_pydataset():
     passes = batches.py_dataset_passes(Numbers(), shuffle=True)
     source = StreamBatches(passes, seed=0)
     some, same, others = (
-        visited(source.with_seed(seed).there(7, (), NOTHING))
+        visited(source.with_seed(seed).forward(Span(0, 7), (), NOTHING))
         for seed in (0, 0, 1)
     )
     assert_same_batches(some, same)
@@ -200,7 +211,7 @@ def test_a_pydataset_without_end_is_read_as_far_as_needed():
 
     dataset = Endless(max_queue_size=2)
     source = StreamBatches(batches.py_dataset_passes(dataset, True), seed=0)
-    seen = visited(source.there(9, (), NOTHING))
+    seen = visited(source.forward(Span(0, 9), (), NOTHING))
     assert [int(x[0]) for x, _ in seen.values()] == list(range(9))
     assert max(dataset.asked) <= 11
 
