@@ -63,7 +63,7 @@ def draw(run, history, weights, counts):
 
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     names = {"val_loss": "validation", "test_loss": "test"}
-    plots.curves(history, names, left, "loss")
+    plots.curves(history, names, axes=left, ylabel="loss")
     left.set_title("After each training")
     right.bar(np.arange(len(weights)), weights, color="lightsteelblue")
     for k, count in enumerate(counts):

@@ -54,10 +54,10 @@ def draw(run, history, bandwidths, shape):
 
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     names = {"val_loss": "validation", "test_loss": "test"}
-    plots.curves(history, names, left, "loss")
+    plots.curves(history, names, axes=left, ylabel="loss")
     left.set_title("After each training")
     if len(shape) == 2:
-        plots.input_map(bandwidths, shape, right, "bandwidth")
+        plots.input_map(bandwidths, shape, axes=right, label="bandwidth")
     right.set_title("Learned bandwidths of the pixels")
     run.write_figure(left, "bandwidths")
 

@@ -61,10 +61,10 @@ def draw(run, model, history, values, images):
 
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     names = {"val_loss": "validation", "test_loss": "test"}
-    plots.curves(history, names, left, "loss")
+    plots.curves(history, names, axes=left, ylabel="loss")
     errors = {name: 1 - history[f"{name}_accuracy"] for name in ("val", "test")}
     names = {"val": "validation", "test": "test"}
-    plots.curves(errors, names, right, "error rate")
+    plots.curves(errors, names, axes=right, ylabel="error rate")
     left.figure.suptitle("After each training")
     run.write_figure(left, "test_error")
 
