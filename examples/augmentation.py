@@ -2,16 +2,13 @@
 
 A small convolutional net sees each training image brighter or darker, with
 more or less contrast, turned and shifted. How much is learned on validation
-data, one strength of each kind, from half of what is set by hand, each
-meta-iteration from new weights. The same net is then trained anew, from several
-seeds, without augmentation, with the strengths set by hand, and with the
+data, from half of the strengths that one might set by hand. The net is then
+trained anew without augmentation, with the strengths set by hand, and with the
 learned ones.
 
     python -m examples.augmentation
     python -m examples.augmentation --dataset=cifar10 --data_dir=FOLDER
 """
-
-import math
 
 import numpy as np
 from absl import app, flags
@@ -40,19 +37,13 @@ def build_net(images, strengths: dict[str, float], seed: int):
     import keras
 
     import keras_drmad as kd
+    from examples.small_cnn import small_cnn
 
-    L = keras.layers
     keras.utils.set_random_seed(seed)
-    given: dict = dict.fromkeys(BY_HAND)  # `None` switches off
-    given |= strengths
-    rectified = {"activation": "relu", "kernel_initializer": "he_normal"}
-    net = keras.Sequential([keras.Input(images.shape)])
-    net.add(kd.layers.ImageAugmentation(**given, name="augmentation"))
-    net.add(L.Rescaling(4, -2))  # from [0, 1] to about unit size
-    for filters in (16, 32) if images.shape[0] < 16 else (16, 32, 64):
-        net.add(L.Conv2D(filters, 3, 2, "same", **rectified))
-    net.add(L.Flatten())
-    net.add(L.Dense(images.classes))
+    given: dict = dict.fromkeys(BY_HAND) | strengths  # `None` switches off
+    layer = kd.layers.ImageAugmentation(**given, name="augmentation")
+    cnn = small_cnn(images.shape, images.classes)
+    net = keras.Sequential([keras.Input(images.shape), layer, *cnn])
     rate = 0.02 if FLAGS.dataset == "digits" else 0.01
     return net, {
         "optimizer": keras.optimizers.SGD(rate, momentum=0.9),
@@ -61,8 +52,8 @@ def build_net(images, strengths: dict[str, float], seed: int):
     }
 
 
-def learn(run, images) -> dict[str, np.ndarray]:
-    """Returns the strengths that each meta-iteration trained with."""
+def learn(run, images) -> dict[str, float]:
+    """Returns learned strengths, means over the last meta-iterations."""
     import keras_drmad as kd
 
     start = {name: 0.5 * strength for name, strength in BY_HAND.items()}
@@ -75,7 +66,6 @@ def learn(run, images) -> dict[str, np.ndarray]:
         meta_optimizer=kd.SignDescent(FLAGS.meta_step),
     )
     recorder = kd.callbacks.HyperparameterHistory()
-    held_out = kd.callbacks.HeldOut(*images.test, batch_size=500)
     model.fit(
         *images.train,
         batch_size=50,
@@ -84,30 +74,27 @@ def learn(run, images) -> dict[str, np.ndarray]:
         meta_iterations=FLAGS.meta_iterations,
         initial_weights="resample",
         seed=FLAGS.seed,
-        callbacks=[held_out, recorder, *run.callbacks()],
+        callbacks=[recorder, *run.callbacks()],
     )
     run.write_hyperparameters(recorder.values)
     run.write_model(model)
-    return {name: recorder.values[f"augmentation.{name}"] for name in BY_HAND}
+    # One training's hypergradient is noisy: the mean of the last quarter's.
+    last = -(-FLAGS.meta_iterations // 4)
+    found = {k: recorder.values[f"augmentation.{k}"][-last:] for k in BY_HAND}
+    return {k: float(np.exp(np.log(v).mean())) for k, v in found.items()}
 
 
 def train_anew(images, strengths: dict[str, float], seed: int):
-    """Returns test loss and test error of a plain training from a new seed."""
+    """Returns test loss and accuracy of a plain training from a new seed."""
     net, training = build_net(images, strengths, seed)
     net.compile(**training, jit_compile=False)
     net.fit(*images.train, batch_size=50, epochs=FLAGS.epochs, verbose=0)
-    loss, accuracy = net.evaluate(*images.test, batch_size=500, verbose=0)
-    return loss, 1 - accuracy
+    return net.evaluate(*images.test, batch_size=500, verbose=0)
 
 
-def draw(run, values, learned, images):
-    """Writes the pictures of a run."""
-    from keras_drmad import layers, plots
-
-    axes = plots.curves(values, {k: k for k in values}, ylabel="strength")
-    axes.set_yscale("log")
-    axes.set_title("Strengths that each meta-iteration trained with")
-    run.write_figure(axes, "strengths")
+def draw(run, learned, images):
+    """Writes the picture of a run."""
+    from keras_drmad import layers
 
     some = images.train[0][:6]
     layer = layers.ImageAugmentation(**learned, seed=FLAGS.seed)
@@ -120,40 +107,22 @@ def draw(run, values, learned, images):
     run.write_figure(grid[0, 0], "augmented_images")
 
 
-def print_table(results, strengths) -> None:
-    """Prints what each set of strengths is, and what it reached."""
+def main(_):
+    images = datasets.chosen((300, 500, 997), (1000, 2000, 1000)).as_pictures()
+    FLAGS.epochs = FLAGS.epochs or (100 if FLAGS.dataset == "digits" else 20)
+    run = saved_run.begin("augmentation")
+    learned = learn(run, images)
+    draw(run, learned, images)
     columns = (*BY_HAND, "test loss", "test error")
     print(f"{'':10}" + "".join(f"{name:>12}" for name in columns))
-    for name, trials in results.items():
-        given = strengths[name]
-        cells = [f"{given[k]:.4f}" if k in given else "-" for k in BY_HAND]
-        loss, error = np.mean(trials, axis=0)
-        cells += [f"{loss:.4f}", f"{100 * error:.2f}%"]
-        print(f"{name:10}" + "".join(f"{cell:>12}" for cell in cells))
-
-
-def main(_):
-    is_small = FLAGS.dataset == "digits"
-    sizes = (300, 500, 997) if is_small else (1000, 2000, 1000)
-    images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
-    images = images.as_pictures()
-    FLAGS.epochs = FLAGS.epochs or (100 if is_small else 20)
-    run = saved_run.begin("augmentation")
-    values = learn(run, images)
-    # One training's hypergradient is noisy: the mean of the last quarter's.
-    last = -math.ceil(FLAGS.meta_iterations / 4)
-    learned = {
-        name: float(np.exp(np.log(rows[last:]).mean()))
-        for name, rows in values.items()
-    }
-    draw(run, values, learned, images)
     strengths = {"none": {}, "by hand": BY_HAND, "learned": learned}
-    seeds = range(FLAGS.seed + 1, FLAGS.seed + 1 + FLAGS.trials)
-    results = {
-        name: [train_anew(images, given, seed) for seed in seeds]
-        for name, given in strengths.items()
-    }
-    print_table(results, strengths)
+    for name, given in strengths.items():
+        seeds = range(FLAGS.seed + 1, FLAGS.seed + 1 + FLAGS.trials)
+        trials = [train_anew(images, given, seed) for seed in seeds]
+        loss, accuracy = np.mean(trials, axis=0)
+        cells = [f"{given[k]:.4f}" if k in given else "-" for k in BY_HAND]
+        cells += [f"{loss:.4f}", f"{100 * (1 - accuracy):.2f}%"]
+        print(f"{name:10}" + "".join(f"{cell:>12}" for cell in cells))
     print(f"Kept in {run.folder}")
 
 

@@ -35,6 +35,21 @@ class Images(NamedTuple):
     classes: int
     mean: np.ndarray
 
+    def with_wrong_labels(
+        self, part: float, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns training labels, and a mask of those that are now wrong.
+
+        Args:
+            part: float, how much of the labels other ones replace.
+            seed: int, of the choice.
+        """
+        labels = self.train[1]
+        random = np.random.default_rng(seed)
+        wrong = random.permutation(len(labels)) < round(part * len(labels))
+        others = labels + random.integers(1, self.classes, len(labels))
+        return np.where(wrong, others % self.classes, labels), wrong
+
     def as_pictures(self, centred: bool = False) -> "Images":
         """Returns the images as `(n, height, width, channels)`.
 
@@ -60,6 +75,21 @@ def define_flags() -> None:
         "digits, mnist, cifar10 or an image data set of TFDS.",
     )
     flags.DEFINE_integer("seed", 0, "Of data, weights and batches.", 0)
+
+
+def chosen(
+    digits: tuple[int, int, int], others: tuple[int, int, int]
+) -> Images:
+    """Loads the data set that the flags name.
+
+    Args:
+        digits: numbers of training, validation and test examples where the
+            data set is scikit-learn's digits.
+        others: the same for any other data set.
+    """
+    values = flags.FLAGS
+    sizes = digits if values.dataset == "digits" else others
+    return load(values.dataset, values.data_dir, sizes, values.seed)
 
 
 def load(

@@ -5,8 +5,8 @@ The experiment of section 3.1 of Maclaurin, Duvenaud, Adams, ICML 2015
 has a rate and a momentum of its own in each of 100 steps, and a scale of its
 first weights: 1,608 hyperparameters, fitted to the loss on the training data by
 exact hypergradients. The paper's v <- beta v - (1 - beta) g, w <- w + alpha v
-is Keras's SGD with m = beta and lr = alpha (1 - beta) where rates are constant,
-so the picture shows lr / (1 - m).
+is Keras's SGD with m = beta and lr = alpha (1 - beta) where rates are constant:
+the picture shows lr / (1 - m).
 
     python -m examples.learning_rate_schedule
     python -m examples.learning_rate_schedule --dataset=mnist --data_dir=FOLDER
@@ -57,16 +57,8 @@ def build_model(images: datasets.Images):
     return model
 
 
-def draw(run, model, history, values, best: int):
-    """Writes the pictures of a run."""
-    from keras_drmad import plots
-
-    names = {"hyper_loss": "training (minimized)", "test_loss": "test"}
-    axes = plots.curves(history, names, ylabel="cross entropy")
-    axes.set_yscale("log")
-    axes.set_title(f"Loss after each training of {FLAGS.steps} steps")
-    run.write_figure(axes, "losses")
-
+def draw(run, model, values, best: int):
+    """Writes the picture of a run."""
     rates, momenta, _ = (
         kind.by_layer(values[kind.name]) for kind in model.hyperparameters
     )
@@ -75,39 +67,25 @@ def draw(run, model, history, values, best: int):
         2, 2, figsize=(10, 6.5), layout="constrained", sharex=True, sharey="row"
     )
     # For each layer (meta_iterations, steps, 2): its kernel, its bias.
-    for k, tensor in enumerate(("kernels", "biases")):
-        grid[0, k].set_title(tensor)
-        grid[1, k].set_xlabel("elementary step")
-        for axes, shown, start in (
-            (grid[0, k], alphas, ALPHA),
-            (grid[1, k], momenta, BETA),
-        ):
+    for row, shown, start in ((0, alphas, ALPHA), (1, momenta, BETA)):
+        for k, axes in enumerate(grid[row]):
             for layer, entries in shown.items():
                 axes.plot(entries[best, :, k], label=layer)
             axes.axhline(start, color="gray", linestyle=":", label="start")
-    grid[0, 0].set_ylabel("learning rate / (1 − momentum)")
-    grid[1, 0].set_ylabel("momentum")
+    grid[0, 0].set(title="kernels", ylabel="learning rate / (1 − momentum)")
+    grid[0, 1].set(title="biases")
+    grid[1, 0].set(xlabel="elementary step", ylabel="momentum")
+    grid[1, 1].set(xlabel="elementary step")
     handles = grid[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=5)
     figure.suptitle(f"Schedules after {best} hypergradients")
     run.write_figure(grid[0, 0], "schedules")
 
 
-def print_table(history, best: int) -> None:
-    """Prints the losses after the first and the best training."""
-    parts = {"hyper": "training", "val": "validation", "test": "test"}
-    print(f"{'loss':14}" + "".join(f"{name:>12}" for name in parts.values()))
-    for name, k in (("at the start", 0), ("best", best)):
-        losses = (history[f"{part}_loss"][k] for part in parts)
-        print(f"{name:14}" + "".join(f"{loss:12.4f}" for loss in losses))
-
-
 def main(_):
     import keras_drmad as kd
 
-    is_small = FLAGS.dataset == "digits"
-    sizes = (1000, 400, 397) if is_small else (10000, 10000, 10000)
-    images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
+    images = datasets.chosen((1000, 400, 397), (10000, 10000, 10000))
     run = saved_run.begin("learning_rate_schedule")
     model = build_model(images)
     recorder = kd.callbacks.HyperparameterHistory()
@@ -128,8 +106,11 @@ def main(_):
     run.write_hyperparameters(recorder.values)
     run.write_model(model)
     best = int(np.argmin(history["hyper_loss"]))
-    draw(run, model, history, recorder.values, best)
-    print_table(history, best)
+    draw(run, model, recorder.values, best)
+    print(f"{'loss':14}{'training':>12}{'validation':>12}{'test':>12}")
+    for name, k in (("at the start", 0), ("best", best)):
+        losses = (history[f"{of}_loss"][k] for of in ("hyper", "val", "test"))
+        print(f"{name:14}" + "".join(f"{loss:12.4f}" for loss in losses))
     count = sum(values[0].size for values in recorder.values.values())
     print(f"{count} hyperparameters. Kept in {run.folder}")
 

@@ -3,11 +3,9 @@
 Half of the training labels are replaced by wrong ones at random. Each example
 gets a weight in (0, 2) on its loss, 1 at first, and the weights are fitted to a
 small validation set with right labels (data hyper-cleaning, Franceschi et al.,
-ICML 2018, https://arxiv.org/abs/1806.04910). Nothing tells the program which
-labels are wrong; that serves only to say how well the weights find them.
-
-The trainings that learn the weights are short and gentle, before a net learns
-wrong labels by heart. Then the net is trained for longer, in several ways.
+ICML 2018, https://arxiv.org/abs/1806.04910). The trainings that learn the
+weights end before a net learns wrong labels by heart. Then nets are trained for
+longer, with the learned weights and in four other ways.
 
     python -m examples.noisy_labels
     python -m examples.noisy_labels --dataset=mnist --data_dir=FOLDER
@@ -30,27 +28,18 @@ flags.DEFINE_integer("longer", 10, "How often T the last trainings take.", 1)
 flags.DEFINE_integer("meta_iterations", 12, "Trainings, one meta-step each.", 1)
 
 
-def with_wrong_labels(labels, classes: int):
-    """Returns labels, and a mask of those that are now wrong."""
-    random = np.random.default_rng(FLAGS.seed + 1)
-    count = round(FLAGS.wrong * len(labels))
-    wrong = random.permutation(len(labels)) < count
-    others = labels + random.integers(1, classes, len(labels))
-    return np.where(wrong, others % classes, labels), wrong
-
-
-def build_model(images: datasets.Images, examples: int):
-    """Returns a net with a weight for each of its training examples."""
+def fit(images, x, y, sample_weight=None, epochs=1, callbacks=(), **options):
+    """Fits a new net; returns the model and its test errors in percent."""
     import keras
 
     import keras_drmad as kd
 
     keras.utils.set_random_seed(FLAGS.seed)
     inputs = keras.Input((math.prod(images.shape),))
-    x = keras.layers.Dense(100, "relu")(inputs)
-    model = kd.DrMADModel(inputs, keras.layers.Dense(images.classes)(x))
+    hidden = keras.layers.Dense(100, "relu")(inputs)
+    model = kd.DrMADModel(inputs, keras.layers.Dense(images.classes)(hidden))
     weights = kd.hyperparameters.ExampleWeights(
-        examples, initial=1.0, transform=kd.hyperparameters.Sigmoid(0, 2)
+        len(x), initial=1.0, transform=kd.hyperparameters.Sigmoid(0, 2)
     )
     model.compile(
         optimizer=keras.optimizers.SGD(0.03, momentum=0.9),
@@ -59,16 +48,8 @@ def build_model(images: datasets.Images, examples: int):
         hyperparameters=[weights],
         hypergradient=kd.ReverseMode(),
         # One example's hypergradient is of the size of 1 / examples.
-        meta_optimizer=keras.optimizers.SGD(0.5 * examples),
+        meta_optimizer=keras.optimizers.SGD(0.5 * len(x)),
     )
-    return model
-
-
-def fit(images, x, y, sample_weight=None, epochs=1, callbacks=(), **options):
-    """Fits a new model; returns the model and its test errors in percent."""
-    import keras_drmad as kd
-
-    model = build_model(images, len(x))
     held_out = kd.callbacks.HeldOut(*images.test, batch_size=1000)
     history = model.fit(
         x,
@@ -84,7 +65,7 @@ def fit(images, x, y, sample_weight=None, epochs=1, callbacks=(), **options):
     return model, 100 * (1 - np.array(history["test_accuracy"]))
 
 
-def compare(images, given, wrong, weights) -> dict[str, np.ndarray]:
+def train_longer(images, given, wrong, weights) -> dict[str, np.ndarray]:
     """Returns the test errors of longer trainings, after each T steps."""
     x, validation = images.train[0], images.validation
     both = map(np.concatenate, zip((x, given), validation, strict=True))
@@ -103,15 +84,13 @@ def compare(images, given, wrong, weights) -> dict[str, np.ndarray]:
 def draw(run, wrong, weights, compared):
     """Writes the picture of a run."""
     _, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    parts = {"right labels": weights[~wrong], "wrong labels": weights[wrong]}
-    for name, part in parts.items():
-        left.hist(part, np.linspace(0, 2, 41), alpha=0.6, label=name)
+    for name, are in (("right labels", ~wrong), ("wrong labels", wrong)):
+        left.hist(weights[are], np.linspace(0, 2, 41), alpha=0.6, label=name)
     left.set(xlabel="learned weight (1 at first)", ylabel="training examples")
     for name, errors in compared.items():
         steps = FLAGS.steps * np.arange(1, len(errors) + 1)
         right.plot(steps, errors, ".-", label=f"{name}: {errors[-1]:.1f}")
-    right.set(xlabel="elementary step", ylabel="test error (%)")
-    right.set_ylim(bottom=0)
+    right.set(xlabel="elementary step", ylabel="test error (%)", ylim=(0, None))
     left.legend()
     right.legend(loc="lower left")
     run.write_figure(left, "weights")
@@ -122,10 +101,8 @@ def main(_):
 
     import keras_drmad as kd
 
-    is_small = FLAGS.dataset == "digits"
-    sizes = (1000, 100, 697) if is_small else (10000, 1000, 10000)
-    images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
-    given, wrong = with_wrong_labels(images.train[1], images.classes)
+    images = datasets.chosen((1000, 100, 697), (10000, 1000, 10000))
+    given, wrong = images.with_wrong_labels(FLAGS.wrong, FLAGS.seed + 1)
     run = saved_run.begin("noisy_labels")
     recorder = kd.callbacks.HyperparameterHistory()
     model, _ = fit(
@@ -142,7 +119,7 @@ def main(_):
     run.write_hyperparameters(recorder.values)
     run.write_model(model)
     weights = model.hyperparameters[0].value().numpy()
-    compared = compare(images, given, wrong, weights)
+    compared = train_longer(images, given, wrong, weights)
     draw(run, wrong, weights, compared)
     print(f"{'test error after':24}{FLAGS.steps:6} steps, then longer")
     for name, errors in compared.items():

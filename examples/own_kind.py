@@ -77,9 +77,7 @@ def draw(run, history, weights, counts):
 def main(_):
     import keras_drmad as kd
 
-    is_small = FLAGS.dataset == "digits"
-    sizes = (1000, 400, 397) if is_small else (15000, 5000, 5000)
-    images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
+    images = datasets.chosen((1000, 400, 397), (15000, 5000, 5000))
     x, y = without_most_of_half(*images.train, images.classes)
     run = saved_run.begin("own_kind")
     model = build_model(images)

@@ -65,9 +65,7 @@ def draw(run, history, bandwidths, shape):
 def main(_):
     import keras_drmad as kd
 
-    is_small = FLAGS.dataset == "digits"
-    sizes = (1000, 400, 397) if is_small else (15000, 5000, 5000)
-    images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
+    images = datasets.chosen((1000, 400, 397), (15000, 5000, 5000))
     run = saved_run.begin("own_layer")
     model = build_model(images)
     recorder = kd.callbacks.HyperparameterHistory()

@@ -87,11 +87,9 @@ def print_table(history, best: int) -> None:
 def main(_):
     import keras_drmad as kd
 
-    is_small = FLAGS.dataset == "digits"
-    sizes = (1000, 400, 397) if is_small else (15000, 5000, 5000)
-    images = datasets.load(FLAGS.dataset, FLAGS.data_dir, sizes, FLAGS.seed)
+    images = datasets.chosen((1000, 400, 397), (15000, 5000, 5000))
     run = saved_run.begin("weight_penalties")
-    model = build_model(images, -5.5 if is_small else -4.4)
+    model = build_model(images, -5.5 if FLAGS.dataset == "digits" else -4.4)
     model.summary()
 
     recorder = kd.callbacks.HyperparameterHistory()

@@ -45,7 +45,7 @@ def test_short_run_writes_its_folder(tmp_path):
 
     assert_folder_is_complete(
         folder,
-        {"augmented_images", "strengths"},
+        {"augmented_images"},
         "--meta_iterations=2",
     )
 
