@@ -11,7 +11,7 @@ of its own for each T, whose peak of resident memory is measured (on Linux).
 Prints ratios as Markdown; writes results.csv and a picture.
 
 Without `mnist.npz` (`--data_dir=`) data is noise of MNIST's shape. The learning
-rate is small, as time does not depend on it, and a walk back along a line
+rate is small, as time does not depend on it, and a walk backward along a line
 would be cut short with a greater one. The same command with the same
 `--run_name` goes on where it was killed.
 """
@@ -124,7 +124,7 @@ def main(_):
         if FLAGS.memory
         else memory_lib.available_bytes() // 2
     )
-    run = saved_run.begin("against_reverse_mode", resume=True)
+    run = study.begin("against_reverse_mode")
     results = report.Results(measured(run, memory), METHODS)
     run.write_table(results.rows, "results")
     report.draw(run, results)

@@ -108,16 +108,18 @@ def tables(results: Results) -> str:
     of, ratio = results.of, results.ratio
     parts = {
         "seconds of one hypergradient": lambda name: of(name, "seconds"),
-        "training and way back / training alone": lambda name: (
+        "training and walk backward / training alone": lambda name: (
             of(name, "seconds") / of(name, "seconds_alone")
         ),
         "seconds / seconds of the paper's DrMAD": lambda name: ratio(
             name, "seconds", PAPERS
         ),
-        "seconds of the way back / those of the paper's DrMAD": lambda name: (
+        "seconds of the walk backward / the paper's DrMAD's": lambda name: (
             ratio(name, "seconds_backward", PAPERS)
         ),
-        "MB kept for the way back": lambda name: of(name, "kept_bytes") / 1e6,
+        "MB kept for the walk backward": lambda name: (
+            of(name, "kept_bytes") / 1e6
+        ),
         "bytes kept / bytes kept by DrMAD": lambda name: ratio(
             name, "kept_bytes", PAPERS
         ),
@@ -141,7 +143,7 @@ def claims(results: Results) -> str:
     lines = [
         "The paper: 45 times faster than reverse mode at momentum 0.1. Here: "
         f"{slower} times faster than reversible learning, {slower_back} times "
-        "in the way back alone.",
+        "in the walk backward alone.",
         "The paper: at least 100 times less memory. Here: "
         f"{stored} times less than all states stored, {reversible} times less "
         "than reversible learning at momentum 0.1.",
@@ -197,7 +199,7 @@ def draw(run, results: Results) -> None:
             _draw_method(panels, results, name, f"C{k}", "os^Dv<>P"[k])
     titles = {
         seconds: ("Time of one hypergradient", "seconds"),
-        kept: ("Kept for the way back", "MB"),
+        kept: ("Kept for the walk backward", "MB"),
         process: ("Process: peak of resident memory", "GB"),
     }
     for panel, (title, unit) in titles.items():

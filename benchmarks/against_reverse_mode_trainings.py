@@ -19,6 +19,7 @@ from keras_drmad.core.span import Span
 from keras_drmad.core.state import State
 from keras_drmad.differentiation.checkpointed import Checkpointed, length
 from keras_drmad.differentiation.stored import Stored
+from studies.papers import drmad_of_paper, papers_momentum
 
 PAPERS = "papers"  # the base of ratios, and the training that is timed alone
 # Timed by method and round, and said by each method of itself.
@@ -32,8 +33,8 @@ def method_and_momentum(name: str):
         return kd.ReverseMode("reversible"), float(name.split("_")[1])
     methods = {
         "drmad": kd.DrMAD(),
-        PAPERS: kd.DrMAD(0.1, last=1.0, average=False),
-        "full": kd.DrMAD(1.0, average=False),
+        PAPERS: drmad_of_paper(),
+        "full": drmad_of_paper(1.0),
     }
     return methods.get(name) or kd.ReverseMode(name), 0.1
 
@@ -72,7 +73,7 @@ class Competitor:
         self.model = kd.DrMADModel.from_model(net)
         method, gamma = method_and_momentum(name)
         self.model.compile(
-            optimizer=keras.optimizers.SGD(learning_rate * (1 - gamma), gamma),
+            optimizer=papers_momentum(learning_rate, gamma),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             hyperparameters=[kd.hyperparameters.L2("input", math.exp(-4))],
             hypergradient=method,

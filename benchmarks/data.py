@@ -1,10 +1,23 @@
 """Data for timing: MNIST, or noise of its shape."""
 
+import os
 import pathlib
 
 import numpy as np
+from absl import flags
 
 from examples import datasets
+
+flags.disclaim_key_flags()  # they belong to the program that asks for them
+
+
+def define_flags() -> None:
+    """Defines the flag that says where the data are."""
+    flags.DEFINE_string(
+        "data_dir",
+        os.environ.get("KERAS_DRMAD_DATA"),
+        "Folder with mnist.npz; KERAS_DRMAD_DATA by default.",
+    )
 
 
 def images(data_dir: str | None, validation: int = 5000) -> datasets.Images:

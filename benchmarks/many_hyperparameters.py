@@ -9,34 +9,30 @@ and each prints the median of its rounds as a ratio to the first.
 """
 
 import math
-import os
 import pathlib
 import statistics
 import time
 
 from absl import app, flags
 
-FLAGS = flags.FLAGS
+from benchmarks import data
 
-flags.DEFINE_string(
-    "data_dir",
-    os.environ.get("KERAS_DRMAD_DATA"),
-    "Folder with mnist.npz; KERAS_DRMAD_DATA by default.",
-)
+FLAGS = flags.FLAGS
+data.define_flags()
 flags.DEFINE_integer("rounds", 5, "How often each competitor runs.", 1)
 flags.DEFINE_integer("steps", 2000, "T, the elementary steps.", 10)
 flags.DEFINE_integer("hidden", 100, "Units of each hidden layer.", 1)
 
 
-def data():
+def arrays():
     """Returns `(x, y)` of 60,000 training and 5,000 validation examples."""
     import numpy as np
 
     path = pathlib.Path(FLAGS.data_dir or "", "mnist.npz")
     if FLAGS.data_dir and path.exists():
-        with np.load(path) as arrays:
-            x = np.concatenate([arrays["x_train"], arrays["x_test"][:5000]])
-            y = np.concatenate([arrays["y_train"], arrays["y_test"][:5000]])
+        with np.load(path) as file:
+            x = np.concatenate([file["x_train"], file["x_test"][:5000]])
+            y = np.concatenate([file["y_train"], file["y_test"][:5000]])
     else:
         random = np.random.default_rng(0)
         x = random.integers(0, 256, (65000, 28, 28))
@@ -94,7 +90,7 @@ def seconds(model, training, validation) -> float:
 
 
 def main(_):
-    training, validation = data()
+    training, validation = arrays()
     models = {
         name: build(make())
         for name, make in competitors(len(training[0])).items()

@@ -7,7 +7,7 @@ rounds, so that a busy machine disturbs all alike; the ratios are what counts.
 Data is MNIST's `mnist.npz` from `--data_dir`, or noise of the same shape.
 """
 
-import os
+import collections
 import statistics
 import subprocess
 import sys
@@ -15,15 +15,10 @@ import time
 
 from absl import app, flags
 
-from benchmarks.data import images
+from benchmarks import data
 
 FLAGS = flags.FLAGS
-
-flags.DEFINE_string(
-    "data_dir",
-    os.environ.get("KERAS_DRMAD_DATA"),
-    "Folder with mnist.npz; KERAS_DRMAD_DATA by default.",
-)
+data.define_flags()
 flags.DEFINE_list("nets", ["mlp", "cnn"], "What to time: mlp, cnn.")
 flags.DEFINE_integer("rounds", 5, "How often each competitor runs.", 1)
 flags.DEFINE_integer("steps", 2000, "T of the MLP; the CNN takes a tenth.", 10)
@@ -33,12 +28,11 @@ flags.DEFINE_integer(
 )
 
 BATCH = 50
-Seconds = dict[bool, list[float]]  # with XLA or without, a round each
 
 
-def data(net: str):
+def arrays(net: str):
     """Returns `(x, y)` for training and for validation."""
-    found = images(FLAGS.data_dir, 5000 if net == "mlp" else 500)
+    found = data.images(FLAGS.data_dir, 5000 if net == "mlp" else 500)
     if net == "cnn":
         found = found.as_pictures(centred=True)
     return found.train, found.validation
@@ -131,90 +125,95 @@ def seconds_of_meta_iteration(model, train, arguments) -> float:
 
 def time_net(net: str, T: int) -> None:
     """Prints the table of one net."""
-    train, validation = data(net)
+    train, validation = arrays(net)
     arguments = {
         "batch_size": BATCH,
         "steps_per_epoch": T,
         "validation_data": validation,
     }
     ours = {jit: tuned_model(net, jit) for jit in (True, False)}
-    auto = tuned_model(net, "auto")
     fits = {
         (steps, jit): keras_fit(net, train, steps, jit)
         for steps in (1, 50)
         for jit in (False, True)
     }
-    compile_seconds: dict[bool, float] = {}
-    forward: Seconds = {}
-    backward: Seconds = {}
-    whole: Seconds = {}
-    for jit, model in ours.items():
-        seconds = []
-        for _ in range(2):
-            begin = time.perf_counter()
-            model.hypergradient(*train, **arguments)
-            seconds.append(time.perf_counter() - begin)
-        compile_seconds[jit] = seconds[0] - seconds[1]
-        forward[jit], backward[jit], whole[jit] = [], [], []
-    fit_seconds: dict[tuple, list[float]] = {key: [] for key in fits}
+    times: dict[tuple, list[float]] = collections.defaultdict(list)
+    # First all that compiles: a new compiled `fit` makes XLA load ours anew.
     for function in fits.values():
         function()
+    for jit, model in ours.items():
+        first, second = (
+            seconds_of_hypergradient(model, train, arguments) for _ in range(2)
+        )
+        times["compiling", jit].append(first - second)
     for _ in range(FLAGS.rounds):
         for jit, model in ours.items():
             d = model.hypergradient(*train, **arguments).diagnostics
-            whole[jit].append(
-                seconds_of_meta_iteration(model, train, arguments)
-            )
-            forward[jit].append(d["seconds_forward"] / T)
-            backward[jit].append(
-                d["seconds_backward"] / d["reverse_steps_used"]
-            )
+            whole = seconds_of_meta_iteration(model, train, arguments)
+            times["whole", jit].append(whole)
+            times["forward", jit].append(d["seconds_forward"] / T)
+            steps = d["reverse_steps_used"]
+            times["backward", jit].append(d["seconds_backward"] / steps)
         for key, function in fits.items():
-            fit_seconds[key].append(function())
+            times[key].append(function())
+    auto = tuned_model(net, "auto")
     auto.hypergradient(*train, **arguments | {"steps_per_epoch": 10})
-    print_table(
-        net, T, forward, backward, whole, fit_seconds, compile_seconds, auto
-    )
+    medians = {key: statistics.median(rounds) for key, rounds in times.items()}
+    print(f"\n{net}, batch {BATCH}, T = {T}, R = T/10, {FLAGS.rounds} rounds")
+    print_table(medians, T, fits, auto.uses_xla)
 
 
-def print_table(net, T, forward, backward, whole, fit, compile_seconds, auto):
-    """Prints the medians and the ratios."""
-    median = statistics.median
+def seconds_of_hypergradient(model, train, arguments) -> float:
+    """Returns the seconds of one call."""
+    begin = time.perf_counter()
+    model.hypergradient(*train, **arguments)
+    return time.perf_counter() - begin
 
-    def row(name, value, unit):
+
+def print_table(medians, T: int, fits, picked: bool) -> None:
+    """Prints medians and ratios.
+
+    Args:
+        medians: dict of seconds by what was timed, and with XLA or without.
+        T: int, elementary steps.
+        fits: the keys in `medians` of Keras's own `fit`.
+        picked: bool, whether `jit_compile="auto"` took XLA.
+    """
+    words = {True: "XLA", False: "no XLA"}
+
+    def row(name, value, unit=""):
         print(f"  {name:52}{value:10.3f} {unit}")
 
-    print(f"\n{net}, batch {BATCH}, T = {T}, R = T/10, {FLAGS.rounds} rounds")
     for jit in (True, False):
-        how = "XLA" if jit else "no XLA"
-        row(f"forward step, {how}", 1e3 * median(forward[jit]), "ms")
-        row(f"reverse step, {how}", 1e3 * median(backward[jit]), "ms")
-        row(f"tracing and compiling, {how}", compile_seconds[jit], "s")
-    for (steps, jit), seconds in fit.items():
-        how = "XLA" if jit else "no XLA"
-        name = f"keras.Model.fit step, {steps} per execution, {how}"
-        row(name, 1e3 * median(seconds), "ms")
-    jit = auto.uses_xla
-    best = min(map(median, fit.values()))
-    faster = median(whole[True]) < median(whole[False])
-    row("ratio: reverse step / forward step", ratio(backward, forward, jit), "")
-    row("ratio: forward step / best fit step", median(forward[jit]) / best, "")
-    name = "ratio: meta-iteration / best fit of T steps"
-    row(name, median(whole[jit]) / (best * T), "")
-    picked, better = ("XLA" if x else "no XLA" for x in (jit, faster))
-    print(f"  jit_compile='auto' picks {picked}; the faster is {better}")
-
-
-def ratio(a, b, jit) -> float:
-    """Returns the ratio of two medians."""
-    return statistics.median(a[jit]) / statistics.median(b[jit])
+        row(f"forward step, {words[jit]}", 1e3 * medians["forward", jit], "ms")
+        row(f"reverse step, {words[jit]}", 1e3 * medians["backward", jit], "ms")
+        row(
+            f"tracing and compiling, {words[jit]}",
+            medians["compiling", jit],
+            "s",
+        )
+    for steps, jit in fits:
+        name = f"keras.Model.fit step, {steps} per execution, {words[jit]}"
+        row(name, 1e3 * medians[steps, jit], "ms")
+    forward, backward, whole = (
+        medians[part, picked] for part in ("forward", "backward", "whole")
+    )
+    best = min(medians[key] for key in fits)
+    row("ratio: reverse step / forward step", backward / forward)
+    row("ratio: forward step / best fit step", forward / best)
+    row("ratio: meta-iteration / best fit of T steps", whole / (best * T))
+    faster = min(words, key=lambda jit: medians["whole", jit])
+    print(
+        f"  jit_compile='auto' picks {words[picked]}; the faster is "
+        f"{words[faster]}"
+    )
 
 
 def print_peak_memory(T: int) -> None:
     """Trains T steps with a hypergradient and prints the peak memory."""
     import resource
 
-    train, validation = data("mlp")
+    train, validation = arrays("mlp")
     model = tuned_model("mlp", "auto")
     model.hypergradient(
         *train,

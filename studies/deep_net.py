@@ -1,9 +1,9 @@
-"""Tunes a deep residual net by several ways back, against what hands can do.
+"""Tunes a deep residual net by several methods, against what hands can do.
 
 The paper leaves open whether DrMAD serves deep nets. Here a ResNet-20 with
 BatchNormalization, trained by Adam on the CIFAR-10 subset at half its
 resolution, gets an L2 penalty and a learning rate for each layer with a kernel;
-each way back tunes them from the same start. Beside them: the start, and the
+each method tunes them from the same start. Beside them: the start, and the
 best of a small grid of one penalty and one rate for all layers. (By SGD with
 momentum the exact adjoint grows a million times and more in the first 60 steps
 of this net: `--optimizer=sgd --learning_rate=0.01` shows what that does.)
@@ -35,15 +35,13 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_float("learning_rate", 1e-3, "At the start.", 0)
 flags.DEFINE_float("penalty", 1e-4, "L2 coefficients at the start.", 0)
-flags.DEFINE_integer("meta_iterations", 6, "Trainings of each way back.", 2)
+flags.DEFINE_integer("meta_iterations", 6, "Trainings of each method.", 2)
 flags.DEFINE_float("meta_step", 0.35, "Step on the logarithms, by Adam.", 0)
-flags.DEFINE_list(
-    "methods", ["drmad", "anchors", "exact"], "Ways back that tune."
-)
+flags.DEFINE_list("methods", ["drmad", "anchors", "exact"], "Those that tune.")
 flags.DEFINE_list(
     "compared",
     ["last_tenth", "anchors_last"],
-    "Ways back of which only the first hypergradient is compared.",
+    "Methods of which only the first hypergradient is compared.",
 )
 flags.DEFINE_list(
     "grid_rates", ["0.3", "1", "3", "10"], "Factors on the rate, for the grid."

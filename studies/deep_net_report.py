@@ -18,7 +18,7 @@ LABELS = {
 
 
 def tuned(found) -> list[str]:
-    """Returns the names of the ways back that tuned, not compared only."""
+    """Returns the names of the methods that tuned, not compared only."""
     return [name for name, records in found.items() if "final" in records[0]]
 
 
@@ -53,7 +53,7 @@ def trainings(records, grid):
 
 
 def row(method: str, records, found) -> dict[str, str]:
-    """Returns the row of a way back in the table."""
+    """Returns the row of a method in the table."""
     best = [int(np.argmin(r["val_loss"])) for r in records]
     tunes = method in tuned(found)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 import keras_drmad as kd
 from examples import datasets
+from studies.papers import drmad_of_paper
 from studies.residual_net import residual_net
 
 # (training, validation, test), and what pixels are averaged over.
@@ -16,10 +17,10 @@ WITHIN = 30.0  # learned rates stay within this factor of the start's
 KINDS = {"l2": "L2 coefficient", "learning_rate": "learning rate"}
 
 
-def way_back(name: str):
+def method_of(name: str):
     """Returns a method by the name that flags give it."""
     return {
-        "drmad": kd.DrMAD(0.1, last=1.0, average=False),
+        "drmad": drmad_of_paper(),
         "anchors": kd.DrMAD(1.0, anchors=39, spacing="end"),
         "exact": kd.ReverseMode("checkpointed"),
         "last_tenth": kd.DrMAD(last=0.1),
@@ -58,7 +59,7 @@ class Bench:
         """Compiles the model.
 
         Args:
-            method: the way back.
+            method: of the hypergradient.
             settings: dict of dataset, data_dir, blocks, channels, optimizer,
                 T, batch_size and seed.
             learning_rate: float, of all layers at the start.
@@ -199,13 +200,13 @@ def clock():
 
 
 def tune(method: str, meta_iterations: int, meta_step: float, **settings):
-    """Tunes by one way back; returns the record of each training.
+    """Tunes by one method; returns the record of each training.
 
     Beside it the first hypergradient, and, if hyperparameters moved, what a
     final training with the best ones by validation loss gives.
     """
     start = {k: settings.pop(k) for k in ("learning_rate", "penalty")}
-    bench = Bench(way_back(method), settings, **start, meta_step=meta_step)
+    bench = Bench(method_of(method), settings, **start, meta_step=meta_step)
     watch, recorder = clock(), kd.callbacks.HyperparameterHistory()
     held_out = kd.callbacks.HeldOut(*bench.test, batch_size=250)
     record = bench.fit(meta_iterations, [watch, held_out, recorder])

@@ -1,4 +1,4 @@
-"""How near each way back comes to the exact hypergradient, and at what cost.
+"""How near each method comes to the exact hypergradient, and at what cost.
 
     python -m studies.fidelity
     python -m studies.fidelity --problems=momentum_1 --problems=adam --seeds=1
@@ -180,7 +180,7 @@ def draw_problem(rows: Rows, methods: list[str], panel) -> None:
             label=method,
         )
     panel.set_title(textwrap.fill(rows[0]["title"], 50), fontsize=9)
-    panel.set_xlabel("training and way back / training alone")
+    panel.set_xlabel("training and walk backward / training alone")
     lowest = min(row["cosine"] for row in rows)
     panel.set_ylim(min(-0.05, lowest - 0.05), 1.05)
     panel.set_xscale("log")

@@ -2,7 +2,7 @@
 
 Goodfellow, Vinyals and Saxe (ICLR 2015, https://arxiv.org/abs/1412.6544) saw
 the training loss fall smoothly along the straight line from the first weights
-w_0 to the trained ones w_T. DrMAD walks back along that line. Here a tanh net
+w_0 to the trained ones w_T. DrMAD walks backward along it. Here a tanh net
 and a convolutional one, and a residual net with BatchNormalization, are
 trained by SGD with momentum, at a small and at a large learning rate, from
 several seeds. Of each line the program draws training and validation loss, and

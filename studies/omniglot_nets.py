@@ -12,6 +12,7 @@ import numpy as np
 
 import keras_drmad as kd
 from studies import omniglot
+from studies.papers import papers_momentum
 
 # Drawings of each character.
 TRAINING, VALIDATION = 10, 2  # and 3 for the test
@@ -48,7 +49,7 @@ def towers(counts: list[int], hidden: list[int], scale: float):
     return keras.Model(inputs, ops.concatenate(outputs, axis=1))
 
 
-def way_back(name: str):
+def method_of(name: str):
     """Returns a method by the name of its cells."""
     if name == "drmad":
         # Of 50 steps, with such large ones at first, a tenth says too little:
@@ -75,10 +76,7 @@ def build_model(counts, hidden, T, method, seed, numbers):
     depths = [f"layer{depth}_.*" for depth in range(len(T))]
     penalty, gamma = math.exp(numbers["log_penalty"]), numbers["momentum"]
     model.compile(
-        # Keras's velocity has the rate in it, and no factor 1 - gamma.
-        optimizer=keras.optimizers.SGD(
-            numbers["learning_rate"] * (1 - gamma), gamma
-        ),
+        optimizer=papers_momentum(numbers["learning_rate"], gamma),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         hyperparameters=[
             kd.hyperparameters.WeightSharing(depths, T),
@@ -89,7 +87,7 @@ def build_model(counts, hidden, T, method, seed, numbers):
                 bounds=(penalty, penalty * (1 + 1e-6)),
             ),
         ],
-        hypergradient=way_back(method),
+        hypergradient=method_of(method),
         meta_optimizer=keras.optimizers.SGD(numbers["meta_step"]),
         # It takes XLA a minute to compile this, which runs no faster then.
         jit_compile=False,

@@ -33,9 +33,13 @@ def papers_model(
     return kd.DrMADModel.from_model(papers_net(images, hidden))
 
 
-def drmad_of_paper() -> kd.DrMAD:
-    """Returns R = T / 10 steps spread over the line to the last weights."""
-    return kd.DrMAD(0.1, last=1.0, average=False)
+def drmad_of_paper(reverse_steps: float = 0.1) -> kd.DrMAD:
+    """Returns R steps spread over the line to the last weights.
+
+    Args:
+        reverse_steps: float, R as a part of T; a tenth in the papers' code.
+    """
+    return kd.DrMAD(reverse_steps, last=1.0, average=False)
 
 
 def compile_as_papers(

@@ -68,7 +68,7 @@ def tune(
 
     images = datasets.load(dataset, data_dir, (2 * size, 1, size), seed)
     exact = method == "reverse"
-    way_back = kd.ReverseMode() if exact else papers.drmad_of_paper()
+    found_by = kd.ReverseMode() if exact else papers.drmad_of_paper()
     random = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     coefficients = {"": np.exp([log_penalty])}
@@ -77,7 +77,7 @@ def tune(
         model = papers.papers_model(images, hidden)
         penalties = kd.hyperparameters.L2(per)
         papers.compile_as_papers(
-            model, 0.3, 0.9, penalties, way_back, meta_step
+            model, 0.3, 0.9, penalties, found_by, meta_step
         )
         penalties.raw.assign(np.log(spread(coefficients, penalties)))
         for _ in range(count):

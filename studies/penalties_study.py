@@ -66,7 +66,7 @@ flags.DEFINE_float("log_penalty", -4.4, "Of the penalties at the start.")
 flags.DEFINE_list("hidden", ["50", "50", "50"], "Units of the hidden layers.")
 
 
-def way_back(name: str, T: int):
+def method_of(name: str, T: int):
     """Returns a method by the name of its curve."""
     import keras_drmad as kd
     from studies.papers import drmad_of_paper
@@ -113,7 +113,7 @@ def tune(
         kd.hyperparameters.L2(
             "all" if method == "one" else "input", math.exp(log_penalty)
         ),
-        way_back(method, T),
+        method_of(method, T),
         meta_step,
     )
     recorder = kd.callbacks.HyperparameterHistory()
@@ -168,16 +168,16 @@ def cells() -> dict[str, dict]:
     return settings
 
 
-def groups_of(cells: dict[str, dict]) -> dict[tuple, list[str]]:
-    """Returns the names of cells that differ in the seed only."""
-    groups: dict[tuple, list[str]] = {}
+def groups_of(results, cells: dict[str, dict]) -> dict[tuple, list]:
+    """Returns the records of cells that differ in the seed only."""
+    groups: dict[tuple, list] = {}
     for name, cell in cells.items():
         key = cell["gamma"], cell["T"], cell["method"]
-        groups.setdefault(key, []).append(name)
+        groups.setdefault(key, []).append(results[name])
     return groups
 
 
-def draw(run, results, groups):
+def draw(run, groups):
     """Writes figure 8: log coefficients and test error by meta-iterations."""
     from keras_drmad import plots
 
@@ -185,16 +185,13 @@ def draw(run, results, groups):
     size = (5.5 * len(gammas), 8)
     rows = study.panels(2, len(gammas), size, sharex=True, sharey="row")
     steps = np.arange(1, FLAGS.meta_iterations + 1)
-    for (gamma, T, method), names in groups.items():
+    for (gamma, T, method), records in groups.items():
         above, below = rows[:, gammas.index(gamma)]
         label = f"{LABELS[method]} ({T:,})"
         # Each of the 934 in each seed is a row: (seeds * 934, meta_iterations).
-        logs = [results[name]["log_l2"].T for name in names]
-        plots.mean_and_band(
-            steps, np.concatenate(logs), axes=above, label=label
-        )
-        errors = [100 * (1 - results[n]["test_accuracy"]) for n in names]
-        plots.mean_and_band(steps, np.array(errors), axes=below, label=label)
+        logs = np.concatenate([record["log_l2"].T for record in records])
+        plots.mean_and_band(steps, logs, axes=above, label=label)
+        plots.mean_and_band(steps, errors(records), axes=below, label=label)
     for gamma, (above, below) in zip(gammas, rows.T, strict=True):
         above.set_title(f"momentum {gamma}")
         study.number_meta_iterations(below)
@@ -206,6 +203,11 @@ def draw(run, results, groups):
         "Mean, and one standard deviation (top: of all penalties)"
     )
     run.write_figure(rows[0, 0], "figure_8")
+
+
+def errors(records) -> np.ndarray:
+    """Returns test errors in percent, `(seeds, meta_iterations)`."""
+    return np.array([100 * (1 - one["test_accuracy"]) for one in records])
 
 
 def persistence(log_l2) -> float:
@@ -226,15 +228,14 @@ def persistence(log_l2) -> float:
 
 def growth_limit(method: str, T: int) -> float:
     """Returns the growth of the adjoint at which a walk ends early."""
-    return way_back(method, T).bind(T, None).growth_limit
+    return method_of(method, T).bind(T, None).growth_limit
 
 
-def rows(results, groups) -> list[dict]:
+def rows(groups) -> list[dict]:
     """Returns what each method reached, mean and deviation over seeds."""
     table = []
-    for (gamma, T, method), names in groups.items():
-        of = [results[name] for name in names]
-        error = np.array([100 * (1 - one["test_accuracy"]) for one in of])
+    for (gamma, T, method), of in groups.items():
+        error = errors(of)
         final = np.array([one["log_l2"][-1] for one in of])
         persistent = [persistence(one["log_l2"]) for one in of]
         growth = max(one["adjoint_growth"].max() for one in of)
@@ -243,8 +244,8 @@ def rows(results, groups) -> list[dict]:
         many = final.shape[1] > 1
         exact = groups.get((gamma, T, "reverse"), []) if many else []
         alike = [
-            np.corrcoef(one, results[name]["log_l2"][-1])[0, 1]
-            for one, name in zip(final, exact, strict=False)
+            np.corrcoef(one, record["log_l2"][-1])[0, 1]
+            for one, record in zip(final, exact, strict=False)
         ]
         table.append(
             {
@@ -272,10 +273,9 @@ def main(_):
     papers.load(FLAGS.dataset, FLAGS.data_dir, 0)  # or an error now
     run = study.begin("penalties_study")
     settings = cells()
-    results = study.run_cells(run, tune, settings)
-    groups = groups_of(settings)
-    draw(run, results, groups)
-    study.report(run, rows(results, groups), "results")
+    groups = groups_of(study.run_cells(run, tune, settings), settings)
+    draw(run, groups)
+    study.report(run, rows(groups), "results")
 
 
 if __name__ == "__main__":

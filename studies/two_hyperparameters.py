@@ -1,10 +1,10 @@
 """Draws DrMAD on two hyperparameters: a curve, and a line.
 
-Logistic regression on two features of scikit-learn's breast cancer data has
-two elementary parameters w, and an L2 penalty for each of them is two
+Logistic regression on two features of scikit-learn's breast cancer data has two
+elementary parameters w, and an L2 penalty for each of them is two
 hyperparameters: so all that DrMAD does can be seen. Of two meta-iterations the
-program draws the training's way from w_0 to w_T over the training loss, and
-the line along which DrMAD walks back; and both steps over the validation loss
+program draws the training's way from w_0 to w_T over the training loss, and the
+line along which DrMAD walks backward; and both steps over the validation loss
 as a function of the penalties, with the exact hypergradient beside DrMAD's and
 beside that with a tenth of the reverse steps, as in the paper's code. With so
 few steps on so short a training its direction depends on where the line starts,
@@ -121,10 +121,9 @@ class Problem:
 
     def drmad(self, part=None):
         """Returns DrMAD as in the paper: its line goes from w_0 to w_T."""
-        import keras_drmad as kd
+        from studies.papers import drmad_of_paper
 
-        part = part or self.settings["reverse_steps"]
-        return kd.DrMAD(part, last=1.0, average=False)
+        return drmad_of_paper(part or self.settings["reverse_steps"])
 
     def way_forward(self, log_penalties):
         """Returns the weights w_0 ... w_T of a training, `(T + 1, 2)`."""

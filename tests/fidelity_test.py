@@ -1,4 +1,4 @@
-"""The comparison of all ways back, in its short form."""
+"""The comparison of all methods, in its short form."""
 
 import csv
 import os

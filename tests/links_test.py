@@ -15,7 +15,12 @@ DOCUMENTS = sorted(
 )
 PROGRAMS = ("benchmarks", "examples", "studies")
 # Modules whose functions define flags for the program that calls them.
-SHARED = ("examples/datasets.py", "examples/saved_run.py", "studies/study.py")
+SHARED = (
+    "benchmarks/data.py",
+    "examples/datasets.py",
+    "examples/saved_run.py",
+    "studies/study.py",
+)
 OF_ABSL = {"flagfile", "help"}
 
 

@@ -131,7 +131,7 @@ def test_study_keeps_each_cell(data_dir, tmp_path):
     # One step of gradient descent, at the rate of 0.2.
     norm = np.linalg.norm(exact["T"][1] - exact["T"][0]) / 0.2
     assert norm == pytest.approx(exact["hypergradient_norm"][0], rel=1e-2)
-    # The first trainings are the same, the ways back are not.
+    # The first trainings are the same, the hypergradients are not.
     assert exact["val_loss"][0] == pytest.approx(drmad["val_loss"][0])
     assert not np.allclose(exact["last_T"], drmad["last_T"], atol=1e-6)
     with (folder / "results.csv").open() as file:
