@@ -79,7 +79,7 @@ class Bench:
         bounds = learning_rate / WITHIN, learning_rate * WITHIN
         layers = [layer.name for layer in net.layers if has_kernel(layer)]
         self.model = kd.DrMADModel.from_model(net)
-        self.meta_optimizer = first_kept(meta_step)
+        self.meta_optimizer = FirstKept(meta_step)
         self.model.compile(
             elementary_optimizer(settings["optimizer"], learning_rate),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -170,33 +170,28 @@ def has_kernel(layer) -> bool:
     return isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense))
 
 
-def first_kept(step: float):
-    """Returns Adam that keeps the first gradients it is given, in `first`."""
+class FirstKept(keras.optimizers.Adam):
+    """Adam that keeps the first gradients that it is given, in `first`."""
 
-    class FirstKept(keras.optimizers.Adam):
-        first: list = []
+    first: list = []
 
-        def apply(self, grads, trainable_variables=None):
-            self.first = self.first or [np.array(g) for g in grads]
-            super().apply(grads, trainable_variables)
-
-    return FirstKept(step)
+    def apply(self, grads, trainable_variables=None):
+        self.first = self.first or [np.array(g) for g in grads]
+        super().apply(grads, trainable_variables)
 
 
-def clock():
-    """Returns a callback that records the seconds of each meta-iteration."""
+class Clock(keras.callbacks.Callback):
+    """Records the seconds of each meta-iteration."""
 
-    class Clock(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            self.seconds = []
+    def __init__(self):
+        super().__init__()
+        self.seconds: list[float] = []
 
-        def on_epoch_begin(self, epoch, logs=None):
-            self.begin = time.perf_counter()
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begin = time.perf_counter()
 
-        def on_epoch_end(self, epoch, logs=None):
-            self.seconds.append(time.perf_counter() - self.begin)
-
-    return Clock()
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self.begin)
 
 
 def tune(method: str, meta_iterations: int, meta_step: float, **settings):
@@ -207,7 +202,7 @@ def tune(method: str, meta_iterations: int, meta_step: float, **settings):
     """
     start = {k: settings.pop(k) for k in ("learning_rate", "penalty")}
     bench = Bench(method_of(method), settings, **start, meta_step=meta_step)
-    watch, recorder = clock(), kd.callbacks.HyperparameterHistory()
+    watch, recorder = Clock(), kd.callbacks.HyperparameterHistory()
     held_out = kd.callbacks.HeldOut(*bench.test, batch_size=250)
     record = bench.fit(meta_iterations, [watch, held_out, recorder])
     record["seconds"] = np.array(watch.seconds)

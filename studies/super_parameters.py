@@ -275,13 +275,10 @@ def row(name: str, outcomes: list[dict], trainings: list) -> dict:
     return columns
 
 
-def table(outcomes: dict[str, dict], found: list[dict]) -> list[dict]:
+def table(outcomes: dict[str, list], found: list[dict]) -> list[dict]:
     """Returns a row for each rate, for the best of all and for those found."""
     full = FLAGS.meta_iterations
-    sweep = {
-        rate: [outcomes[f"rate_{rate}_seed_{s}"] for s in range(FLAGS.seeds)]
-        for rate in FLAGS.rates
-    }
+    sweep = {rate: outcomes[f"rate_{rate}"] for rate in FLAGS.rates}
     rows = [row(rate, of, [full]) for rate, of in sweep.items()]
     best = [
         min(of, key=lambda one: one["val_loss"])
@@ -289,28 +286,28 @@ def table(outcomes: dict[str, dict], found: list[dict]) -> list[dict]:
     ]
     rows.append(row("best of these", best, [full * len(sweep)]))
     drawn = ", ".join(f"{one['rate']:.3g}" for one in found)
-    of = [outcomes[f"found_seed_{s}"] for s in range(FLAGS.seeds)]
     trainings = [int(one["trainings"]) + full for one in found]
-    rows.append(row(f"found: {drawn}", of, trainings))
+    rows.append(row(f"found: {drawn}", outcomes["found"], trainings))
     return rows
 
 
-def draw(run, outcomes: dict[str, dict], found: list[dict]) -> None:
+def draw(run, outcomes: dict[str, list], found: list[dict]) -> None:
     """Writes the picture: validation loss against the rate."""
     from keras_drmad import plots
 
     axes = study.panels(1, 1, (7.5, 5))[0, 0]
     rates = [float(rate) for rate in FLAGS.rates]
-    seeds = range(FLAGS.seeds)
     labels = {"val_loss": "best training", "last_val_loss": "last training"}
     for key, label in labels.items():
-        rows = [
-            [outcomes[f"rate_{rate}_seed_{s}"][key] for rate in FLAGS.rates]
-            for s in seeds
+        columns = [
+            [one[key] for one in outcomes[f"rate_{rate}"]]
+            for rate in FLAGS.rates
         ]
-        plots.mean_and_band(rates, np.array(rows), axes=axes, label=label)
+        plots.mean_and_band(
+            rates, np.transpose(columns), axes=axes, label=label
+        )
     axes.lines[-1].set_linestyle("--")  # seen where both are the same
-    ends = [outcomes[f"found_seed_{s}"] for s in seeds]
+    ends = outcomes["found"]
     axes.plot(
         [float(one["rate"]) for one in found],
         [one["val_loss"] for one in ends],
@@ -341,7 +338,9 @@ def main(_):
     found = list(study.run_cells(run, search, searches(folder)).values())
     rates = {seed: float(one["rate"]) for seed, one in enumerate(found)}
     histories = study.run_cells(run, tune, tunings(rates))
-    outcomes = {name: outcome(history) for name, history in histories.items()}
+    outcomes = study.by_seed(
+        {name: outcome(history) for name, history in histories.items()}
+    )
     draw(run, outcomes, found)
     study.report(run, table(outcomes, found), "results")
 
