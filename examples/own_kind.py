@@ -99,11 +99,7 @@ def main(_):
     best = int(np.argmin(history["val_loss"]))
     weights = recorder.values["class_weights"][best]
     draw(run, history, weights, np.bincount(y))
-    print(f"{'':14}{'val loss':>10}{'test loss':>11}{'test error':>12}")
-    for name, k in (("equal weights", 0), ("learned", best)):
-        losses = history["val_loss"][k], history["test_loss"][k]
-        error = 100 * (1 - history["test_accuracy"][k])
-        print("{:14}{:10.4f}{:11.4f}{:11.2f}%".format(name, *losses, error))
+    saved_run.print_gain(history, "equal weights", "learned weights")
     print(f"Weights: {np.round(weights, 2)}. Kept in {run.folder}")
 
 

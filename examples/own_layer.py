@@ -85,11 +85,7 @@ def main(_):
     best = int(np.argmin(history["val_loss"]))
     bandwidths = recorder.values["features.bandwidth"][best]
     draw(run, history, bandwidths, images.shape)
-    print(f"{'':14}{'val loss':>10}{'test loss':>11}{'test error':>12}")
-    for name, k in (("at the start", 0), ("learned", best)):
-        losses = history["val_loss"][k], history["test_loss"][k]
-        error = 100 * (1 - history["test_accuracy"][k])
-        print("{:14}{:10.4f}{:11.4f}{:11.2f}%".format(name, *losses, error))
+    saved_run.print_gain(history, "at the start", "learned bandwidths")
     print(f"{bandwidths.size} bandwidths. Kept in {run.folder}")
 
 

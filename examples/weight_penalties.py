@@ -75,15 +75,6 @@ def draw(run, model, history, values, images):
         run.write_figure(axes, "input_penalties")
 
 
-def print_table(history, best: int) -> None:
-    """Prints what the start and the best meta-iteration reached."""
-    print(f"{'':20}{'val loss':>10}{'test loss':>11}{'test error':>12}")
-    for name, k in (("starting penalties", 0), ("tuned penalties", best)):
-        losses = history["val_loss"][k], history["test_loss"][k]
-        error = 100 * (1 - history["test_accuracy"][k])
-        print("{:20}{:10.4f}{:11.4f}{:11.2f}%".format(name, *losses, error))
-
-
 def main(_):
     import keras_drmad as kd
 
@@ -108,7 +99,7 @@ def main(_):
     run.write_hyperparameters(recorder.values)
     run.write_model(model)
     draw(run, model, history, recorder.values["l2"], images)
-    print_table(history, int(np.argmin(history["val_loss"])))
+    saved_run.print_gain(history, "starting penalties", "tuned penalties")
     print(f"{recorder.values['l2'][0].size} penalties. Kept in {run.folder}")
 
 

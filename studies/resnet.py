@@ -10,7 +10,6 @@ one L2 penalty and one learning rate for each layer that has a kernel.
 
 import time
 
-import numpy as np
 from absl import app, flags
 from matplotlib import pyplot as plt
 
@@ -94,17 +93,8 @@ def main(_):
     seconds = time.perf_counter() - begin
     run.write_hyperparameters(recorder.values)
     run.write_model(model)
-    history = {name: np.array(entries) for name, entries in history.items()}
     draw(run, model, history, recorder.values)
-
-    best = int(np.argmin(history["val_loss"]))
-    print(f"{'':20}{'val loss':>10}{'test loss':>11}{'test error':>12}")
-    for name, k in (("untuned", 0), ("tuned", best)):
-        error = 100 * (1 - history["test_accuracy"][k])
-        print(
-            f"{name:20}{history['val_loss'][k]:10.4f}"
-            f"{history['test_loss'][k]:11.4f}{error:11.2f}%"
-        )
+    saved_run.print_gain(history, "untuned", "tuned")
     count = sum(values[0].size for values in recorder.values.values())
     print(
         f"{count} hyperparameters by {model.resolved.method!r} in "
