@@ -30,6 +30,33 @@ MAY_ASK = {
     },
     "export": {"hyperparameters", "keras_internals"},
 }
+# What the members of a family share; sideways they do not ask each other.
+SHARED = {
+    "differentiation": {"base", "recorders"},
+    "methods": {"base", "memory"},
+    "hyperparameters": {
+        "base",
+        "grouped",
+        "groups",
+        "kernel_sides",
+        "layer_choice",
+        "optimizer_number",
+        "penalty",
+        "place",
+        "plain_training",
+        "sample_weights",
+        "start",
+        "transforms",
+        "values",
+    },
+    "layers": {"base", "learned_value", "sampling"},
+}
+# Members whose work is to choose among others.
+CHOOSE = {
+    "methods.auto",
+    "methods.drmad",  # all states, where its budget holds them
+    "hyperparameters.suggested",
+}
 WITHOUT_KERAS = ("core", "differentiation", "arguments")
 # Where Keras, TensorFlow and KerasTuner keep what is not for users.
 HIDDEN = ("keras.src", "tensorflow.python", "keras_tuner.engine")
@@ -102,6 +129,18 @@ def test_rooms_ask_the_rooms_below(name):
     allowed = MAY_ASK[room(name)] | {room(name), "arguments"}
     wrong = {one for one in asked()[name] if room(one) not in allowed}
     assert not wrong
+
+
+@pytest.mark.parametrize("family", SHARED)
+def test_members_of_a_family_share_its_ground_alone(family):
+    prefix = f"keras_drmad.{family}."
+    for name in asked():
+        member = name.removeprefix("keras_drmad.")
+        if not name.startswith(prefix) or member in CHOOSE:
+            continue
+        own = {one for one in asked()[name] if one.startswith(prefix)}
+        shared = {prefix + one for one in SHARED[family]}
+        assert not own - shared, name
 
 
 def test_the_package_asks_no_program():
