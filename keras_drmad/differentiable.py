@@ -74,7 +74,15 @@ class Differentiable(Saved):
         return self._once(ElementaryTraining.hypergradient, x, y, given)
 
     def validation_loss_after(
-        self, x: Any = None, y: Any = None, *args: Any, **training: Any
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        *,
+        validation_data: Any,
+        seed: int | None = 0,
+        **data: Any,
     ) -> float:
         """Trains once and returns the validation loss.
 
@@ -84,18 +92,14 @@ class Differentiable(Saved):
 
         Args:
             x: as for `hypergradient`, and so are the others.
-            y: as for `hypergradient`.
-            *args: `batch_size` and `epochs`, by position.
-            **training: the other arguments of `hypergradient`;
-                `validation_data` is needed.
 
         Raises:
             TypeError: as `fit`.
             ValueError: as `fit`.
             FloatingPointError: if the training diverges.
         """
-        named = dict(zip(("batch_size", "epochs"), args, strict=False))
-        given = {"seed": 0, "validation_data": None} | named | training
+        given = data | {"batch_size": batch_size, "epochs": epochs}
+        given |= {"validation_data": validation_data, "seed": seed}
         return self._once(ElementaryTraining.validation_loss, x, y, given)
 
     def check_hypergradient(
