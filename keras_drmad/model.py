@@ -94,11 +94,11 @@ class DrMADModel(Differentiable):
             loss_weights: as for `keras.Model.compile`.
             metrics: as for `keras.Model.compile`.
             weighted_metrics: as for `keras.Model.compile`.
-            hyperparameters: list of hyperparameter kinds with unique names, to
-                which those in the model's layers (`layers.LearnedValue`) are
-                added;
-                `"auto"` for a penalty and a learning rate for each layer with
-                a kernel, and a weight decay where the optimizer has one.
+            hyperparameters: list of hyperparameters with unique names, to
+                which the values in the model's layers (`layers.LearnedValue`)
+                are added; `"auto"` for a penalty and a learning rate for each
+                layer with a kernel, and a weight decay where the optimizer has
+                one.
             hypergradient: the method, `DrMAD()` by default; `"auto"` for
                 `Auto()`, the most faithful one that memory and time allow,
                 which is the default with `hyperparameters="auto"`.

@@ -1,4 +1,4 @@
-"""What a callback changes within a training: the way back sees what steps saw.
+"""Changed within a training: the walk backward sees what the steps saw.
 
 The witness is `fit` itself: the validation loss of the very training, with the
 callback, at raw values on both sides. Keras's learning rate is heard from the
@@ -9,6 +9,7 @@ layers. A raw value counts from the next training on.
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_drmad as kd
 from checks import central_difference, relative_error
@@ -91,6 +92,27 @@ def raw(model):
     return model.hyperparameters[0].raw
 
 
+def rate_that_reads(variable):
+    """Returns a function that is a learning rate."""
+
+    @keras.saving.register_keras_serializable("test", type(variable).__name__)
+    def read_rate():
+        return 0.05 * keras.ops.convert_to_tensor(variable)
+
+    return read_rate
+
+
+def loss_that_reads(variable):
+    """Returns a loss with a term that a variable weighs."""
+
+    def loss(y, y_pred):
+        square = keras.ops.mean(keras.ops.square(y - y_pred), axis=-1)
+        strength = keras.ops.convert_to_tensor(variable)
+        return square + 0.1 * strength * keras.ops.mean(y_pred**4, axis=-1)
+
+    return loss
+
+
 WITHIN = {
     "rate-after": lambda: Within(rate, [0.3, 0.1, 1.5, 0.2]),
     "rate-before": lambda: Within(rate, [0.2, 1.0, 0.5, 0.1], "begin"),
@@ -115,14 +137,19 @@ OPTIMIZERS = {
 class Case:
     """A compiled model whose `fit` shows a derivative and what it is of."""
 
-    def __init__(self, kinds, optimizer="momentum", method=None, made=net):
+    initial_weights = "same"
+
+    def __init__(
+        self, kinds, optimizer="momentum", method=None, made=net, **options
+    ):
         keras.utils.set_random_seed(0)
         self.model = exact_model(
             made(),
             kinds,
-            OPTIMIZERS[optimizer](),
+            OPTIMIZERS.get(optimizer, lambda: optimizer)(),
             hypergradient=method or kd.ReverseMode(),
             meta_optimizer=keras.optimizers.SGD(1.0),
+            **options,
         )
         self.model.optimizer.build(self.model.trainable_variables)
         self.variables = [
@@ -134,6 +161,10 @@ class Case:
 
     def fit(self, within, moved=0.0):
         """Runs one training from the same numbers each time.
+
+        Args:
+            within: function that returns a callback.
+            moved: float, how far all raw values are moved.
 
         Returns:
             The validation loss, and the hypergradient of each raw value.
@@ -152,6 +183,7 @@ class Case:
             validation_data=VALIDATION,
             meta_iterations=1,
             restore_best=False,
+            initial_weights=self.initial_weights,
             callbacks=[within(), steps],
             seed=0,
             verbose=0,
@@ -216,6 +248,22 @@ def test_an_adaptive_optimizer_is_exact_too(case_of):
     case_of("stored", "adam").assert_exact(WITHIN["rate-before"], 1e-6)
 
 
+@pytest.mark.parametrize("make", [keras.Variable, tf.Variable])
+@pytest.mark.parametrize("where", ["rate", "loss"])
+def test_variables_that_no_scope_reaches_are_held(where, make):
+    variable = make(np.float64(1.0))
+    optimizer, options = "momentum", {}
+    if where == "rate":
+        optimizer = keras.optimizers.SGD(rate_that_reads(variable))
+    else:
+        options["loss"] = loss_that_reads(variable)
+    case = Case([L2("layer", 0.05)], optimizer, **options)
+    within = Within(lambda model: variable, [0.3, 2.0, 0.5, 1.0])
+    case.assert_exact(lambda: within, 1e-6)
+    # The walk backward puts back what it held.
+    assert float(np.array(variable)) == 1.0
+
+
 @pytest.mark.parametrize(
     "method", [kd.DrMAD(1.0), kd.DrMAD(1.0, anchors=7)], ids=repr
 )
@@ -232,3 +280,23 @@ def test_a_raw_value_counts_from_the_next_training_on(case_of):
     moved, same = case.fit(WITHIN["raw-value"])
     assert moved == plain
     assert relative_error(same, gradients) < 1e-12
+
+
+def towers():
+    """Returns a net with two layers of one shape, side by side."""
+    inputs = keras.Input((4,))
+    parts = [
+        keras.layers.Dense(3, activation="tanh", name=f"{name}_bottom")(inputs)
+        for name in ("greek", "hebrew")
+    ]
+    joined = keras.layers.Concatenate()(parts)
+    return inputs, keras.layers.Dense(2, name="top")(joined)
+
+
+def test_a_training_that_goes_on_starts_from_weights_that_it_holds():
+    # With shared weights the first parameters depend on the matrix, if what
+    # is held are the weights that the last training left.
+    sharing = kd.hyperparameters.WeightSharing([".*_bottom"], 0.6)
+    case = Case([sharing], made=towers)
+    case.initial_weights = "continue"
+    case.assert_exact(WITHIN["rate-after"], 1e-6)

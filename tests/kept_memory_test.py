@@ -12,10 +12,12 @@ from checks import relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import reseed
 from keras_drmad.core.span import CHUNK_SIZE
-from keras_drmad.core.walked import Diverged
+from keras_drmad.core.walked import NOBODY, Diverged
+from keras_drmad.differentiation.recorders import Pages
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.training import inputs
+from keras_drmad.training import inputs, streams
 from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.meta_training import NEW, MetaTraining
 from small_models import built_once
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -155,3 +157,34 @@ def test_a_validation_loss_that_is_inf_is_an_error(name):
             steps_per_epoch=1,
             validation_data=(VALIDATION[0], 1e100 * np.ones((7, 2))),
         )
+
+
+def test_a_validation_loss_keeps_nothing(monkeypatch):
+    # Neither states nor files: only a walk backward needs them.
+    model = exact_model(tanh_net(), [L2("input")])
+    stream = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    training = dict(steps_per_epoch=30, validation_data=VALIDATION)
+    model.hypergradient(stream, **training)
+    kept = []
+    monkeypatch.setattr(streams.tempfile, "mkdtemp", kept.append)
+    monkeypatch.setattr(Pages, "note", lambda *state: kept.append(state))
+    model.validation_loss_after(stream, **training)
+    assert not kept
+
+
+def test_a_meta_iteration_leaves_no_states_behind():
+    model = exact_model(tanh_net(), [L2("input")])
+    plan = inputs.plan(
+        X,
+        Y,
+        batch_size=8,
+        steps_per_epoch=30,
+        validation_data=VALIDATION,
+        validation_batch_size=7,
+        seed=0,
+    )
+    training = model._assembly.training(plan, is_tuned=True)
+    s_0 = InitialState(training.problem, "same", 0).of(0)
+    meta = MetaTraining(training, plan, model.meta_optimizer, NEW)
+    trained, _ = meta.iterate(0, s_0, plan, NOBODY)
+    assert kept_bytes(trained.walked.memory) == 0

@@ -187,3 +187,17 @@ def test_the_effect_of_a_span_is_that_of_its_steps_alone(training_of):
     along = sum(float(tf.reduce_sum(d)) for d in found.d_hparams)
     flat = np.concatenate([np.ravel(x) for x in a])
     assert along == pytest.approx(float(flat @ expected), rel=1e-6)
+
+
+def test_a_stream_that_began_anew_cannot_be_walked_backward(training_of):
+    training, plan = training_of("stored", T, "stream")
+    problem, method = training.problem, training.differentiation
+    walk = Walk(training.loops, plan.training.batches)
+    hparams = training.hparams()
+    state = problem.started(problem.initial_state(), hparams)
+    first = method.forward(walk, state, hparams, Span(0, 10))
+    method.forward(walk, state, hparams, Span(10, 20))
+    method.forward(walk, state, hparams, Span(10, 20))  # begins the stream
+    adjoint = nested.zeros_like(nested.float_leaves(first.state))
+    with pytest.raises(RuntimeError, match="0 to 9 of a stream are not kept"):
+        method.backward(walk, first, adjoint)

@@ -1,4 +1,4 @@
-"""One elementary step, walked back: aᵀ ∂step/∂s and aᵀ ∂step/∂λ.
+"""One elementary step, taken backward: aᵀ ∂step/∂s and aᵀ ∂step/∂λ.
 
 An elementary step has two halves:
 

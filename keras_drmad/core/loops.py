@@ -5,8 +5,8 @@
     backward:  a, dλ <- aᵀ ∂step/∂s, dλ + aᵀ ∂step/∂λ        t = T-1 ... 0
 
 The loops take every number as a tensor, so a new length, seed or rate does not
-trace them again; and no loop reads a variable: λ, learning rates and frozen
-weights come in as a `Setting`.
+trace them again; λ, learning rates and frozen weights come in as a
+`Setting`.
 """
 
 import functools
@@ -101,6 +101,11 @@ class Loops:
         returns the metrics' state, the total and the slopes.
         """
         return self._loop("differentiate", self._differentiate)
+
+    @property
+    def same(self) -> Loop:
+        """The function of two lists of tensors that says if they are equal."""
+        return self._loop("same", _same)
 
     def traces(self) -> dict[str, int]:
         """Returns how often each loop was traced, by name and record."""
@@ -297,6 +302,15 @@ class Loops:
         sums = nested.zeros_like((state.params, hparams))
         _, sums = _while(n, add_batch, (sums,))
         return nested.scale(1 / n, sums)
+
+
+def _same(some, others):
+    """Returns whether all numbers are equal; nan equals nan."""
+    equal = [
+        tf.reduce_all((x == y) | ((x != x) & (y != y)))
+        for x, y in zip(some, others, strict=True)
+    ]
+    return tf.reduce_all(equal)
 
 
 def _while(n, body, state):

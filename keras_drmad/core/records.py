@@ -16,7 +16,7 @@ from keras_drmad.core.state import Curvature, State
 
 @dataclasses.dataclass(frozen=True)
 class Recorder:
-    """What a loop writes down of the states that it passes; this one, nothing.
+    """What a loop writes down of the states that it passes: here, nothing.
 
     A loop is given notes, tensors of fixed shapes, and returns them as they
     are after its last state.

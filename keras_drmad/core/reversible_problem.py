@@ -13,6 +13,7 @@ Optimization through Reversible Learning*, ICML 2015,
 https://arxiv.org/abs/1502.03492, Algorithms 2 and 3.
 """
 
+import contextlib
 import dataclasses
 import fractions
 from typing import Any, NamedTuple
@@ -122,6 +123,12 @@ class FixedPointProblem:
     def constants(self) -> list[tf.Tensor]:
         """Returns what steps would read now."""
         return self._problem.constants()
+
+    def holding(
+        self, constants: list[tf.Tensor]
+    ) -> contextlib.AbstractContextManager:
+        """Returns a context in which steps read these constants."""
+        return self._problem.holding(constants)
 
     def metrics_state(self) -> list[tf.Tensor]:
         """Returns the state of metrics that have seen nothing."""

@@ -1,6 +1,7 @@
 """What a training is made of: its states, its minibatches, its functions."""
 
 import abc
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -81,6 +82,15 @@ class Steps(Protocol):
 
     def constants(self) -> list[tf.Tensor]:
         """Returns what steps would read now, see `Setting`."""
+
+    def holding(
+        self, constants: list[tf.Tensor]
+    ) -> contextlib.AbstractContextManager:
+        """Returns a context in which steps read these constants.
+
+        For those that steps read from variables nobody can pass: with it, a
+        loop called later reads what an earlier loop read.
+        """
 
     def metrics_state(self) -> list[tf.Tensor]:
         """Returns the state of metrics that have seen nothing."""

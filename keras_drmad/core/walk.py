@@ -41,6 +41,7 @@ class Walk:
         *,
         epochs: Sequence[int] = (),
         pauses: Sequence[int] = (),
+        last: int | None = None,
         watcher: Watcher = NOBODY,
     ):
         """Initializes the walk.
@@ -51,12 +52,15 @@ class Walk:
             epochs: iterations at which the metrics start anew, ascending.
             pauses: iterations at which a chunk is to begin, so that progress
                 is seen, ascending.
+            last: int, where the training ends, and a stream is let go; `None`
+                where other spans may follow.
             watcher: is told of the chunks of walks forward.
         """
         self.loops = loops
         self.batches = batches
         self.epochs = epochs
         self.pauses = pauses
+        self.last = last
         self.watcher = watcher
 
     def within(self, wrapper: Wrapper) -> "Walk":
@@ -66,6 +70,7 @@ class Walk:
             self.batches,
             epochs=self.epochs,
             pauses=self.pauses,
+            last=self.last,
             watcher=self.watcher,
         )
 
@@ -103,7 +108,11 @@ class Walk:
         pauses = () if keeps_chunks else self.pauses
         begins = sorted({*self.epochs, *cuts, *pauses})
         chunks = self.batches.forward(
-            span, begins, revisited, begins if keeps_chunks else ()
+            span,
+            begins,
+            revisited,
+            begins if keeps_chunks else (),
+            goes_on=self.last is None or span.last < self.last,
         )
         recording = recorder, records_from, notes
         return Forward(self, chunks, s, hparams, span, recording)
@@ -160,16 +169,17 @@ class Walk:
         ):
             facts, n = known(part, chunk), tf.constant(len(part))
             for setting, *bounds in reversed(walked.settings_of(part)):
-                so_far = loop(
-                    so_far,
-                    setting,
-                    facts,
-                    chunk,
-                    n,
-                    [tf.constant(place) for place in bounds],
-                    first_norm,
-                    limit,
-                )
+                with self.loops.problem.holding(setting.constants):
+                    so_far = loop(
+                        so_far,
+                        setting,
+                        facts,
+                        chunk,
+                        n,
+                        [tf.constant(place) for place in bounds],
+                        first_norm,
+                        limit,
+                    )
             if not bool(so_far.goes_on):
                 break
         return Derivative(
@@ -204,14 +214,16 @@ class Walk:
             The state after n steps, and the notes.
         """
         ((setting, _, n),) = walked.settings_of(iterations)
-        state, _, _, notes = self.loops.forward(recorder)(
-            state,
-            setting,
-            self.loops.problem.metrics_state(),
-            chunk.reversed(n),
-            tf.constant(n),
-            (),
-        )
+        problem = self.loops.problem
+        with problem.holding(setting.constants):
+            state, _, _, notes = self.loops.forward(recorder)(
+                state,
+                setting,
+                problem.metrics_state(),
+                chunk.reversed(n),
+                tf.constant(n),
+                (),
+            )
         return state, notes
 
     def products(
@@ -239,7 +251,8 @@ class Walk:
             sums = nested.zeros_like((walked.state.params, setting.hparams))
             for part, chunk in chunks:
                 n = tf.constant(len(part))
-                means = loop(walked.state, setting, chunk, n, vector)
+                with self.loops.problem.holding(setting.constants):
+                    means = loop(walked.state, setting, chunk, n, vector)
                 share = len(part) / len(iterations)
                 sums = nested.add(sums, nested.scale(share, means))
             return sums
@@ -309,9 +322,13 @@ class Forward:
 
     def _setting(self, first: int) -> Setting:
         """Returns what the steps of a chunk are given, read only here."""
-        constants = self._walk.loops.problem.constants()
-        known = self._settings[-1][1] if self._settings else None
-        if known is None or not nested.equal(constants, known.constants):
+        loops = self._walk.loops
+        if self._settings and not self._walk.watcher.may_assign:
+            return self._settings[-1][1]
+        constants = loops.problem.constants()
+        if not self._settings or not bool(
+            loops.same(constants, self._settings[-1][1].constants)
+        ):
             self._settings.append((first, Setting(self._hparams, constants)))
         return self._settings[-1][1]
 

@@ -30,7 +30,14 @@ class Diverged(FloatingPointError):
 
 
 class Watcher:
-    """Is told of the chunks of a walk forward; this one does not listen."""
+    """Is told of the chunks of a walk forward; this watcher ignores them.
+
+    Attributes:
+        may_assign: bool, whether variables may have other values after a call,
+            so that constants have to be read again.
+    """
+
+    may_assign = False
 
     def on_begin(self, first: int) -> None:
         """Is called before a chunk, with the chunk's first step."""
@@ -118,13 +125,15 @@ class Walked(NamedTuple):
 
 
 class Derivative(NamedTuple):
-    """What a walk backward brings home.
+    """The result of a walk backward.
 
     Attributes:
         d_hparams: list of tensors aᵀ ∂s_last/∂λ, the effect of λ in the span.
-        adjoint: list of tensors aᵀ ∂s_last/∂s_first, that of the first state.
-        is_whole: bool, whether the walk came to its end, so that `adjoint` is
-            that of the first state.
+        adjoint: list of tensors aᵀ ∂s_last/∂s, of the first state that the
+            walk visited. Of an exact walk through the whole span that is the
+            span's first state; for others it stands in that state's place.
+        is_whole: bool, whether the walk took all the steps that it was to
+            take.
         report: dict of floats, `adjoint_growth`, `reverse_steps` and
             `reverse_steps_used` (see `Hypergradient`), and those of the
             differentiation's own.

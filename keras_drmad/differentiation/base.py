@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +20,8 @@ class Differentiation(abc.ABC):
 
     `forward` takes the steps of the span and remembers what `backward` will
     need. `backward` takes the adjoint of the span's last state to the adjoint
-    of its first state, and gathers the derivative with respect to λ. Where
-    `is_exact` holds, the derivatives of consecutive spans chain: the adjoint
+    of its first state, and gathers the derivative with respect to λ. Where the
+    derivative is exact, the derivatives of consecutive spans chain: the adjoint
     that comes out of a span goes into the span before.
 
     A differentiation is a frozen value. It holds options, no tensors; the walk
@@ -30,23 +30,16 @@ class Differentiation(abc.ABC):
     Attributes:
         growth_limit: float. A walk backward ends early when the norm of the
             adjoint of the parameters exceeds this many times its first value.
-            Infinite for exact walks, whose adjoint may rightly grow.
-        is_exact: bool, whether the derivative is that of the very steps that
-            were taken (up to rounding).
+            Infinite for exact walks, whose adjoint may rightly grow. One
+            for each class, so no part of the key of compiled loops.
     """
 
-    growth_limit = float("inf")
-    is_exact = False
+    growth_limit: ClassVar[float] = float("inf")
 
     @property
     def curvature(self) -> Curvature:
         """The second derivative of the training loss that is used."""
         return HESSIAN
-
-    def with_curvature(self, curvature: Curvature) -> "Differentiation":
-        """Returns the same differentiation with another second derivative."""
-        changes: dict[str, Any] = {"curvature": curvature}
-        return dataclasses.replace(self, **changes)
 
     @abc.abstractmethod
     def iterations(self, span: Span) -> np.ndarray:
@@ -84,13 +77,23 @@ class Differentiation(abc.ABC):
             Diverged: if the training loss leaves the finite numbers.
         """
 
+    def last_state(
+        self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
+    ) -> State:
+        """Returns the state at a span's end, and remembers nothing.
+
+        The state that `forward` would come to; the arguments and errors are
+        those of `forward`.
+        """
+        return walk.through(s, hparams, span).state
+
     @abc.abstractmethod
     def backward(
         self, walk: Walk, walked: Walked, adjoint: list[tf.Tensor]
     ) -> Derivative:
         """Takes the adjoint of the span's last state back to its first one.
 
-        May be called once: what `walked` remembers is given free on the way.
+        May be called once: a walk backward frees what `walked` remembers.
 
         Args:
             walk: the tool.

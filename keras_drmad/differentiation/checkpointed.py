@@ -39,8 +39,6 @@ class Checkpointed(Differentiation):
     (one level of checkpoints, here, of its many).
     """
 
-    is_exact = True
-
     def iterations(self, span: Span) -> np.ndarray:
         return np.arange(*span)
 

@@ -28,7 +28,7 @@ class Line(Differentiation):
     where w̄ is the mean of the last W parameters before w_T and t̄ the mean of
     their iterations; with W = 0 it is w_T, as in the paper, and t̄ = T. The
     optimizer's slots and the buffers are those of s_T, but for their counters,
-    which are exact. R of the last L iterations are walked back, spread evenly
+    which are exact. R of the last L iterations are visited, spread evenly
     and ending with the last one; each is one elementary step with its own
     minibatch, learning rate and β.
 

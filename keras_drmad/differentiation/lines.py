@@ -27,7 +27,7 @@ class Lines(Differentiation):
         t_k = T − L (1 − k / K)^p,    k = 0 ... K,    p = 1 or 1.5.
 
     The optimizer's slots and the buffers are those of s_T, but for their
-    counters, which are exact. R of the last L iterations are walked back,
+    counters, which are exact. R of the last L iterations are visited,
     spread evenly.
 
     Approximates: the parameters, which tend to the path's (to bfloat16's 3

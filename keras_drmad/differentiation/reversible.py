@@ -54,8 +54,6 @@ class Reversible(Differentiation):
 
     momentum: fractions.Fraction
 
-    is_exact = True
-
     @property
     def _words(self) -> Words:
         return Words(self.momentum)
@@ -112,6 +110,13 @@ class Reversible(Differentiation):
         return walked._replace(
             state=decoded(end), memory=Fixed(start, end, put_away)
         )
+
+    def last_state(
+        self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
+    ) -> State:
+        start = encoded(s, self._words.most(CHUNK))
+        undoable = walk.within(FixedPoint(self.momentum))
+        return decoded(undoable.through(start, hparams, span).state)
 
     def _save_words(
         self, put_away: dict[int, list[tf.Tensor]], state: Any

@@ -44,8 +44,6 @@ class Stored(Differentiation):
     last: int | None = None
     in_bfloat16: bool = False
 
-    is_exact = True
-
     def iterations(self, span: Span) -> np.ndarray:
         K = span.steps if self.last is None else min(self.last, span.steps)
         return np.arange(span.last - K, span.last)

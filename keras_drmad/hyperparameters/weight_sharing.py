@@ -126,7 +126,12 @@ class WeightSharing(base.Hyperparameter):
         return self._mixed(self.transform.value(raw), params)
 
     def params(self, raw: tf.Tensor, weights: dict[int, Any]) -> dict[int, Any]:
-        inverse = tf.linalg.pinv(self.transform.value(raw))
+        # The derivative of a singular value decomposition is infinite where
+        # two singular values are equal: -P dT P is that of the inverse P.
+        matrices = self.transform.value(raw)
+        fixed = tf.stop_gradient(matrices)
+        inverse = tf.linalg.pinv(fixed)
+        inverse -= inverse @ (matrices - fixed) @ inverse
         return self._mixed(inverse, weights)
 
     def _mixed(self, matrices: tf.Tensor, params: dict) -> dict:

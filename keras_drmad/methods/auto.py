@@ -62,7 +62,7 @@ class Auto(Method):
             "time_factor",
             time_factor,
             above=1,
-            advice="Use 4.0 to allow every exact way backward.",
+            advice="Use 4.0 to allow every exact method.",
         )
 
     def bind(

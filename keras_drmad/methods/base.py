@@ -149,7 +149,7 @@ class Method(abc.ABC):
                 received=f"the hyperparameters {names}, of which it would see "
                 "nothing, or not all",
                 advice="Use `keras_drmad.ReverseMode()`, or `DrMAD()`, which "
-                "walks back to the start for them.",
+                "walks backward to the start for them.",
             )
 
     def get_config(self) -> dict[str, Any]:

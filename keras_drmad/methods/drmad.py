@@ -46,7 +46,7 @@ class DrMAD(Method):
     Examples:
 
     ```python
-    kd.DrMAD()  # a tenth of the training walked back
+    kd.DrMAD()  # walks backward through a tenth of the training
     kd.DrMAD(0.7, anchors=39, spacing="end")  # 20 copies of the parameters
     kd.DrMAD(0.1, last=1.0, average=False)  # as in the paper's code
     ```
@@ -171,8 +171,8 @@ class DrMAD(Method):
 
         A penalty's effect arises mostly at the end of a training. That of a
         learning rate adds up all along it, and the gradients at the mean of the
-        last weights are not those that moved them: walked back from there alone
-        it may even have the wrong sign (`docs/ways_back.md`). That of the first
+        last weights are not those that moved them: from there alone it may even
+        have the wrong sign (`docs/ways_back.md`). That of the first
         weights needs all of the walk, and a schedule as many reverse steps as
         it takes to visit each of its values.
 

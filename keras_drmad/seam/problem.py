@@ -4,8 +4,10 @@
 protocol `core.state.Problem`), and moves states between tensors and variables.
 """
 
+import contextlib
 import copy
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -40,6 +42,9 @@ class ElementaryProblem:
         buffers: list of `keras.Variable`, the model's others that it changes.
         fixed: list of `keras.Variable`, those of the model and the optimizer
             that a step reads and leaves as they are.
+        loose: list of `tf.Variable`, what else a step reads: of a function
+            that is the learning rate, or of a loss, for instance. No scope
+            reaches these; see `holding`.
         metrics: list of `keras.Variable`, the metrics'.
         update_is_smooth: bool, whether the optimizer's update has a finite
             derivative everywhere.
@@ -78,6 +83,7 @@ class ElementaryProblem:
         self.slots = list(optimizer.variables)
         self.metrics = list(model.metrics_variables)
         self.fixed: list[keras.Variable] = []
+        self.loose: list[tf.Variable] = []
         self._constants: list[tf.Tensor] | None = None
         self._apply = pure_update(optimizer)
         self._find_what_changes(batch)
@@ -120,11 +126,29 @@ class ElementaryProblem:
         return state._replace(params=self._mapped(start, hparams, state.params))
 
     def start_backward(
-        self, s_0: State, hparams: list[tf.Tensor], d_params: list[tf.Tensor]
+        self,
+        s_0: State,
+        hparams: list[tf.Tensor],
+        d_params: list[tf.Tensor],
+        *,
+        goes_on: bool,
     ) -> list[tf.Tensor]:
-        """Returns d_paramsᵀ ∂started/∂λ, as `hparams`."""
+        """Returns d_paramsᵀ ∂started/∂λ, as `hparams`.
+
+        Args:
+            s_0: what `started` was given.
+            hparams: list of tensors λ.
+            d_params: list of tensors, as the parameters.
+            goes_on: bool, whether s_0 was recovered from the weights that an
+                earlier training left: these are held, not the parameters.
+        """
+        weights = self.weights_of(s_0.params, hparams) if goes_on else []
         with tf.GradientTape() as tape:
             tape.watch(hparams)
+            if goes_on:
+                recover = self.hyperparameters.params
+                params = self._mapped(recover, hparams, weights)
+                s_0 = s_0._replace(params=params)
             params = self.started(s_0, hparams).params
         return tape.gradient(
             params, hparams, d_params, tf.UnconnectedGradients.ZERO
@@ -184,8 +208,24 @@ class ElementaryProblem:
         return self.hyperparameters.hparams()
 
     def constants(self) -> list[tf.Tensor]:
-        """Returns the values of `fixed` as they are now."""
-        return _values(self.fixed)
+        """Returns the values of `fixed` and `loose` as they are now."""
+        loose = [v.read_value() for v in self.loose]
+        return [*_values(self.fixed), *loose]
+
+    @contextlib.contextmanager
+    def holding(self, constants: list[tf.Tensor]) -> Iterator[None]:
+        """Gives `loose` the values that they had, and restores them after.
+
+        Args:
+            constants: list of tensors, as `constants` returns them.
+        """
+        held = constants[len(self.fixed) :]
+        before = [v.read_value() for v in self.loose]
+        _assign(self.loose, held)
+        try:
+            yield
+        finally:
+            _assign(self.loose, before)
 
     def metrics_state(self) -> list[tf.Tensor]:
         """Returns the state of metrics that have seen nothing."""
@@ -335,16 +375,17 @@ class ElementaryProblem:
             found["slots"] = _changed(self.slots, state.slots, slots)
 
         found: dict[str, list] = {}
-        gradient_kinds = operations(gradient, batch)
+        gradient_kinds, read = operations(gradient, batch)
         self.params, self.buffers = found["params"], found["buffers"]
         if not self.params:
             raise ValueError(
                 f"The model '{self.model.name}' has no trainable weight that "
                 "its training loss depends on. Check the loss and the weights."
             )
-        update_kinds = operations(update)
+        update_kinds, read_by_update = operations(update)
         self.slots = found["slots"]
         self.fixed = self._others()
+        self.loose = self._not_ours([*read, *read_by_update])
         self.update_is_smooth = not update_kinds & SINGULAR
         self.suits_xla = suits_xla(gradient_kinds | update_kinds)
         check_sign(update_kinds, self.optimizer, self.hyperparameters)
@@ -365,6 +406,17 @@ class ElementaryProblem:
             if id(v) not in known
         }
         return list(others.values())
+
+    def _not_ours(self, read: list[tf.Variable]) -> list[tf.Variable]:
+        """Returns those of some variables that no scope can replace."""
+        own = [
+            *self.model.variables,
+            *self.optimizer.variables,
+            *self.hyperparameters.raws,
+            *self.metrics,
+        ]
+        known = {id(v.value) for v in own}
+        return list({id(v): v for v in read if id(v) not in known}.values())
 
     def _variables(self) -> tuple[list, list, list]:
         return self.params, self.slots, self.buffers
@@ -387,7 +439,8 @@ class ElementaryProblem:
             )
             pairs += zip(self.hyperparameters.raws, hparams, strict=True)
         if self._constants is not None:
-            pairs += zip(self.fixed, self._constants, strict=True)
+            held = self._constants[: len(self.fixed)]
+            pairs += zip(self.fixed, held, strict=True)
         pairs += [
             pair
             for variables, values in zip(self._variables(), state, strict=True)

@@ -50,11 +50,19 @@ def _register_kernels():
     return tf.constant(0.0)
 
 
-def operations(function: Callable, *args) -> set[str]:
-    """Returns the kinds of operations in the graph of a function."""
+def operations(function: Callable, *args) -> tuple[set[str], list]:
+    """Returns the kinds of operations of a function, and what it reads.
+
+    Args:
+        function: what is traced.
+        *args: its arguments.
+
+    Returns:
+        The names of the kinds in the graph, and the `tf.Variable`s.
+    """
     traced = tf.function(function, autograph=False)
     graph = traced.get_concrete_function(*args).graph
-    return operations_of(graph)
+    return operations_of(graph), list(graph.variables)
 
 
 def check_second_derivatives(operations: set[str]) -> None:

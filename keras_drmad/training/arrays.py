@@ -98,6 +98,8 @@ class ArrayBatches:
         cuts: Sequence[int] = (),
         revisited: Sequence[int] | np.ndarray = (),
         cuts_backward: Sequence[int] = (),
+        *,
+        goes_on: bool = False,
     ) -> Iterator:
         """Yields `(iterations, chunk)` for the walk forward through a span.
 
@@ -106,8 +108,9 @@ class ArrayBatches:
             cuts: iterations at which a new chunk has to begin, ascending.
             revisited: the iterations that `backward` will ask for, ascending.
             cuts_backward: the cuts of `backward`.
+            goes_on: bool, whether another span follows this one.
         """
-        del revisited, cuts_backward  # any batch can be gathered again
+        del revisited, cuts_backward, goes_on  # any batch can be had again
         for iterations in divide(np.arange(*span), CHUNK_SIZE, cuts):
             yield iterations, self._chunk(iterations)
 

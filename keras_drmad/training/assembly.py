@@ -1,5 +1,6 @@
 """From a compiled model and a plan to the training that can be walked."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -81,7 +82,12 @@ class Assembly:
         )
         self._compile_for(batch)
         differentiation = self._bound(plan.T, batch) if is_tuned else None
-        return ElementaryTraining(self.problem, self.loops, differentiation)
+        return ElementaryTraining(
+            self.problem,
+            self.loops,
+            differentiation,
+            goes_on=initial_weights == "continue",
+        )
 
     def _compile_for(self, batch: Batch) -> None:
         """Makes problem and loops anew where minibatches look otherwise."""
@@ -109,5 +115,6 @@ class Assembly:
         if isinstance(bound.curvature, GaussNewton):
             if self._convex is None:
                 self._convex = convex_places(self.problem, batch)
-            bound = bound.with_curvature(self._convex)
+            changed: Any = bound
+            bound = dataclasses.replace(changed, curvature=self._convex)
         return bound

@@ -1,5 +1,6 @@
 """One training: forward, to the validation loss, and backward."""
 
+import inspect
 import time
 import warnings
 from collections.abc import Iterator
@@ -66,6 +67,10 @@ class Trained(NamedTuple):
         """The raw values λ that the training used."""
         return self.walked.hparams
 
+    def forgotten(self) -> "Trained":
+        """Returns the training without what was kept for a walk backward."""
+        return self._replace(walked=self.walked._replace(memory=None))
+
 
 class Slopes(NamedTuple):
     """The derivatives of the validation loss at the end of a training.
@@ -91,6 +96,8 @@ class ElementaryTraining:
         problem: ElementaryProblem,
         loops: Loops,
         differentiation: Differentiation | None,
+        *,
+        goes_on: bool = False,
     ):
         """Initializes the training.
 
@@ -99,10 +106,13 @@ class ElementaryTraining:
             loops: their compiled loops.
             differentiation: how dF/dλ is known; `None` where nothing is
                 differentiated.
+            goes_on: bool, whether trainings go on from the weights that the
+                last one left.
         """
         self.problem = problem
         self.loops = loops
         self.differentiation: Any = differentiation
+        self.goes_on = goes_on
 
     def hparams(self) -> list[tf.Tensor]:
         """Returns the raw values λ as they are now."""
@@ -161,7 +171,7 @@ class ElementaryTraining:
         if derivative.is_whole:
             d_params = derivative.adjoint[: len(problem.params)]
             d_start = problem.start_backward(
-                trained.s_0, walked.hparams, d_params
+                trained.s_0, walked.hparams, d_params, goes_on=self.goes_on
             )
             d_hparams = nested.add(d_hparams, d_start)
         return d_hparams, derivative.report | {
@@ -201,6 +211,7 @@ class ElementaryTraining:
             plan.training.batches,
             epochs=epochs,
             pauses=plan.pauses,
+            last=plan.T,
             watcher=watcher,
         )
         for part in walk.forward(s_0, hparams, plan.span):
@@ -226,8 +237,12 @@ class ElementaryTraining:
 
     def validation_loss(self, s_0: State, plan: Plan) -> float:
         """Trains from s_0 and returns the validation loss."""
-        trained = self.forward(s_0, self.hparams(), plan)
-        logs = self.validate(trained.s_T, trained.hparams, plan.hyper)
+        hparams = self.hparams()
+        start = self.problem.started(s_0, hparams)
+        s_T = self.differentiation.last_state(
+            self._walk(plan), start, hparams, plan.span
+        )
+        logs = self.validate(s_T, hparams, plan.hyper)
         loss = logs["loss"]
         check_finite(loss, plan)
         return loss
@@ -240,6 +255,7 @@ class ElementaryTraining:
             plan.training.batches,
             epochs=plan.last_epoch,
             pauses=plan.pauses,
+            last=plan.T,
             watcher=watcher,
         )
 
@@ -292,7 +308,7 @@ class ElementaryTraining:
             f"{reason}. The diagnostics `adjoint_growth` and "
             "`reverse_steps_used` follow it.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=_users_level(),
         )
         return True
 
@@ -305,6 +321,14 @@ def check_finite(validation_loss: float, plan: Plan) -> None:
     """
     if not np.isfinite(validation_loss):
         raise Diverged(plan.T, "validation")
+
+
+def _users_level() -> int:
+    """Returns the `stacklevel` of the line outside of package and Keras."""
+    inside = ("keras_drmad", "keras")
+    names = [frame.frame.f_globals["__name__"] for frame in inspect.stack(0)]
+    outside = [name.split(".")[0] not in inside for name in names]
+    return outside.index(True) if any(outside) else 1
 
 
 def _no_loss() -> list[tf.Tensor]:

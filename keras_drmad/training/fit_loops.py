@@ -12,6 +12,9 @@ from keras_drmad.training.initial_weights import InitialState
 from keras_drmad.training.meta_training import NEW, MetaTraining, Progress
 from keras_drmad.training.plan import Plan
 
+# Keras's own that are always there, and assign nothing.
+HARMLESS = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
+
 
 class _Stopped(Exception):
     """A callback asked for an end within a training."""
@@ -159,6 +162,9 @@ class _Reporter(Watcher):
         """
         self._model = model
         self._callbacks = callbacks
+        self.may_assign = not all(
+            isinstance(one, HARMLESS) for one in callbacks.callbacks
+        )
         self._steps = steps
 
     def on_begin(self, first: int) -> None:

@@ -155,6 +155,7 @@ class MetaTraining:
         logs |= {f"val_{name}": value for name, value in reported.items()}
         check_finite(logs["val_loss"], plan)
         self.pending, diagnostics = training.backward(trained, slopes, plan)
+        trained = trained.forgotten()
         self._warn_if_cut_short(meta_iteration, diagnostics)
         logs |= {k: diagnostics[k] for k in _LOGGED}
         together = training.problem.hyperparameters

@@ -66,7 +66,7 @@ class StreamBatches:
         """
         self.passes = passes
         self.seed = seed
-        self.size = None  # how many examples there are, nobody knows
+        self.size = None  # the number of examples is not known
         self._files: list[tuple[np.ndarray, Any]] = []
         self._folder = ""
         self._remove_folder: Callable[[], Any] = lambda: None
@@ -91,6 +91,8 @@ class StreamBatches:
         cuts: Sequence[int] = (),
         revisited: Sequence[int] | np.ndarray = (),
         cuts_backward: Sequence[int] = (),
+        *,
+        goes_on: bool = False,
     ) -> Iterator:
         """Yields `(iterations, chunk)`; see `ArrayBatches.forward`.
 
@@ -122,6 +124,8 @@ class StreamBatches:
             yield from _drain(ready)
         stack.flush()
         kept.flush()
+        if not goes_on:  # lets go of threads, and of what is read ahead
+            self._t, self._ahead = 0, iter(())
         yield from _drain(ready)
 
     def _go_to(self, t: int) -> None:
@@ -136,8 +140,19 @@ class StreamBatches:
     def backward(
         self, span: Span, cuts: Sequence[int], revisited: np.ndarray
     ) -> Iterator:
-        """Yields `(iterations, chunk)`, the last chunk first, once."""
-        del cuts, revisited  # as they were in `forward`
+        """Yields `(iterations, chunk)`, the last chunk first, once.
+
+        Raises:
+            RuntimeError: if the stream was walked from its beginning since.
+        """
+        del cuts  # as they were in `forward`
+        kept = [t for t, _ in self._files if t[0] >= span.first]
+        if not np.array_equal(np.concatenate([[], *kept]), revisited):
+            raise RuntimeError(
+                f"The batches of iterations {span.first} to {span.last - 1} of "
+                "a stream are not kept any more: a walk backward goes through "
+                "the spans of the last walk forward, once, the last span first."
+            )
         while self._files and self._files[-1][0][0] >= span.first:
             iterations, structure = self._files.pop()
             path = self._path(len(self._files))
