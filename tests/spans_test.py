@@ -49,6 +49,10 @@ CASES = {
     ),
     "reversible": (kd.ReverseMode("reversible"), tanh_net, momentum),
 }
+SMALL = {
+    "small": (kd.ReverseMode(), tanh_net, momentum),
+    "replayed": (kd.ReverseMode("checkpointed"), tanh_net, momentum),
+}
 
 
 def stream():
@@ -65,7 +69,7 @@ def training_of(float64):
     def training(name, T, data="arrays"):
         if name not in models:
             keras.utils.set_random_seed(0)
-            method, net, optimizer = CASES[name]
+            method, net, optimizer = (CASES | SMALL)[name]
             kinds = [L2("input", 0.05), LearningRate("layer", **PIECES)]
             models[name] = exact_model(
                 net(), kinds, optimizer(), hypergradient=method
@@ -136,18 +140,18 @@ def test_derivatives_chain(training_of, name, seams):
     assert integers[0] and nested.equal(*integers)
 
 
-@pytest.mark.parametrize("name", ["stored", "checkpointed"])
+@pytest.mark.parametrize("name", ["small", "replayed", "reversible"])
 def test_a_stream_goes_on_across_a_seam(training_of, name):
     training, plan = training_of(name, T, "stream")
     whole = walked(training, plan, [])
     parts = walked(training, plan, [13])
     for found, expected in zip(parts, whole, strict=True):
         found, expected = map(nested.float_leaves, (found, expected))
-        assert relative_error(found, expected) < 1e-11
+        assert relative_error(found, expected) < 1e-10
 
 
 def test_spans_of_several_chunks_chain(training_of):
-    training, plan = training_of("checkpointed", 2 * CHUNK_SIZE + 1)
+    training, plan = training_of("replayed", 2 * CHUNK_SIZE + 1)
     whole = walked(training, plan, [])
     parts = walked(training, plan, [CHUNK_SIZE + 1])
     assert relative_error(parts[2], whole[2]) < 1e-9
@@ -190,7 +194,7 @@ def test_the_effect_of_a_span_is_that_of_its_steps_alone(training_of):
 
 
 def test_a_stream_that_began_anew_cannot_be_walked_backward(training_of):
-    training, plan = training_of("stored", T, "stream")
+    training, plan = training_of("small", T, "stream")
     problem, method = training.problem, training.differentiation
     walk = Walk(training.loops, plan.training.batches)
     hparams = training.hparams()
