@@ -4,9 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_FLAGS ?=
-# A process for each core; tests of one file share their models. In the order of
-# names, long files come early as well as late, and no process waits at the end.
-PYTEST_FLAGS ?= --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+# A process for each core; tests of one file share their models.
+PYTEST_FLAGS ?= --numprocesses=auto --dist=loadfile
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
