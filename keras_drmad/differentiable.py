@@ -69,9 +69,16 @@ class Differentiable(Saved):
             ValueError: as `fit`.
             FloatingPointError: if the training diverges.
         """
-        given = data | {"batch_size": batch_size, "epochs": epochs}
-        given |= {"validation_data": validation_data, "seed": seed}
-        return self._once(ElementaryTraining.hypergradient, x, y, given)
+        return self._once(
+            ElementaryTraining.hypergradient,
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            seed=seed,
+            **data,
+        )
 
     def validation_loss_after(
         self,
@@ -98,9 +105,16 @@ class Differentiable(Saved):
             ValueError: as `fit`.
             FloatingPointError: if the training diverges.
         """
-        given = data | {"batch_size": batch_size, "epochs": epochs}
-        given |= {"validation_data": validation_data, "seed": seed}
-        return self._once(ElementaryTraining.validation_loss, x, y, given)
+        return self._once(
+            ElementaryTraining.validation_loss,
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            seed=seed,
+            **data,
+        )
 
     def check_hypergradient(
         self,
@@ -157,7 +171,7 @@ class Differentiable(Saved):
             record.validation_loss,
         )
 
-    def _once(self, function: Callable, x: Any, y: Any, given: dict) -> Any:
+    def _once(self, function: Callable, x: Any, y: Any, /, **given: Any) -> Any:
         """Trains from the weights as they are, and applies a function."""
         unknown = sorted(set(given) - {*TRAINING_ARGUMENTS})
         if unknown:
