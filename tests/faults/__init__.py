@@ -1,0 +1,129 @@
+"""Kinds of silent faults and obscure crashes, each with several members.
+
+A member is a small program that ends in one of three ways: what it does is
+right (it returns), it is refused in words before any training (`refused`), or
+it is wrong (it raises). `python tests/walk_faults.py` walks all of them and
+prints which; `faults_test.py` asserts that none is wrong.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+
+import keras_drmad as kd
+from checks import assert_exact_hypergradient, relative_error
+
+RIGHT, REFUSED = "right", "refused"
+MEMBERS: list["Member"] = []
+
+
+class Member(NamedTuple):
+    """One program of a kind.
+
+    Attributes:
+        kind: str, what could go wrong, in a few words.
+        name: str, which layer, loss, optimizer, shape.
+        run: runs the program; returns `RIGHT` or `REFUSED`, or raises.
+    """
+
+    kind: str
+    name: str
+    run: Callable[[], str]
+
+
+def members(kind: str, cases: dict[str, Any]) -> Callable:
+    """Returns a decorator for a function of one argument.
+
+    Args:
+        kind: str, as for `Member`.
+        cases: dict from the name of a member to the function's argument.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        for name, case in cases.items():
+            MEMBERS.append(
+                Member(kind, name, lambda case=case: function(case) or RIGHT)
+            )
+        return function
+
+    return decorate
+
+
+# ---- witnesses
+
+
+def wrapped(model: keras.Model, optimizer: Any, loss: Any, kinds: list, **more):
+    """Returns a compiled `DrMADModel` around a model, exact by default."""
+    wrapper = kd.DrMADModel.from_model(model)
+    options = {"hypergradient": kd.ReverseMode(), "jit_compile": False} | more
+    wrapper.compile(optimizer, loss, hyperparameters=kinds, **options)
+    return wrapper
+
+
+def assert_trains_like_keras(
+    make_model: Callable[[], keras.Model],
+    make_optimizer: Callable[[], keras.Optimizer],
+    loss: Any,
+    kinds: list,
+    x: Any,
+    y: Any,
+    *,
+    rtol: float = 1e-9,
+    plain: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
+    **fit: Any,
+) -> None:
+    """Asserts that `fit(meta_iterations=0)` gives the weights of Keras's `fit`.
+
+    Args:
+        make_model: returns the same model each time.
+        make_optimizer: returns a new optimizer.
+        loss: of both.
+        kinds: hyperparameters whose values should change nothing.
+        x: the data.
+        y: the targets.
+        rtol: float, of all weights together.
+        plain: other arguments of `compile` and `fit` of Keras alone, by
+            "compile" and "fit".
+        more: other arguments of our `compile`.
+        **fit: other arguments of both.
+    """
+    fit = {"shuffle": False, "verbose": 0} | fit
+    plain = plain or {}
+    theirs = make_model()
+    theirs.compile(
+        make_optimizer(), plain.get("loss", loss), **plain.get("compile", {})
+    )
+    first = [np.array(w) for w in theirs.get_weights()]
+    theirs.fit(x, y, **(fit | plain.get("fit", {})))
+    ours = wrapped(make_model(), make_optimizer(), loss, kinds, **(more or {}))
+    ours.fit(x, y, meta_iterations=0, **fit)
+    expected, actual = theirs.get_weights(), ours.get_weights()
+    assert any((a != b).any() for a, b in zip(first, expected, strict=True))
+    for a, b in zip(actual, expected, strict=True):
+        assert np.allclose(a, b, rtol=0, atol=rtol * (1 + np.abs(b).max())), (
+            f"off Keras by {relative_error(actual, expected):.1e}"
+        )
+
+
+def assert_right_by_differences(model: Any, x: Any, y: Any, **training) -> None:
+    """Asserts that an exact hypergradient is that of differences."""
+    assert_exact_hypergradient(model, x, y, **training)
+
+
+def refused(call: Callable[[], Any], *words: str) -> str:
+    """Asserts that a call is refused in words, and returns `REFUSED`.
+
+    Args:
+        call: what is refused, before any training.
+        *words: what the words must name.
+    """
+    with pytest.raises((ValueError, TypeError)) as refusal:
+        call()
+    message = str(refusal.value)
+    for word in words:
+        assert word in message, message
+    return REFUSED
