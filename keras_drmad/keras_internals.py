@@ -6,12 +6,14 @@ of the package uses a private name of these libraries (`tests/house_test.py`
 reads them all).
 """
 
+import contextlib
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager import context
 from tensorflow.python.framework import kernels
 
 # ---- layers
@@ -151,6 +153,44 @@ def take_initial_epoch(model: keras.Model) -> int | None:
     epoch = getattr(model, "_initial_epoch", None)
     model._initial_epoch = None
     return epoch
+
+
+@contextlib.contextmanager
+def computing_in(model: keras.Model, dtype: str) -> Iterator[None]:
+    """Lets a model's layers and losses compute in a dtype, in a context.
+
+    Variables keep their dtypes. `Layer.dtype_policy` can be set in public;
+    `Loss._dtype`, since Keras 3.3, not. The losses of a model are in
+    `Trainer._compile_loss`, since Keras 3.0.
+
+    Args:
+        model: a compiled model.
+        dtype: str, the dtype.
+    """
+    layers = layers_within(model)
+    policies = [layer.dtype_policy for layer in layers]
+    losses = _losses_of(model._compile_loss)
+    dtypes = [loss._dtype for loss in losses]
+    try:
+        for layer in layers:
+            layer.dtype_policy = dtype
+        for loss in losses:
+            loss._dtype = dtype
+        yield
+    finally:
+        for layer, policy in zip(layers, policies, strict=True):
+            layer.dtype_policy = policy
+        for loss, old in zip(losses, dtypes, strict=True):
+            loss._dtype = old
+
+
+def _losses_of(compiled: Any) -> list[keras.losses.Loss]:
+    """Returns a compiled loss, and the losses inside."""
+    if not isinstance(compiled, keras.losses.Loss):
+        return []
+    inside = tf.nest.flatten(list(vars(compiled).values()))
+    found = [x for x in inside if isinstance(x, keras.losses.Loss)]
+    return list({id(x): x for x in (compiled, *found)}.values())
 
 
 # ---- optimizers
@@ -334,13 +374,58 @@ def quiet(function: Callable) -> Any:
     return function
 
 
-def operations_of(graph: tf.Graph) -> set[str]:
+@contextlib.contextmanager
+def without_rewriting() -> Iterator[None]:
+    """Runs functions without TensorFlow's graph rewriting, in this thread.
+
+    `Context.function_call_options`, since TensorFlow 1.12, belongs to a thread;
+    the public `tf.config.optimizer` to the whole process.
+    """
+    here = context.context()
+    before = here.function_call_options
+    config = tf.compat.v1.ConfigProto()
+    config.CopyFrom(here.config)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    here.function_call_options = context.FunctionCallOptions(
+        config_proto=config
+    )
+    try:
+        yield
+    finally:
+        here.function_call_options = before
+
+
+def operations_of(graph: tf.Graph) -> dict[str, str]:
     """Returns the kinds of operations in a graph and in its functions.
 
     `Graph._functions`, since TensorFlow 1; a dict by the functions' names.
+    Functions that TensorFlow defined itself have no graph there.
+
+    Returns:
+        Dict from a kind to the name of the first such operation.
     """
-    graphs = [graph, *(f.graph for f in graph._functions.values())]
-    return {op.type for g in graphs for op in g.get_operations()}
+    functions = graph._functions.values()
+    graphs = [graph, *(f.graph for f in functions if hasattr(f, "graph"))]
+    operations: dict[str, str] = {}
+    for each in graphs:
+        for op in each.get_operations():
+            operations.setdefault(op.type, op.name)
+    return operations
+
+
+def set_gradient(op: tf.Operation, name: str) -> None:
+    """Ties a registered gradient to an operation, in another one's place.
+
+    Of `tf.gradients`; a tape keeps the gradient that it recorded. The attribute
+    is the one that `tf.Graph.gradient_override_map` gives to operations that
+    are made; `Operation._set_attr`, since TensorFlow 1.0.
+
+    Args:
+        op: an operation of a graph that is being built.
+        name: str, of a `tf.RegisterGradient`.
+    """
+    value = tf.compat.v1.AttrValue(s=name.encode())
+    op._set_attr("_gradient_op_type", value)
 
 
 def has_kernel(kind: str, device: str) -> bool:

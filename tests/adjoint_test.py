@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
-from checks import assert_derivative, assert_exact_hypergradient, flat
+from checks import assert_derivative, assert_exact_hypergradient
 from closed_forms import (
     QuarticByMomentum,
     exact_model,
@@ -29,20 +29,6 @@ def one_step(problem, state, hparams, batch):
     g, buffers = problem.gradient(state, hparams, batch)
     params, slots = problem.update(state, g, hparams)
     return nested.float_leaves([params, slots, buffers])
-
-
-def vjp_of_one_step(problem, state, hparams, batch, adjoint):
-    """Differentiates the composed map with one tape, both halves at once."""
-    s = nested.float_leaves(state)
-    with tf.GradientTape() as tape:
-        tape.watch([s, hparams])
-        after = one_step(problem, state, hparams, batch)
-    return tape.gradient(
-        after,
-        [s, hparams],
-        output_gradients=adjoint,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
 
 
 def random_like(tensors, seed=1):
@@ -69,6 +55,11 @@ def keras_problem(optimizer):
     return problem, batch
 
 
+def walked_back(problem, *args):
+    """Returns what `step_back` does, which differentiates a graph."""
+    return tf.function(lambda *args: step_back(problem, *args))(*args)
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -78,27 +69,22 @@ def keras_problem(optimizer):
     ],
     ids=["sgd", "nesterov", "adam"],
 )
-def test_step_back_is_the_vjp_of_the_composed_step(optimizer):
+def test_step_back_of_keras_equals_differences(optimizer):
     problem, batch = keras_problem(optimizer())
     hparams = problem.hparams()
-    # One step from the start, so that no slot is zero any more.
-    state, _, _ = problem.step(
-        problem.initial_state(), hparams, batch, problem.metrics_state()
-    )
+    state = problem.initial_state()
+    # No slot may be zero, nor become negative on one side.
+    slots = [x + 0.1 if x.dtype.is_floating else x + 1 for x in state.slots]
+    state = state._replace(slots=slots)
     adjoint = random_like(nested.float_leaves(state))
-    actual = step_back(problem, state, hparams, batch, adjoint)
-    expected = vjp_of_one_step(problem, state, hparams, batch, adjoint)
-    for a, e in zip(
-        tf.nest.flatten(actual), tf.nest.flatten(list(expected)), strict=True
-    ):
-        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-12)
+    assert_equals_differences(problem, state, hparams, batch, adjoint)
 
 
 def test_step_back_equals_the_lines_of_the_paper():
     problem = QuarticByMomentum(CURVATURE)
     state, hparams, batch, dw, dv = problem.random_point()
     adjoint = [tf.constant(dw), tf.constant(dv)]
-    d_state, d_hparams = step_back(problem, state, hparams, batch, adjoint)
+    d_state, d_hparams = walked_back(problem, state, hparams, batch, adjoint)
     by_hand = problem.by_hand(state, hparams, batch, dw, dv)
     for actual, expected in zip(
         (*d_state, *d_hparams), (*by_hand[0], *by_hand[1]), strict=True
@@ -110,20 +96,34 @@ def test_step_back_of_the_paper_equals_differences():
     problem = QuarticByMomentum(CURVATURE)
     state, hparams, batch, dw, dv = problem.random_point()
     adjoint = [tf.constant(dw), tf.constant(dv)]
-    variables = [
-        tf.Variable(x) for x in (*state.params, *state.slots, *hparams)
-    ]
+    assert_equals_differences(problem, state, hparams, batch, adjoint)
+
+
+def assert_equals_differences(problem, state, hparams, batch, adjoint):
+    """Asserts that a step backward is the derivative of `one_step`."""
+    leaves = nested.float_leaves(state)
+    variables = [tf.Variable(x) for x in (*leaves, *hparams)]
+    is_floating = [x.dtype.is_floating for x in tf.nest.flatten(state)]
+
+    @tf.function
+    def projected_of(values):
+        floats = iter(values[: len(leaves)])
+        here = [
+            next(floats) if keep else x
+            for keep, x in zip(is_floating, tf.nest.flatten(state), strict=True)
+        ]
+        here = tf.nest.pack_sequence_as(state, here)
+        after = one_step(problem, here, values[len(leaves) :], batch)
+        pairs = zip(after, adjoint, strict=True)
+        return tf.add_n([tf.reduce_sum(x * a) for x, a in pairs])
 
     def projected():
-        w, v, *moved = (x.value() for x in variables)
-        here = state._replace(params=[w], slots=[v])
-        after = one_step(problem, here, moved, batch)
-        return float(flat(after) @ flat(adjoint))
+        return float(projected_of([x.value() for x in variables]))
 
-    d_state, d_hparams = step_back(problem, state, hparams, batch, adjoint)
+    d_state, d_hparams = walked_back(problem, state, hparams, batch, adjoint)
     gradients = [*d_state, *d_hparams]
     for variable, gradient in zip(variables, gradients, strict=True):
-        assert_derivative(projected, [variable], [gradient], rtol=1e-9)
+        assert_derivative(projected, [variable], [gradient], rtol=1e-7)
 
 
 def test_velocity_form_of_the_paper_is_keras_momentum():

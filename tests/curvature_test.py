@@ -179,7 +179,7 @@ def compiled_products(problem, batch):
     state, hparams = problem.state(), problem.hparams()
 
     @tf.function
-    def products(vector, curvature):
+    def products(state, hparams, vector, curvature):
         return second_products(
             problem, state, hparams, batch, vector, curvature
         )
@@ -191,7 +191,7 @@ def compiled_products(problem, batch):
             tf.constant(np.reshape(part, x.shape))
             for part, x in zip(parts, state.params, strict=False)
         ]
-        return products(shaped, curvature)
+        return products(state, hparams, shaped, curvature)
 
     return of
 

@@ -3,14 +3,12 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 
 from checks import assert_exact_hypergradient, relative_error
 from closed_forms import exact_model, regression, tanh_net
 from conftest import set_precision
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.seam.moments import right_moments
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -47,31 +45,6 @@ def test_other_normalizations():
     x = layers.GroupNormalization(2)(layers.Reshape((3, 2))(x))
     x = layers.RMSNormalization()(layers.Flatten()(x))
     assert_exact((inputs, layers.Dense(2)(layers.UnitNormalization()(x))))
-
-
-@pytest.mark.parametrize("keepdims", [False, True])
-def test_moments_stay_those_of_tensorflow(keepdims):
-    x, axes = (
-        tf.constant(np.random.default_rng(0).normal(size=(3, 4, 2))),
-        [0, 2],
-    )
-    expected = tf.nn.moments(x, axes, keepdims=keepdims)
-    with right_moments():
-        actual = tf.nn.moments(x, axes, keepdims=keepdims)
-    for a, e in zip(actual, expected, strict=True):
-        assert a.shape == e.shape
-        np.testing.assert_allclose(a, e, rtol=1e-14)
-
-
-def test_bilinear_resizing_has_no_second_derivative():
-    inputs = keras.Input((3, 3, 1))
-    x = layers.Conv2D(1, 2)(inputs)
-    x = layers.UpSampling2D(interpolation="bilinear")(x)
-    images = np.random.default_rng(0).normal(size=(12, 3, 3, 1))
-    net = inputs, layers.Dense(2)(layers.Flatten()(x))
-    model = exact_model(net, [L2("input", 0.05)])
-    with pytest.raises(ValueError, match="ResizeBilinearGrad"):
-        model.hypergradient(images, Y, validation_data=(images, Y))
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -16,8 +16,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_drmad.core import nested
-from keras_drmad.core.curvature import HESSIAN, vjp
+from keras_drmad.core import nested, rows
+from keras_drmad.core.curvature import HESSIAN
+from keras_drmad.core.derivatives import vjp
 from keras_drmad.core.state import Curvature, Problem, State
 
 
@@ -60,16 +61,13 @@ def step_back(
     """
     s = nested.float_leaves(state)
     g, gradient_backward = curvature.linearized(problem, state, hparams, batch)
-    with tf.GradientTape() as update_tape:
-        update_tape.watch([s, g, hparams])
-        params, slots = problem.update(state, g, hparams)
+    params, slots = problem.update(state, g, hparams)
 
     # The adjoint's entries come in the order of the state's leaves.
     updated = nested.float_leaves([params, slots])
     d_updated, d_buffers = adjoint[: len(updated)], adjoint[len(updated) :]
-    d_state, d_g, d_hparams = vjp(
-        update_tape, updated, [s, g, hparams], d_updated
-    )
+    g = nested.float_leaves(g)
+    d_state, d_g, d_hparams = vjp(updated, [s, g, hparams], d_updated)
     if not problem.update_is_smooth:
         d_state = tf.nest.map_structure(_zero_where_undefined, d_state, s)
         d_g = tf.nest.map_structure(_zero_where_undefined, d_g, g)
@@ -96,9 +94,11 @@ def second_products(
         The Hessian-vector product (∂²L/∂w²) d, as `state.params`, and the mixed
         product (∂²L/∂λ∂w)ᵀ d, as `hparams`.
     """
-    _, gradient_backward = curvature.linearized(problem, state, hparams, batch)
+    g, gradient_backward = curvature.linearized(problem, state, hparams, batch)
     no_buffers = nested.zeros_like(nested.float_leaves(state.buffers))
-    product, mixed_product = gradient_backward(vector, no_buffers)
+    product, mixed_product = gradient_backward(
+        rows.picked(vector, g), no_buffers
+    )
     return product[: len(state.params)], mixed_product
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_drmad.core import nested
+from keras_drmad.core import nested, rows
+from keras_drmad.core.derivatives import vjp
 from keras_drmad.core.state import Curvature, Problem, State
 
 
 @dataclasses.dataclass(frozen=True)
 class Hessian(Curvature):
-    """The Hessian of the training loss; both products come from one tape."""
+    """The Hessian of the training loss; both products come at once."""
 
     def linearized(
         self,
@@ -25,13 +26,11 @@ class Hessian(Curvature):
         batch: Any,
     ) -> tuple[list[tf.Tensor], Callable]:
         s = nested.float_leaves(state)
-        with tf.GradientTape() as tape:
-            tape.watch([s, hparams])
-            g, buffers = problem.gradient(state, hparams, batch)
+        g, buffers = problem.gradient(state, hparams, batch)
 
         def backward(d_g, d_buffers):
-            outputs = g + nested.float_leaves(buffers)
-            return vjp(tape, outputs, [s, hparams], d_g + d_buffers)
+            outputs = nested.float_leaves([g, buffers])
+            return vjp(outputs, [s, hparams], d_g + d_buffers)
 
         return g, backward
 
@@ -66,33 +65,26 @@ class GaussNewton(Curvature):
         batch: Any,
     ) -> tuple[list[tf.Tensor], Callable]:
         s, w = nested.float_leaves(state), state.params
-        with tf.GradientTape() as mixed_tape:
-            mixed_tape.watch(hparams)
-            g, _ = problem.gradient(state, hparams, batch)
+        g, _ = problem.gradient(state, hparams, batch)
 
         def backward(d_g, d_buffers):
-            with (
-                tf.GradientTape() as second_tape,
-                tf.GradientTape() as first_tape,
-            ):
-                second_tape.watch(s)
-                first_tape.watch(w)
+            d_w = rows.averaged(d_g, g, w)
+            with tf.GradientTape() as loss_tape:
+                loss_tape.watch(w)
                 with tf.GradientTape(persistent=True) as outputs_tape:
-                    outputs_tape.watch(s)
+                    outputs_tape.watch(w)
                     z, buffers, loss_of = problem.outputs(
                         state, hparams, batch, self.before_activation
                     )
-                z_alone = [tf.stop_gradient(output) for output in z]
-                second_tape.watch(z_alone)
-                first_tape.watch(z_alone)
-                loss = loss_of(z_alone)
-                # The tapes go on recording: L_z, L_w are differentiated again.
-                L_z, L_w = vjp(first_tape, loss, [z_alone, w], None)
-            u = _jvp(outputs_tape, z, w, d_g)
-            d_z, d_s = vjp(second_tape, L_z + L_w, [z_alone, s], u + d_g)
+                alone = [tf.stop_gradient(output) for output in z]
+                loss_tape.watch(alone)
+                loss = loss_of(alone)
+            L_z, L_w = _gradient(loss_tape, loss, [alone, w], None)
+            u = _jvp(outputs_tape, z, w, d_w)
+            d_z, d_s = vjp(L_z + L_w, [alone, s], u + d_w)
             outputs = z + nested.float_leaves(buffers)
-            through = vjp(outputs_tape, outputs, s, d_z + d_buffers)
-            (mixed_product,) = vjp(mixed_tape, g, [hparams], d_g)
+            through = vjp(outputs, s, d_z + d_buffers)
+            (mixed_product,) = vjp(nested.float_leaves(g), [hparams], d_g)
             return nested.add(d_s, through), mixed_product
 
         return g, backward
@@ -101,16 +93,17 @@ class GaussNewton(Curvature):
 HESSIAN = Hessian()
 
 
-def vjp(
+def _gradient(
     tape: tf.GradientTape, outputs: Any, inputs: Any, d_outputs: Any
 ) -> Any:
-    """Returns d_outputsᵀ ∂outputs/∂inputs, zeros where not connected."""
-    return tape.gradient(
+    """Returns d_outputsᵀ ∂outputs/∂inputs by a tape, zeros if not connected."""
+    products = tape.gradient(
         outputs,
         inputs,
         output_gradients=d_outputs,
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
+    return tf.nest.map_structure(tf.convert_to_tensor, products)
 
 
 def _jvp(tape, outputs, inputs, d_inputs):
@@ -120,7 +113,5 @@ def _jvp(tape, outputs, inputs, d_inputs):
     the derivative wanted with respect to c.
     """
     c = [tf.zeros_like(output) for output in outputs]
-    with tf.GradientTape() as transposed:
-        transposed.watch(c)
-        products = vjp(tape, outputs, inputs, c)
-    return vjp(transposed, products, c, d_inputs)
+    products = _gradient(tape, outputs, inputs, c)
+    return vjp(products, c, d_inputs)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_drmad.core import nested
 from keras_drmad.core.adjoint import second_products, step, step_back
+from keras_drmad.core.derivatives import vjp
 from keras_drmad.core.records import Recorder, Replay
 from keras_drmad.core.state import Adjoint, Curvature, Wrapper
 
@@ -186,16 +187,11 @@ class Loops:
 
         def gradient(batch, metrics):
             at = nested.float_leaves(state), setting.hparams
-            with tf.GradientTape() as tape:
-                tape.watch(at)
-                loss, size, metrics = problem.validation_loss(
-                    state, setting.hparams, batch, metrics
-                )
-                loss = size * loss
-            slope = tape.gradient(
-                loss, at, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            loss, size, metrics = problem.validation_loss(
+                state, setting.hparams, batch, metrics
             )
-            return loss, size, metrics, slope
+            loss = size * loss
+            return loss, size, metrics, vjp([loss], at)
 
         def add_batch(i, metrics, total, slopes):
             loss, size, metrics, slope = chunk.visit(

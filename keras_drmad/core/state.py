@@ -7,6 +7,10 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
+from keras_drmad.core.rows import Rows
+
+Gradient = tf.Tensor | Rows  # with respect to one parameter
+
 
 class Batch(NamedTuple):
     """A minibatch.
@@ -119,7 +123,7 @@ class Problem(Steps, Protocol):
 
     def gradient(
         self, state: State, hparams: list[tf.Tensor], batch: Any
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    ) -> tuple[list[Gradient], list[tf.Tensor]]:
         """Returns the training gradient (as `state.params`), new buffers."""
 
     def outputs(
@@ -140,7 +144,7 @@ class Problem(Steps, Protocol):
     def update(
         self,
         state: State,
-        gradients: list[tf.Tensor],
+        gradients: list[Gradient],
         hparams: list[tf.Tensor],
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Returns the parameters and slots after the optimizer's update."""
@@ -165,12 +169,12 @@ class Curvature(abc.ABC):
         state: State,
         hparams: list[tf.Tensor],
         batch: Any,
-    ) -> tuple[list[tf.Tensor], Callable]:
+    ) -> tuple[list[Gradient], Callable]:
         """Returns the gradient, and its transposed derivative as a function.
 
-        The function takes (d_g, d_buffers) and returns the product of the
-        curvature with d_g, a list as the state's floating leaves, and the
-        mixed product, a list as `hparams`.
+        The function takes (d_g, d_buffers), of the floating leaves of both,
+        and returns the product of the curvature with d_g, a list as the
+        state's floating leaves, and the mixed product, a list as `hparams`.
         """
 
 

@@ -39,6 +39,13 @@ class Together:
         self.names = [h.name for h in self._each]
         self._check_names()
 
+    @classmethod
+    def none(cls) -> "Together":
+        """Returns a collection without hyperparameters, which does nothing."""
+        together = cls.__new__(cls)
+        together._each, together.names = [], []
+        return together
+
     def __iter__(self) -> Iterator[Hyperparameter]:
         return iter(self._each)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_drmad.keras_internals import quiet
+from keras_drmad.keras_internals import quiet, without_rewriting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +44,8 @@ class Compiled:
         """Runs the function."""
         if self.jit_compile:
             return self.function(*args)
-        options = tf.config.optimizer
-        name = "disable_meta_optimizer"
-        before = options.get_experimental_options().get(name, False)
-        options.set_experimental_options({name: True})
-        try:
+        with without_rewriting():
             return self.function(*args)
-        finally:
-            options.set_experimental_options({name: before})
 
     def traces(self) -> int:
         """Returns how often the function was traced."""

@@ -8,25 +8,22 @@ import contextlib
 import copy
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad import keras_internals
+from keras_drmad.core.rows import Rows
 from keras_drmad.core.state import Batch, State
 from keras_drmad.hyperparameters.together import Together
-from keras_drmad.seam.moments import right_moments
+from keras_drmad.seam import gradient_rules
+from keras_drmad.seam.look import Look
 from keras_drmad.seam.places import places_of
 from keras_drmad.seam.pure_optimizer import check_optimizer, pure_update
-from keras_drmad.seam.traits import (
-    SINGULAR,
-    check_second_derivatives,
-    check_sign,
-    operations,
-    suits_xla,
-)
+from keras_drmad.seam.scope import Scope
+from keras_drmad.seam.traits import SINGULAR, suits_xla
 
 
 class ElementaryProblem:
@@ -69,8 +66,8 @@ class ElementaryProblem:
 
         Raises:
             TypeError: if the optimizer cannot be made pure.
-            ValueError: if no trainable weight has a gradient, or the optimizer
-                follows only its sign.
+            ValueError: if no trainable weight has a gradient, or a step does
+                what no pure function does.
         """
         check_optimizer(optimizer)
         self.model = model
@@ -252,21 +249,19 @@ class ElementaryProblem:
 
     def gradient(self, state, hparams, batch):
         """Returns the training gradient and the buffers after the step."""
-        gradients, buffers, _, _ = self._gradient(
-            state, hparams, batch, _values(self.metrics)
-        )
-        return gradients, buffers
+        taken = self.take_gradient(state, hparams, batch, _values(self.metrics))
+        return taken.gradients, taken.scope.left(self.buffers)
 
     def outputs(self, state, hparams, batch, before_activation):
         """Returns outputs z, the buffers after the step, and L as function."""
-        seen = self.hyperparameters.batch(hparams, batch)
-        with self._scope(state, hparams) as scope, right_moments():
+        with gradient_rules.within(), self._scope(state, hparams) as scope:
+            seen = self.hyperparameters.batch(hparams, batch)
             y_pred = self._call(seen, training=True)
-        buffers = _current(scope, self.buffers)
+        buffers = scope.left(self.buffers)
         z, y_pred_of = places_of(y_pred, before_activation)
 
         def loss_of(z):
-            with scope, right_moments():
+            with scope, gradient_rules.within():
                 loss = self._training_loss(state, hparams, seen, y_pred_of(z))
                 return self.optimizer.scale_loss(loss)
 
@@ -275,45 +270,57 @@ class ElementaryProblem:
     def update(self, state, gradients, hparams):
         """Returns the parameters and slots after the optimizer's update."""
         number_of = functools.partial(self.hyperparameters.number, hparams)
-        scope = self._scope(state)
-        self._apply(scope, gradients, self.params, number_of)
+        scope = keras.StatelessScope(self._pairs(state))
+        with gradient_rules.within():
+            self._apply(scope, gradients, self.params, number_of)
         return _current(scope, self.params), _current(scope, self.slots)
 
     def step(self, state, hparams, batch, metrics):
         """Returns the next state, the metrics' state and the training loss."""
-        gradients, buffers, metrics, loss = self._gradient(
-            state, hparams, batch, metrics
-        )
-        params, slots = self.update(state, gradients, hparams)
-        return State(params, slots, buffers), metrics, loss
+        taken = self.take_gradient(state, hparams, batch, metrics)
+        params, slots = self.update(state, taken.gradients, hparams)
+        buffers = taken.scope.left(self.buffers)
+        metrics = taken.scope.left(self.metrics)
+        return State(params, slots, buffers), metrics, taken.loss
 
     def validation_loss(self, state, hparams, batch, metrics):
         """Returns the batch's loss as `evaluate` has it, its size, metrics."""
-        state = state._replace(params=self.final_params(state))
-        with self._scope(state, hparams, metrics) as scope:
-            y_pred = self._call(batch, training=False)
-            loss = self._loss(batch, y_pred, training=False)
-            size = self._measure(batch, y_pred, loss)
-        return loss, size, _current(scope, self.metrics)
+        loss, size, scope = self.take_validation(state, hparams, batch, metrics)
+        return loss, size, scope.left(self.metrics)
 
-    # ---- inside
+    # ---- the same, with the scope in which they were computed
 
-    def _gradient(self, state, hparams, batch, metrics):
-        with tf.GradientTape() as tape:
+    def take_gradient(self, state, hparams, batch, metrics) -> "Taken":
+        """Returns the training gradient, the loss and the scope after it."""
+        with gradient_rules.within(), tf.GradientTape() as tape:
             tape.watch(state.params)
             seen = self.hyperparameters.batch(hparams, batch)
             scope = self._scope(state, hparams, metrics)
-            with scope, right_moments():
+            with scope:
                 y_pred = self._call(seen, training=True)
                 loss = self._training_loss(state, hparams, seen, y_pred)
                 self._measure(batch, y_pred, loss)
                 objective = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(objective, state.params)
+            gradients = tape.gradient(objective, state.params)
         gradients = [
-            None if g is None else tf.convert_to_tensor(g) for g in gradients
+            Rows(g.values, g.indices) if isinstance(g, tf.IndexedSlices) else g
+            for g in gradients
         ]
-        buffers = _current(scope, self.buffers)
-        return gradients, buffers, _current(scope, self.metrics), loss
+        return Taken(gradients, loss, scope)
+
+    def take_validation(self, state, hparams, batch, metrics) -> tuple:
+        """Returns the validation loss, the examples and the scope after it."""
+        state = state._replace(params=self.final_params(state))
+        with (
+            gradient_rules.within(),
+            self._scope(state, hparams, metrics) as scope,
+        ):
+            y_pred = self._call(batch, training=False)
+            loss = self._loss(batch, y_pred, training=False)
+            size = self._measure(batch, y_pred, loss)
+        return loss, size, scope
+
+    # ---- inside
 
     def _call(self, batch, training):
         """Returns the model's outputs for a batch."""
@@ -351,72 +358,35 @@ class ElementaryProblem:
         self.model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return tf.cast(size, loss.dtype)
 
+    def look_args(self, batch: Batch) -> tuple:
+        """Returns the arguments of `look.gradient`, as things are now."""
+        problem = copy.copy(self)
+        problem.params, problem.slots, problem.buffers = self.look.asked
+        return (
+            problem.state(),
+            self.hparams(),
+            self.metrics_state(),
+            batch,
+        )
+
     def _find_what_changes(self, batch) -> None:
         """Traces one step; keeps of the state what the step changes.
 
         Raises:
-            ValueError: if no trainable weight has a gradient, the optimizer
-                follows only the gradient's sign, or TensorFlow has no second
-                derivative of the loss.
+            ValueError: if no trainable weight has a gradient, or the step does
+                what no pure function does.
         """
-
-        def gradient(batch):
-            state = self.state()
-            g, buffers, _, _ = self._gradient(
-                state, self.hparams(), batch, _values(self.metrics)
-            )
-            found["params"] = _where(self.params, [x is not None for x in g])
-            found["buffers"] = _changed(self.buffers, state.buffers, buffers)
-
-        def update():
-            state = self.state()
-            g = [tf.ones_like(w) for w in state.params]
-            _, slots = self.update(state, g, self.hparams())
-            found["slots"] = _changed(self.slots, state.slots, slots)
-
-        found: dict[str, list] = {}
-        gradient_kinds, read = operations(gradient, batch)
-        self.params, self.buffers = found["params"], found["buffers"]
-        if not self.params:
-            raise ValueError(
-                f"The model '{self.model.name}' has no trainable weight that "
-                "its training loss depends on. Check the loss and the weights."
-            )
-        update_kinds, read_by_update = operations(update)
-        self.slots = found["slots"]
-        self.fixed = self._others()
-        self.loose = self._not_ours([*read, *read_by_update])
-        self.update_is_smooth = not update_kinds & SINGULAR
-        self.suits_xla = suits_xla(gradient_kinds | update_kinds)
-        check_sign(update_kinds, self.optimizer, self.hyperparameters)
-        check_second_derivatives(gradient_kinds)
-
-    def _others(self) -> list[keras.Variable]:
-        """Returns the variables that steps read and leave as they are."""
-        changed = [v for variables in self._variables() for v in variables]
-        raws = self.hyperparameters.raws
-        known = {id(v) for v in (*changed, *raws, *self.metrics)}
-        others = {
-            id(v): v
-            for v in (
-                *self.model.trainable_variables,
-                *self.model.non_trainable_variables,
-                *self.optimizer.variables,
-            )
-            if id(v) not in known
-        }
-        return list(others.values())
-
-    def _not_ours(self, read: list[tf.Variable]) -> list[tf.Variable]:
-        """Returns those of some variables that no scope can replace."""
-        own = [
-            *self.model.variables,
-            *self.optimizer.variables,
-            *self.hyperparameters.raws,
-            *self.metrics,
-        ]
-        known = {id(v.value) for v in own}
-        return list({id(v): v for v in read if id(v) not in known}.values())
+        look = Look(self, batch)
+        if look.strays:
+            # Variables of nobody's that a call assigns are part of the state.
+            self.buffers += look.strays
+            look = Look(self, batch)
+        self.params, self.slots = look.params, look.slots
+        self.buffers = look.buffers
+        self.fixed, self.loose = look.fixed, look.loose
+        self.update_is_smooth = not look.update_operations & SINGULAR
+        self.suits_xla = suits_xla({*look.operations})
+        self.look = look
 
     def _variables(self) -> tuple[list, list, list]:
         return self.params, self.slots, self.buffers
@@ -426,30 +396,44 @@ class ElementaryProblem:
         places = {id(v): k for k, v in enumerate(self.optimizer.variables)}
         return [other.variables[places[id(v)]] for v in variables]
 
-    def _scope(self, state, hparams=None, metrics=()) -> keras.StatelessScope:
+    def _scope(self, state, hparams, metrics=()) -> Scope:
         """Returns the scope in which variables have the values of a state.
 
-        With `hparams` the model's weights are those that it computes with, and
-        its layers see the hyperparameters.
+        The model's weights are those that it computes with, and its layers see
+        the hyperparameters.
         """
-        pairs: list = []
-        if hparams is not None:
-            state = state._replace(
-                params=self.weights_of(state.params, hparams)
-            )
-            pairs += zip(self.hyperparameters.raws, hparams, strict=True)
-        if self._constants is not None:
-            held = self._constants[: len(self.fixed)]
-            pairs += zip(self.fixed, held, strict=True)
-        pairs += [
-            pair
-            for variables, values in zip(self._variables(), state, strict=True)
-            for pair in zip(variables, values, strict=True)
+        state = state._replace(params=self.weights_of(state.params, hparams))
+        pairs = [
+            *zip(self.hyperparameters.raws, hparams, strict=True),
+            *self._pairs(state),
         ]
         if metrics:
             pairs += zip(self.metrics, metrics, strict=True)
-        # Losses that layers add in their call are collected by the scope.
-        return keras.StatelessScope(pairs, collect_losses=True)
+        return Scope(pairs)
+
+    def _pairs(self, state) -> list:
+        """Returns pairs of a variable and its value in a state."""
+        held = self._constants
+        held = _values(self.fixed) if held is None else held[: len(self.fixed)]
+        pairs = list(zip(self.fixed, held, strict=True))
+        for variables, values in zip(self._variables(), state, strict=True):
+            pairs += zip(variables, values, strict=True)
+        return pairs
+
+
+class Taken(NamedTuple):
+    """What a step computes before the optimizer's update.
+
+    Attributes:
+        gradients: list of tensors or `Rows`, as the parameters; `None` where
+            the loss does not depend on one.
+        loss: scalar, the training loss.
+        scope: `Scope`, with what the step left in variables.
+    """
+
+    gradients: list
+    loss: tf.Tensor
+    scope: Scope
 
 
 def _number(value: Any) -> Any:
@@ -469,12 +453,3 @@ def _assign(variables: list, values: list) -> None:
 
 def _current(scope: keras.StatelessScope, variables: list) -> list:
     return [scope.get_current_value(v) for v in variables]
-
-
-def _where(variables: list, keep: list[bool]) -> list:
-    return [v for v, k in zip(variables, keep, strict=True) if k]
-
-
-def _changed(variables: list, before: list, after: list) -> list:
-    pairs = zip(before, after, strict=True)
-    return _where(variables, [b is not a for b, a in pairs])

@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from keras_drmad import keras_internals
+from keras_drmad.core.rows import Rows
 
 # Takes the name of one of the optimizer's numbers, a variable, the number and
 # the iteration; returns the number for this variable.
@@ -80,8 +81,14 @@ def pure_update(
 
     def update(scope, gradients, variables, number_of):
         pure.__dict__.update(_number_of=number_of, _scope=scope)
+        slices = [
+            tf.IndexedSlices(g.values, g.indices, tf.constant([*v.shape]))
+            if isinstance(g, Rows)
+            else g
+            for g, v in zip(gradients, variables, strict=True)
+        ]
         with scope:
-            pure.apply(gradients, variables)
+            pure.apply(slices, variables)
 
     return update
 
@@ -95,13 +102,18 @@ class _Pure(keras_internals.OpenOptimizer):
     _variable: keras.Variable | None = None  # the one that is updated now
 
     def assign(self, variable, value):
+        if isinstance(value, tf.IndexedSlices):
+            rows = tf.cast(value.values, variable.dtype)
+            value = tf.tensor_scatter_nd_update(
+                variable.value, value.indices[:, tf.newaxis], rows
+            )
         variable.assign(value)
 
     def assign_add(self, variable, value):
-        variable.assign(variable + value)
+        variable.assign(variable + _dense(value, variable))
 
     def assign_sub(self, variable, value):
-        variable.assign(variable - value)
+        variable.assign(variable - _dense(value, variable))
 
     def key_of(self, variable):
         return self._keys[id(variable)]
@@ -144,6 +156,9 @@ class _Pure(keras_internals.OpenOptimizer):
         # `tf.cond` cannot return what its branches leave in a stateless scope,
         # so both outcomes are computed and one is chosen.
         if self.gradient_accumulation_steps:
+            grads = [
+                _dense(g, v) for g, v in zip(grads, variables, strict=True)
+            ]
             accumulators = self.accumulators_of(variables)
             steps = self.gradient_accumulation_steps
 
@@ -214,6 +229,14 @@ class _Pure(keras_internals.OpenOptimizer):
             for key in if_true
         }
         keras_internals.set_values_in(scope, chosen)
+
+
+def _dense(value: Any, variable: keras.Variable) -> Any:
+    """Returns rows of a variable as a whole tensor, other values as is."""
+    if not isinstance(value, tf.IndexedSlices):
+        return value
+    rows = tf.cast(value.values, variable.dtype)
+    return tf.math.unsorted_segment_sum(rows, value.indices, variable.shape[0])
 
 
 class _Number:

@@ -1,12 +1,13 @@
 """What the operations of a traced step tell: its traits."""
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
 
 from keras_drmad.hyperparameters.base import Hyperparameter
-from keras_drmad.keras_internals import has_kernel, operations_of
+from keras_drmad.keras_internals import has_kernel, layers_within
 
 # Kinds of operations with a derivative that is infinite somewhere.
 SINGULAR = {"Sqrt", "Rsqrt", "Pow", "RealDiv", "Reciprocal", "Log"}
@@ -16,9 +17,30 @@ MISSING = {
     "FakeQuantWithMinMaxArgsGradient",
     "FakeQuantWithMinMaxVarsGradient",
     "FakeQuantWithMinMaxVarsPerChannelGradient",
-    "ResizeBilinearGrad",
     "SparseAddGrad",
 }
+# Kinds of operations that draw anew each time they run.
+DRAWING = {
+    "FractionalAvgPool",
+    "FractionalMaxPool",
+    "Multinomial",
+    "ParameterizedTruncatedNormal",
+    "RandomGamma",
+    "RandomPoisson",
+    "RandomPoissonV2",
+    "RandomShuffle",
+    "RandomStandardNormal",
+    "RandomUniform",
+    "RandomUniformInt",
+    "RngReadAndSkip",
+    "RngSkip",
+    "SampleDistortedBoundingBox",
+    "SampleDistortedBoundingBoxV2",
+    "TruncatedNormal",
+}
+DRAWING_WORDS = ("Stateful", "CandidateSampler")
+# Kinds of operations that change a variable of TensorFlow's where it is.
+ASSIGNING = ("Assign", "ResourceScatter", "ResourceApply", "ResourceStrided")
 # Kinds of operations that XLA runs far slower than TensorFlow on a CPU: a small
 # net with convolutions took 8 times as long (`benchmarks.meta_iteration`).
 SLOW_ON_CPU = ("Conv", "Pool", "While")
@@ -50,38 +72,79 @@ def _register_kernels():
     return tf.constant(0.0)
 
 
-def operations(function: Callable, *args) -> tuple[set[str], list]:
-    """Returns the kinds of operations of a function, and what it reads.
+def check_pure(operations: dict[str, str], model: keras.Model) -> None:
+    """Checks that a step is a function of what it is given.
 
     Args:
-        function: what is traced.
-        *args: its arguments.
+        operations: dict from a kind of operations in the graph of a step to the
+            name of one.
+        model: the elementary model.
 
-    Returns:
-        The names of the kinds in the graph, and the `tf.Variable`s.
+    Raises:
+        ValueError: if it draws random numbers that cannot be drawn again, or
+            changes a variable that is not Keras's.
     """
-    traced = tf.function(function, autograph=False)
-    graph = traced.get_concrete_function(*args).graph
-    return operations_of(graph), list(graph.variables)
+    for kind, name in operations.items():
+        is_drawing = kind in DRAWING or (
+            kind != "StatefulPartitionedCall"
+            and any(word in kind for word in DRAWING_WORDS)
+        )
+        if is_drawing:
+            raise ValueError(
+                f"{whose(name, model)} draws random numbers by TensorFlow's "
+                f"operation {kind}, which draws others when the training is "
+                "walked backward. Use `keras.random` with a "
+                "`keras.random.SeedGenerator`, or a layer of Keras."
+            )
+        if kind.startswith(ASSIGNING):
+            raise ValueError(
+                f"{whose(name, model)} changes a `tf.Variable` in its call "
+                f"(operation {kind}), where no training of ours can carry it. "
+                "Create the variable by `self.add_weight(trainable=False)`."
+            )
 
 
-def check_second_derivatives(operations: set[str]) -> None:
+def check_second_derivatives(
+    operations: dict[str, str], model: keras.Model
+) -> None:
     """Checks that the gradient of a loss can be differentiated.
 
     Args:
-        operations: the kinds of operations in the graph of the gradient.
+        operations: as for `check_pure`, of the gradient.
+        model: the elementary model.
 
     Raises:
         ValueError: if a part of the second derivative would be missing.
     """
-    missing = sorted(operations & MISSING)
-    if missing:
-        raise ValueError(
-            f"TensorFlow has no second derivative for {missing}, which a "
-            "layer of the model uses: the hypergradient would be wrong. Use "
-            "another layer, such as `UpSampling2D(interpolation='nearest')` "
-            "or `Conv2DTranspose` in place of a bilinear resizing."
-        )
+    for kind in sorted(MISSING & {*operations}):
+        raise no_second_derivative(kind, whose(operations[kind], model))
+
+
+def no_second_derivative(kind: str, whose: str) -> ValueError:
+    """Returns the error for an operation whose gradient has no gradient."""
+    return ValueError(
+        f"{whose} uses an operation whose gradient TensorFlow cannot "
+        f"differentiate, {kind}: there is no hypergradient through it. Use "
+        "another layer or loss, or freeze what comes before it; "
+        "`fit(meta_iterations=0)` trains without a hypergradient."
+    )
+
+
+def whose(name: str, model: keras.Model) -> str:
+    """Returns the layer of an operation, in words.
+
+    Args:
+        name: str, the operation's, in which Keras writes the layers' names.
+        model: the elementary model.
+    """
+    parts = name.split("/")
+    for part in reversed(parts):
+        for layer in layers_within(model, with_itself=False):
+            # TensorFlow numbers a name that it has seen before.
+            if re.fullmatch(rf"{re.escape(layer.name)}(_\d+)?", part):
+                kind = type(layer).__name__
+                return f"The layer '{layer.name}' ({kind})"
+    return "The model or its loss"
 
 
 def check_sign(

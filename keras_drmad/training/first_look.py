@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import keras_internals
+from keras_drmad.seam.scope import Scope
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Plan
 
@@ -61,22 +62,24 @@ def check_batch(
     """
     x, y, sample_weight, _ = batch
     names = ("x", "y") if argument == "x" else (argument, argument)
-    y_pred = _answer(names[0], "the model", batch, lambda: model(x))
-    check_labels(model, labels, y_pred, names[1])
 
-    def loss_and_metrics():
+    def loss_and_metrics(y_pred):
         loss = keras_internals.compute_loss(
             model, x, y, y_pred, sample_weight, training=False
         )
         model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return float(loss)
+        return loss
 
-    try:
+    # What a call assigns (states, counts, seeds, metrics) ends with the scope.
+    with Scope([(v, v.value) for v in model.variables]):
+        y_pred = _answer(names[0], "the model", batch, lambda: model(x))
+        check_labels(model, labels, y_pred, names[1])
         loss = _answer(
-            names[1], "the model's loss and metrics", batch, loss_and_metrics
+            names[1],
+            "the model's loss and metrics",
+            batch,
+            lambda: float(loss_and_metrics(y_pred)),
         )
-    finally:
-        model.reset_metrics()
     if not np.isfinite(loss):
         raise ValueError(
             f"Invalid value for argument `{names[0]}`. Expected data with a "

@@ -1,0 +1,97 @@
+"""Sparse gradients: optimizers of Keras see rows, not their sums."""
+
+import keras
+import numpy as np
+from keras import layers, optimizers
+
+from checks import assert_exact_hypergradient
+from faults import assert_trains_like_keras, members, wrapped
+from keras_drmad.hyperparameters import L2, LearningRate
+
+RNG = np.random.default_rng(4)
+TOKENS, Y = RNG.integers(0, 3, (8, 5)), RNG.normal(size=(8, 2))
+HELD_OUT = RNG.integers(0, 6, (4, 5)), RNG.normal(size=(4, 2))
+
+
+def embedding(**kwargs):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((5,), dtype="int64")
+    x = layers.Flatten()(layers.Embedding(8, 3, **kwargs)(inputs))
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def shared():
+    """Returns a model that looks up one table twice, and multiplies by it."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((5,), dtype="int64")
+    table = layers.ReversibleEmbedding(8, 3)
+    x = table(inputs)
+    x = layers.GlobalAveragePooling1D()(table(layers.Dense(3)(x), reverse=True))
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+OPTIMIZERS = {
+    "SGD": lambda: optimizers.SGD(0.1),
+    "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "Adam": lambda: optimizers.Adam(0.05),
+    "amsgrad": lambda: optimizers.Adam(0.05, amsgrad=True),
+    "AdamW": lambda: optimizers.AdamW(0.05),
+    "Adamax": lambda: optimizers.Adamax(0.05),
+    "Nadam": lambda: optimizers.Nadam(0.05),
+    "Adadelta": lambda: optimizers.Adadelta(1.0),
+    "Adagrad": lambda: optimizers.Adagrad(0.1),
+    "Adafactor": lambda: optimizers.Adafactor(0.05),
+    "RMSprop": lambda: optimizers.RMSprop(0.02, centered=True, momentum=0.5),
+    "Ftrl": lambda: optimizers.Ftrl(0.1, l1_regularization_strength=0.01),
+    "Lamb": lambda: optimizers.Lamb(0.05),
+    "Muon": lambda: optimizers.Muon(0.05),
+    "clipnorm": lambda: optimizers.SGD(0.1, clipnorm=0.1),
+    "clipvalue": lambda: optimizers.SGD(0.1, clipvalue=0.01),
+    "global_clipnorm": lambda: optimizers.Adam(0.05, global_clipnorm=0.1),
+    "averages": lambda: optimizers.Adam(0.05, use_ema=True),
+    "accumulation": lambda: optimizers.Adam(
+        0.05, gradient_accumulation_steps=2
+    ),
+}
+
+
+@members("sparse gradients are rows", OPTIMIZERS)
+def rows(make):
+    training = {"batch_size": 4, "epochs": 2, "shuffle": False}
+    assert_trains_like_keras(
+        embedding, make, "mse", [LearningRate()], TOKENS, Y, **training
+    )
+
+
+@members(
+    "sparse gradients are rows",
+    {
+        "a regularizer": lambda: embedding(embeddings_regularizer="l2"),
+        "a mask": lambda: embedding(mask_zero=True),
+        "one table used twice": shared,
+    },
+)
+def models(make):
+    training = {"batch_size": 4, "epochs": 2, "shuffle": False}
+    assert_trains_like_keras(
+        make,
+        OPTIMIZERS["Adam"],
+        "mse",
+        [LearningRate()],
+        TOKENS,
+        Y,
+        **training,
+    )
+
+
+@members(
+    "sparse gradients are differentiated",
+    {k: OPTIMIZERS[k] for k in ("Adagrad", "Adam", "clipnorm")},
+)
+def differentiated(make):
+    model = wrapped(
+        embedding(), make(), "mse", [L2("layer", 0.01), LearningRate()]
+    )
+    assert_exact_hypergradient(
+        model, TOKENS, Y, batch_size=4, epochs=2, validation_data=HELD_OUT
+    )
