@@ -82,6 +82,7 @@ class DrMADModel(Differentiable):
         | dict[str, str | keras.Optimizer]
         | None = None,
         jit_compile: bool | str = "auto",
+        self_check: bool = True,
     ) -> None:
         """Configures training and meta-training.
 
@@ -109,6 +110,9 @@ class DrMADModel(Differentiable):
             jit_compile: bool, whether XLA compiles the loops of training; or
                 `"auto"`, yes where the model is likely to gain by it. Dropout
                 masks of one seed differ between the two.
+            self_check: bool, whether the first training is preceded by a
+                comparison of one step with Keras's own, and of its derivatives
+                with differences.
 
         Raises:
             TypeError: if an argument is of a type that can't serve.
@@ -119,6 +123,7 @@ class DrMADModel(Differentiable):
         is_auto = isinstance(hyperparameters, str)
         method = given_method(hypergradient or ("auto" if is_auto else None))
         arguments.choice("jit_compile", jit_compile, (True, False, "auto"))
+        arguments.choice("self_check", self_check, (True, False))
         model = self.elementary_model
         model.compile(
             optimizer=optimizer,
@@ -152,7 +157,9 @@ class DrMADModel(Differentiable):
         )
         self.meta_optimizer.build(together.raws)
         meta_optimizers.check_moves(self.meta_optimizer, together.raws)
-        self._assembly = Assembly(model, together, method, jit_compile)
+        self._assembly = Assembly(
+            model, together, method, jit_compile, self_check=self_check
+        )
 
     @property
     def method(self) -> Method:
@@ -178,7 +185,10 @@ class DrMADModel(Differentiable):
         """
         super().summary(*args, **kwargs)
         if self.compiled:
-            (kwargs.get("print_fn") or print)(self._words_on_method())
+            say = kwargs.get("print_fn") or print
+            say(self._words_on_method())
+            if not self._assembly.self_check:
+                say(" Self-check: off, numbers are not compared with Keras's.")
 
     def hyperparameter_summary(
         self, print_fn: Callable[[str], Any] | None = None

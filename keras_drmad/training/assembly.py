@@ -12,9 +12,11 @@ from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.hyperparameters.base import Training
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.methods.base import Chosen, Method
+from keras_drmad.seam import self_check
 from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.seam.traits import check_sign
 from keras_drmad.training import first_look
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.plan import Plan
@@ -40,6 +42,8 @@ class Assembly:
         hyperparameters: Together,
         method: Method,
         jit_compile: bool | str,
+        *,
+        self_check: bool,
     ):
         """Initializes the assembly.
 
@@ -48,6 +52,8 @@ class Assembly:
             hyperparameters: all together, bound to the model.
             method: how hypergradients are computed.
             jit_compile: bool, or "auto".
+            self_check: bool, whether the first training is preceded by
+                `seam.self_check`.
         """
         self.hyperparameters = hyperparameters
         self.method = method
@@ -55,6 +61,8 @@ class Assembly:
         self.problem: Any = None
         self.loops: Any = None
         self._model = model
+        self.self_check = self_check
+        self._unchecked = {"step", "slopes"} if self_check else set()
         self._jit_compile = jit_compile
         self._signature = ""
         self._convex: GaussNewton | None = None
@@ -81,6 +89,7 @@ class Assembly:
             Training(plan.T, size, batch, is_tuned, initial_weights)
         )
         self._compile_for(batch)
+        self._check(plan, batch, is_tuned=is_tuned)
         differentiation = self._bound(plan.T, batch) if is_tuned else None
         return ElementaryTraining(
             self.problem,
@@ -102,6 +111,23 @@ class Assembly:
             jit_compile = self.problem.suits_xla
         self.loops = Loops(self.problem, Compiler(bool(jit_compile)))
         self._signature, self._convex = signature, None
+
+    def _check(self, plan: Plan, batch: Batch, *, is_tuned: bool) -> None:
+        """Checks, once, what steps and their derivatives compute."""
+        if "step" in self._unchecked:
+            self_check.check_step(self.problem, batch)
+            self._unchecked.discard("step")
+        if not is_tuned:
+            return
+        check_sign(
+            self.problem.look.update_operations,
+            self._model.optimizer,
+            self.hyperparameters,
+        )
+        if "slopes" in self._unchecked:
+            held_out = plan.hyper.batches.first()
+            self_check.check_slopes(self.problem, batch, held_out)
+            self._unchecked.discard("slopes")
 
     def _bound(self, T: int, batch: Batch) -> Differentiation:
         """Returns the differentiation of a training of T steps."""
