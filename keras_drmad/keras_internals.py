@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src import backend
 from tensorflow.python.framework import kernels
 
 # ---- layers
@@ -141,6 +142,26 @@ def outputs_structure(model: keras.Model) -> Any:
         model: a model.
     """
     return getattr(model, "_outputs_struct", None)
+
+
+def carry_mask(before: Any, after: Any) -> Any:
+    """Returns a tensor with the mask of the tensor that it was made of.
+
+    Layers leave a mask on their outputs, `Tensor._keras_mask`, for the losses
+    and metrics that skip what is padding; an operation on the outputs makes
+    new tensors without one. `keras.src.backend.get_keras_mask` and
+    `set_keras_mask`, since Keras 3.6.
+
+    Args:
+        before: a tensor, maybe with a mask.
+        after: a tensor made of it. It stays as it is if it has a mask of its
+            own or another shape.
+    """
+    mask = backend.get_keras_mask(before)
+    is_bare = backend.get_keras_mask(after) is None
+    if mask is not None and is_bare and before.shape == after.shape:
+        backend.set_keras_mask(after, mask)
+    return after
 
 
 def take_initial_epoch(model: keras.Model) -> int | None:
