@@ -97,19 +97,55 @@ def compute_loss(
     y_pred: Any,
     sample_weight: Any,
     training: bool,
+    *,
+    weighing: Callable,
 ) -> Any:
     """Returns a model's loss of outputs, whatever its `compute_loss` takes.
 
     `Trainer._compute_loss`, since Keras 3.4: a `compute_loss` of a user's own
-    may lack the argument `training`.
+    may lack the argument `training`. Where it asks for the losses that the
+    model was compiled with, they are weighed by `weighing`:
+    `Trainer._compile_loss`, and `CompileLoss._flat_losses`, whose entries are
+    named tuples with the loss of an output as `loss`, since Keras 3.4.
+
+    Args:
+        model: a compiled model, and the other arguments of its `compute_loss`.
+        weighing: function of the outputs, their names and the sample weights;
+            returns the sample weights, nested as the outputs, and a function
+            that makes of a loss the function that is called in its place.
     """
-    return model._compute_loss(
-        x=x,
-        y=y,
-        y_pred=y_pred,
-        sample_weight=sample_weight,
-        training=training,
-    )
+    compiled = model._compile_loss
+
+    def call(y_true, y_pred, sample_weight=None):
+        if sample_weight is None or not compiled.built:
+            loss = type(compiled).call(compiled, y_true, y_pred)
+            if sample_weight is None:
+                return loss
+        weights, weighed = weighing(
+            y_pred, compiled.output_names, sample_weight
+        )
+        losses = compiled._flat_losses
+        compiled._flat_losses = [
+            one._replace(loss=weighed(one.loss)) for one in losses
+        ]
+        try:
+            return type(compiled).call(compiled, y_true, y_pred, weights)
+        finally:
+            compiled._flat_losses = losses
+
+    if compiled is not None:
+        compiled.call = call
+    try:
+        return model._compute_loss(
+            x=x,
+            y=y,
+            y_pred=y_pred,
+            sample_weight=sample_weight,
+            training=training,
+        )
+    finally:
+        if compiled is not None:
+            del compiled.call
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras_drmad import keras_internals
 from keras_drmad.core.state import Batch, State
 from keras_drmad.hyperparameters.together import Together
+from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.seam.moments import right_moments
 from keras_drmad.seam.places import places_of
 from keras_drmad.seam.pure_optimizer import check_optimizer, pure_update
@@ -324,9 +325,7 @@ class ElementaryProblem:
     def _loss(self, batch, y_pred, training):
         """Returns the model's own loss of outputs."""
         x, y, sample_weight, _ = batch
-        return keras_internals.compute_loss(
-            self.model, x, y, y_pred, sample_weight, training
-        )
+        return compute_loss(self.model, x, y, y_pred, sample_weight, training)
 
     def _training_loss(self, state, hparams, batch, y_pred):
         """Returns the loss of outputs with what hyperparameters make of it."""

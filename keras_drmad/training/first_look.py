@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import keras_internals
+from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Plan
 
@@ -31,6 +31,20 @@ def check_data(model: keras.Model, plan: Plan, batch: Any) -> None:
         if isinstance(source.batches, ArrayBatches):
             labels = source.batches.data[1]
         check_batch(model, first, labels, argument)
+
+
+def class_axis(model: keras.Model) -> int | None:
+    """Returns the axis of classes in a model's targets.
+
+    `None` where targets are the numbers of classes.
+
+    Args:
+        model: a compiled model.
+    """
+    if _is_sparse(model.loss):
+        return None
+    axis = getattr(model.loss, "axis", -1)
+    return axis if isinstance(axis, int) else -1
 
 
 def signature(batch: Any) -> str:
@@ -65,7 +79,7 @@ def check_batch(
     check_labels(model, labels, y_pred, names[1])
 
     def loss_and_metrics():
-        loss = keras_internals.compute_loss(
+        loss = compute_loss(
             model, x, y, y_pred, sample_weight, training=False
         )
         model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
@@ -107,16 +121,11 @@ def check_labels(
     Raises:
         ValueError: if a label is negative or has no output.
     """
-    if model.loss is None or isinstance(model.loss, (list, tuple, dict)):
+    if not _is_sparse(model.loss) or labels is None or not tf.is_tensor(y_pred):
         return
-    loss = keras.losses.get(model.loss)
-    is_sparse = isinstance(
-        loss, keras.losses.SparseCategoricalCrossentropy
-    ) or loss is keras.losses.get("sparse_categorical_crossentropy")
-    if not is_sparse or labels is None or not tf.is_tensor(y_pred):
-        return
+    ignored = getattr(model.loss, "ignore_class", None)
     labels, classes = np.asarray(labels), y_pred.shape[-1]
-    labels = labels[labels != getattr(loss, "ignore_class", None)]
+    labels = labels[labels != ignored]
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):
         raise ValueError(
             f"Invalid value for the labels in argument `{argument}`. Expected "
@@ -124,3 +133,12 @@ def check_labels(
             f"Received: labels from {labels.min()} to {labels.max()}. Number "
             "them from 0, or give the model more outputs."
         )
+
+
+def _is_sparse(loss: Any) -> bool:
+    """Returns whether a loss takes the numbers of classes as targets."""
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    return loss is keras.losses.sparse_categorical_crossentropy or isinstance(
+        loss, keras.losses.SparseCategoricalCrossentropy
+    )
