@@ -44,6 +44,18 @@ def layers_directly_within(layer: keras.Layer) -> list[keras.Layer]:
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
+def inputs_of(layer: keras.Layer) -> list[Any]:
+    """Returns the symbolic tensors that a layer was called with, flat.
+
+    Those of all its calls. `Operation._inbound_nodes` and
+    `Node.input_tensors`, since Keras 3.0.
+
+    Args:
+        layer: a layer or model.
+    """
+    return [x for node in layer._inbound_nodes for x in node.input_tensors]
+
+
 def own_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     """Returns a layer's own variables, without those of the layers inside it.
 

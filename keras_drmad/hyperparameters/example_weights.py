@@ -85,6 +85,11 @@ class ExampleWeights(base.Hyperparameter):
         count = self.size if self.groups is None else self.groups.max() + 1
         self.create((int(count),), self.initial)
 
+    @property
+    def examples(self) -> int | None:
+        """How many training examples have a weight."""
+        return self.size
+
     def prepare(self, training: base.Training) -> None:
         if training.batch.index is None:
             raise ValueError(

@@ -69,6 +69,14 @@ class Together:
         for h in self:
             h.prepare(training)
 
+    def examples(self) -> int | None:
+        """Returns how many training examples all know by their places.
+
+        `None` where no hyperparameter asks for the places.
+        """
+        known = [h.examples for h in self if h.examples is not None]
+        return min(known, default=None)
+
     def check_bound(self, model: keras.Model) -> None:
         """Checks that the hyperparameters were last compiled into a model.
 

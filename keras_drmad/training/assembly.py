@@ -75,7 +75,8 @@ class Assembly:
         """
         self.hyperparameters.check_bound(self._model)
         batch = plan.training.batches.first()
-        first_look.check_data(self._model, plan, batch)
+        examples = self.hyperparameters.examples()
+        first_look.check_data(self._model, plan, batch, examples)
         size = plan.training.batches.size
         self.hyperparameters.prepare(
             Training(plan.T, size, batch, is_tuned, initial_weights)

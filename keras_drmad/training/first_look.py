@@ -1,5 +1,6 @@
 """A model on one batch of each data set, before any training."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,17 +8,39 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.core.state import Batch
 from keras_drmad.seam.model_loss import compute_loss
+from keras_drmad.training import ranges
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Plan
 
 
-def check_data(model: keras.Model, plan: Plan, batch: Any) -> None:
+def check_data(
+    model: keras.Model,
+    plan: Plan,
+    batch: Any,
+    examples: int | None,
+) -> None:
     """Checks that a model and its loss can take a plan's data.
+
+    Of arrays all, of streams what comes later as it comes.
+
+    Args:
+        model: a built and compiled model.
+        plan: data and length.
+        batch: `Batch`, the first one.
+        examples: int, how many training examples hyperparameters know by their
+            places; `None` for no such hyperparameter.
 
     Raises:
         ValueError: if they can't.
     """
+    batches = plan.training.batches
+    if examples is not None and not isinstance(batches, ArrayBatches):
+        # Beyond the range XLA would take the last example in silence.
+        _check_all(
+            batches, batch, lambda one: ranges.check_index(one, examples)
+        )
     sources = {
         "x": plan.training,
         "validation_data": plan.validation or plan.hyper,
@@ -27,24 +50,19 @@ def check_data(model: keras.Model, plan: Plan, batch: Any) -> None:
         if source is None:
             continue
         first = batch if argument == "x" else source.batches.first()
-        labels = first[1]
-        if isinstance(source.batches, ArrayBatches):
-            labels = source.batches.data[1]
-        check_batch(model, first, labels, argument)
+        y_pred = check_batch(model, first, argument)
+        check = functools.partial(ranges.check, model, y_pred, argument)
+        _check_all(source.batches, first, check)
 
 
-def class_axis(model: keras.Model) -> int | None:
-    """Returns the axis of classes in a model's targets.
-
-    `None` where targets are the numbers of classes.
-
-    Args:
-        model: a compiled model.
-    """
-    if _is_sparse(model.loss):
-        return None
-    axis = getattr(model.loss, "axis", -1)
-    return axis if isinstance(axis, int) else -1
+def _check_all(batches: Any, first: Batch, check: Callable) -> None:
+    """Checks all examples of arrays; of a stream each batch as it comes."""
+    if isinstance(batches, ArrayBatches):
+        x, y, sample_weight = batches.data
+        check(Batch(x, y, sample_weight))
+    else:
+        check(first)
+        batches.check_each(check)
 
 
 def signature(batch: Any) -> str:
@@ -57,9 +75,7 @@ def signature(batch: Any) -> str:
     )
 
 
-def check_batch(
-    model: keras.Model, batch: Any, labels: Any, argument: str
-) -> None:
+def check_batch(model: keras.Model, batch: Batch, argument: str) -> Any:
     """Runs a model, its loss and its metrics on a batch, without training.
 
     Also builds metrics that wait for their first batch.
@@ -67,23 +83,24 @@ def check_batch(
     Args:
         model: a built and compiled model.
         batch: `Batch`.
-        labels: all targets that are known, or those of the batch.
         argument: str, the argument that the batch came in.
+
+    Returns:
+        The model's outputs.
 
     Raises:
         ValueError: if the model or the loss can't take the batch.
     """
     x, y, sample_weight, _ = batch
     names = ("x", "y") if argument == "x" else (argument, argument)
+    ranges.check_words(model, argument, batch)
     y_pred = _answer(names[0], "the model", batch, lambda: model(x))
-    check_labels(model, labels, y_pred, names[1])
+    ranges.check_labels(model, y_pred, argument, batch)
 
     def loss_and_metrics():
-        loss = compute_loss(
-            model, x, y, y_pred, sample_weight, training=False
-        )
+        loss = compute_loss(model, x, y, y_pred, sample_weight, training=False)
         model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return float(loss)
+        return np.sum(loss)
 
     try:
         loss = _answer(
@@ -97,6 +114,7 @@ def check_batch(
             f"finite loss at the initial weights. Received: a loss of {loss}. "
             "Check the weights, the scale of the inputs and the loss."
         )
+    return y_pred
 
 
 def _answer(argument: str, who: str, batch: Any, function: Callable) -> Any:
@@ -109,36 +127,3 @@ def _answer(argument: str, who: str, batch: Any, function: Callable) -> Any:
             f"{who} can take. Received, for a batch (x, y, sample_weight): "
             f"{signature(batch)}. The answer was: {error}"
         ) from error
-
-
-def check_labels(
-    model: keras.Model, labels: Any, y_pred: Any, argument: str
-) -> None:
-    """Checks that class labels fit a sparse loss.
-
-    Models with several losses are not checked.
-
-    Raises:
-        ValueError: if a label is negative or has no output.
-    """
-    if not _is_sparse(model.loss) or labels is None or not tf.is_tensor(y_pred):
-        return
-    ignored = getattr(model.loss, "ignore_class", None)
-    labels, classes = np.asarray(labels), y_pred.shape[-1]
-    labels = labels[labels != ignored]
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(
-            f"Invalid value for the labels in argument `{argument}`. Expected "
-            f"classes in [0, {classes}), one for each output of the model. "
-            f"Received: labels from {labels.min()} to {labels.max()}. Number "
-            "them from 0, or give the model more outputs."
-        )
-
-
-def _is_sparse(loss: Any) -> bool:
-    """Returns whether a loss takes the numbers of classes as targets."""
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-    return loss is keras.losses.sparse_categorical_crossentropy or isinstance(
-        loss, keras.losses.SparseCategoricalCrossentropy
-    )
