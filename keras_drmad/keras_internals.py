@@ -181,6 +181,22 @@ def given_loss_weights(model: keras.Model) -> Any:
     return None if loss is None else loss._user_loss_weights
 
 
+def given_metrics(model: keras.Model) -> list[Any]:
+    """Returns the `metrics` and `weighted_metrics` of a model, flat.
+
+    `Trainer._compile_metrics`, with `CompileMetrics._user_metrics` and
+    `_user_weighted_metrics`, since Keras 3.0.
+
+    Args:
+        model: a compiled model.
+    """
+    compiled = model._compile_metrics
+    if compiled is None:
+        return []
+    given = [compiled._user_metrics, compiled._user_weighted_metrics]
+    return tf.nest.flatten(given)
+
+
 def outputs_structure(model: keras.Model) -> Any:
     """Returns the symbolic outputs of a Functional model, nested as given.
 

@@ -98,6 +98,7 @@ class Assembly:
         self.problem = ElementaryProblem(
             self._model, self._model.optimizer, self.hyperparameters, batch
         )
+        first_look.check_found(self.problem.loose)
         jit_compile = self._jit_compile
         if jit_compile == "auto":
             jit_compile = self.problem.suits_xla

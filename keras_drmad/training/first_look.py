@@ -1,7 +1,7 @@
 """A model on one batch of each data set, before any training."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core.state import Batch
+from keras_drmad.hyperparameters import values
 from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.training import ranges
 from keras_drmad.training.arrays import ArrayBatches
@@ -63,6 +64,25 @@ def _check_all(batches: Any, first: Batch, check: Callable) -> None:
     else:
         check(first)
         batches.check_each(check)
+
+
+def check_found(read: Iterable[tf.Variable]) -> None:
+    """Checks that no step reads a `LearnedValue` that `compile` did not find.
+
+    Args:
+        read: the variables that steps read and nobody gives them.
+
+    Raises:
+        ValueError: if one is the value of a `LearnedValue`.
+    """
+    names = [v.name for v in read if values.RAW in v.name]
+    if names:
+        raise ValueError(
+            "Training reads a `LearnedValue` that `compile` did not find: it "
+            f"would not be learned. Received: the variables {names}. Make it "
+            "an attribute of a layer of the model, of a regularizer or of a "
+            "loss."
+        )
 
 
 def signature(batch: Any) -> str:
