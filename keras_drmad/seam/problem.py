@@ -268,7 +268,8 @@ class ElementaryProblem:
 
         def loss_of(z):
             with scope, right_moments():
-                loss = self._training_loss(state, hparams, seen, y_pred_of(z))
+                y_pred = y_pred_of(z)
+                loss, _ = self._training_loss(state, hparams, seen, y_pred)
                 return self.optimizer.scale_loss(loss)
 
         return z, buffers, loss_of
@@ -293,7 +294,8 @@ class ElementaryProblem:
         state = state._replace(params=self.final_params(state))
         with self._scope(state, hparams, metrics) as scope:
             y_pred = self._call(batch, training=False)
-            loss = self._loss(batch, y_pred, training=False)
+            loss, count = _reduced(self._loss(batch, y_pred, training=False))
+            loss = loss if count is None else loss / count
             size = self._measure(batch, y_pred, loss)
         return loss, size, _current(scope, self.metrics)
 
@@ -306,8 +308,8 @@ class ElementaryProblem:
             scope = self._scope(state, hparams, metrics)
             with scope, right_moments():
                 y_pred = self._call(seen, training=True)
-                loss = self._training_loss(state, hparams, seen, y_pred)
-                self._measure(batch, y_pred, loss)
+                loss, mean = self._training_loss(state, hparams, seen, y_pred)
+                self._measure(batch, y_pred, mean)
                 objective = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(objective, state.params)
         gradients = [
@@ -328,15 +330,20 @@ class ElementaryProblem:
         return compute_loss(self.model, x, y, y_pred, sample_weight, training)
 
     def _training_loss(self, state, hparams, batch, y_pred):
-        """Returns the loss of outputs with what hyperparameters make of it."""
+        """Returns the loss of outputs with what hyperparameters make of it.
+
+        And the loss that is reported, which is another one where the model's
+        loss has `reduction=None`.
+        """
         together = self.hyperparameters
         y_pred = together.outputs(hparams, y_pred)
-        loss = self._loss(batch, y_pred, training=True)
+        loss, count = _reduced(self._loss(batch, y_pred, training=True))
         # Weights that training does not adjust are there, too.
         params = {id(v): v.value for v in self.model.trainable_variables}
         keys = [id(v) for v in self.params]
         params |= dict(zip(keys, state.params, strict=True))
-        return together.loss(hparams, loss, batch, y_pred, params)
+        loss = together.loss(hparams, loss, batch, y_pred, params)
+        return loss, loss if count is None else loss / count
 
     def _measure(self, batch, y_pred, loss):
         """Updates loss and metrics; returns the number of examples.
@@ -449,6 +456,17 @@ class ElementaryProblem:
             pairs += zip(self.metrics, metrics, strict=True)
         # Losses that layers add in their call are collected by the scope.
         return keras.StatelessScope(pairs, collect_losses=True)
+
+
+def _reduced(loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns the sum of losses, and how many there are; `None` for a scalar.
+
+    Keras differentiates the sum of losses with `reduction=None`, and reports
+    the mean.
+    """
+    if not loss.shape.rank:
+        return loss, None
+    return tf.reduce_sum(loss), tf.cast(tf.size(loss), loss.dtype)
 
 
 def _number(value: Any) -> Any:
