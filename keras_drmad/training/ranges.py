@@ -141,13 +141,15 @@ def _check_classes(
 ) -> None:
     labels = np.asarray(labels)
     labels = labels[labels != ignored]
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
         name = "y" if argument == "x" else argument
         raise ValueError(
             f"Invalid value for the labels in argument `{name}`. Expected "
             f"classes in [0, {classes}), one for each output of the model. "
-            f"Received: labels from {labels.min()} to {labels.max()}. Number "
-            "them from 0, or give the model more outputs."
+            f"Received: labels from {labels.min()} to {labels.max()}, with a "
+            f"label value of {wrong[0]}. Number them from 0, or give the model "
+            "more outputs."
         )
 
 
