@@ -118,6 +118,10 @@ class ExampleWeights(base.Hyperparameter):
         weights = self.value().numpy()
         if self.groups is not None:
             weights = weights[self.groups]
+        # Keras has weights of examples for losses of one axis alone.
+        outputs = getattr(self.model, "outputs", None) or []
+        missing = max([len(one.shape) - 2 for one in outputs], default=0)
+        weights = weights.reshape(-1, *[1] * missing)
         if plain.sample_weight is not None:
             weights = weights * plain.sample_weight
         plain.sample_weight = weights

@@ -221,6 +221,35 @@ def multiplies_own_weights(own):
 @members(
     KIND,
     {
+        "ExampleWeights in plain Keras, sequences": (net, sparse, X, Y),
+        "ExampleWeights in plain Keras, images": (
+            images,
+            binary,
+            IMAGES,
+            MASKS,
+        ),
+    },
+)
+def weighs_examples_in_plain_keras(case):
+    make_model, loss, x, y = case
+    learned = [kinds.ExampleWeights(N)]
+    ours = trained(
+        make_model(), loss(), x, y, learned, values=[WEIGHTS], batch_size=T
+    )
+    theirs = trained_by_keras(
+        make_model(),
+        loss(),
+        x,
+        y,
+        batch_size=T,
+        sample_weight=ours.to_keras().sample_weight,
+    )
+    assert_same_weights(ours, theirs)
+
+
+@members(
+    KIND,
+    {
         "sample_weight (N,)": (
             sparse,
             Y,
