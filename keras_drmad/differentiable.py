@@ -8,7 +8,7 @@ import numpy as np
 from keras_drmad import arguments, hypergradient_check
 from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.saving import Saved
-from keras_drmad.training import inputs
+from keras_drmad.training import inputs, ranges
 from keras_drmad.training.elementary_training import (
     ElementaryTraining,
     Hypergradient,
@@ -181,7 +181,8 @@ class Differentiable(Saved):
                 "`fit` alone takes, pass to `fit`."
             )
         self.check_compiled()
-        plan = inputs.plan(x, y, **given)
+        axis = ranges.class_axis(self.elementary_model)
+        plan = inputs.plan(x, y, **given, class_axis=axis)
         training = self._assembly.training(plan, is_tuned=True)
         starts = InitialState(training.problem, "same", plan.seed)
         return function(training, starts.of(0), plan)

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src import backend
 from tensorflow.python.eager import context
 from tensorflow.python.framework import kernels
 
@@ -43,6 +44,18 @@ def layers_directly_within(layer: keras.Layer) -> list[keras.Layer]:
         layer: a layer or model.
     """
     return layer._flatten_layers(include_self=False, recursive=False)
+
+
+def inputs_of(layer: keras.Layer) -> list[Any]:
+    """Returns the symbolic tensors that a layer was called with, flat.
+
+    Those of all its calls. `Operation._inbound_nodes` and
+    `Node.input_tensors`, since Keras 3.0.
+
+    Args:
+        layer: a layer or model.
+    """
+    return [x for node in layer._inbound_nodes for x in node.input_tensors]
 
 
 def own_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
@@ -98,19 +111,55 @@ def compute_loss(
     y_pred: Any,
     sample_weight: Any,
     training: bool,
+    *,
+    weighing: Callable,
 ) -> Any:
     """Returns a model's loss of outputs, whatever its `compute_loss` takes.
 
     `Trainer._compute_loss`, since Keras 3.4: a `compute_loss` of a user's own
-    may lack the argument `training`.
+    may lack the argument `training`. Where it asks for the losses that the
+    model was compiled with, they are weighed by `weighing`:
+    `Trainer._compile_loss`, and `CompileLoss._flat_losses`, whose entries are
+    named tuples with the loss of an output as `loss`, since Keras 3.4.
+
+    Args:
+        model: a compiled model, and the other arguments of its `compute_loss`.
+        weighing: function of the outputs, their names and the sample weights;
+            returns the sample weights, nested as the outputs, and a function
+            that makes of a loss the function that is called in its place.
     """
-    return model._compute_loss(
-        x=x,
-        y=y,
-        y_pred=y_pred,
-        sample_weight=sample_weight,
-        training=training,
-    )
+    compiled = model._compile_loss
+
+    def call(y_true, y_pred, sample_weight=None):
+        if sample_weight is None or not compiled.built:
+            loss = type(compiled).call(compiled, y_true, y_pred)
+            if sample_weight is None:
+                return loss
+        weights, weighed = weighing(
+            y_pred, compiled.output_names, sample_weight
+        )
+        losses = compiled._flat_losses
+        compiled._flat_losses = [
+            one._replace(loss=weighed(one.loss)) for one in losses
+        ]
+        try:
+            return type(compiled).call(compiled, y_true, y_pred, weights)
+        finally:
+            compiled._flat_losses = losses
+
+    if compiled is not None:
+        compiled.call = call
+    try:
+        return model._compute_loss(
+            x=x,
+            y=y,
+            y_pred=y_pred,
+            sample_weight=sample_weight,
+            training=training,
+        )
+    finally:
+        if compiled is not None:
+            del compiled.call
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
@@ -134,6 +183,22 @@ def given_loss_weights(model: keras.Model) -> Any:
     return None if loss is None else loss._user_loss_weights
 
 
+def given_metrics(model: keras.Model) -> list[Any]:
+    """Returns the `metrics` and `weighted_metrics` of a model, flat.
+
+    `Trainer._compile_metrics`, with `CompileMetrics._user_metrics` and
+    `_user_weighted_metrics`, since Keras 3.0.
+
+    Args:
+        model: a compiled model.
+    """
+    compiled = model._compile_metrics
+    if compiled is None:
+        return []
+    given = [compiled._user_metrics, compiled._user_weighted_metrics]
+    return tf.nest.flatten(given)
+
+
 def outputs_structure(model: keras.Model) -> Any:
     """Returns the symbolic outputs of a Functional model, nested as given.
 
@@ -143,6 +208,26 @@ def outputs_structure(model: keras.Model) -> Any:
         model: a model.
     """
     return getattr(model, "_outputs_struct", None)
+
+
+def carry_mask(before: Any, after: Any) -> Any:
+    """Returns a tensor with the mask of the tensor that it was made of.
+
+    Layers leave a mask on their outputs, `Tensor._keras_mask`, for the losses
+    and metrics that skip what is padding; an operation on the outputs makes
+    new tensors without one. `keras.src.backend.get_keras_mask` and
+    `set_keras_mask`, since Keras 3.6.
+
+    Args:
+        before: a tensor, maybe with a mask.
+        after: a tensor made of it. It stays as it is if it has a mask of its
+            own or another shape.
+    """
+    mask = backend.get_keras_mask(before)
+    is_bare = backend.get_keras_mask(after) is None
+    if mask is not None and is_bare and before.shape == after.shape:
+        backend.set_keras_mask(after, mask)
+    return after
 
 
 def take_initial_epoch(model: keras.Model) -> int | None:

@@ -20,7 +20,7 @@ from keras_drmad.methods.auto import given as given_method
 from keras_drmad.methods.base import Chosen, Method
 from keras_drmad.seam.pure_optimizer import check_optimizer
 from keras_drmad.seam.traits import check_trainable
-from keras_drmad.training import fit_loops, inputs
+from keras_drmad.training import fit_loops, inputs, ranges
 from keras_drmad.training.assembly import Assembly
 from keras_drmad.training.initial_weights import POLICIES, InitialState
 from keras_drmad.training.meta_training import NEW, MetaTraining
@@ -325,6 +325,7 @@ class DrMADModel(Differentiable):
             hyper_data=hyper_data,
             seed=seed,
             is_tuned=is_tuned,
+            class_axis=ranges.class_axis(self.elementary_model),
         )
         training = self._assembly.training(
             plan, is_tuned=is_tuned, initial_weights=initial_weights

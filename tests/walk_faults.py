@@ -17,6 +17,8 @@ def main(argv):
     """Prints a line for each member; exits with 1 if one is wrong."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
+    import pytest
+
     import conftest
     import faults
     import faults_test  # noqa: F401  (fills the table of members)
@@ -29,7 +31,7 @@ def main(argv):
         conftest.reseed()
         try:
             outcome, why = member.run(), ""
-        except Exception as error:
+        except (Exception, pytest.fail.Exception) as error:
             outcome = "wrong"
             why = f"  {type(error).__name__}: {' '.join(str(error).split())}"
         counts[outcome] += 1

@@ -7,9 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from keras_drmad.core.rows import Rows
-
-Gradient = tf.Tensor | Rows  # with respect to one parameter
+Gradient = Any  # with respect to one parameter: a tensor, or `rows.Rows`
 
 
 class Batch(NamedTuple):

@@ -44,8 +44,8 @@ class PlainKeras:
             have different numbers.
         loss: as `keras.Model.compile` takes it.
         loss_weights: as `keras.Model.compile` takes them.
-        sample_weight: array `(n,)`, which multiplies the user's own, or
-            `None`.
+        sample_weight: array `(n,)`, or `(n, 1)` for losses of sequences and so
+            on, which multiplies the user's own; or `None`.
         training_data: array `(n, ...)`, the inputs to train with, or `None`.
         initial_weights: dict from a weight's path to where the weight starts.
         initial_scales: dict from a weight's path to the factor on where the

@@ -137,6 +137,15 @@ class Hyperparameter(abc.ABC):
         steps = self.place.reverse_steps
         return T if steps is None else min(steps, T)
 
+    @property
+    def examples(self) -> int | None:
+        """How many training examples the kind knows by their places.
+
+        `None` for a kind that does not ask for `Batch.index`. A stream whose
+        places are not in [0, examples) is refused.
+        """
+        return None
+
     def acts_at(self) -> set[tuple[str, int]]:
         """Returns what the kind changes; see `Place.pairs`."""
         return self.place.pairs()

@@ -85,6 +85,11 @@ class ExampleWeights(base.Hyperparameter):
         count = self.size if self.groups is None else self.groups.max() + 1
         self.create((int(count),), self.initial)
 
+    @property
+    def examples(self) -> int | None:
+        """How many training examples have a weight."""
+        return self.size
+
     def prepare(self, training: base.Training) -> None:
         if training.batch.index is None:
             raise ValueError(
@@ -113,6 +118,10 @@ class ExampleWeights(base.Hyperparameter):
         weights = self.value().numpy()
         if self.groups is not None:
             weights = weights[self.groups]
+        # Keras has weights of examples for losses of one axis alone.
+        outputs = getattr(self.model, "outputs", None) or []
+        missing = max([len(one.shape) - 2 for one in outputs], default=0)
+        weights = weights.reshape(-1, *[1] * missing)
         if plain.sample_weight is not None:
             weights = weights * plain.sample_weight
         plain.sample_weight = weights

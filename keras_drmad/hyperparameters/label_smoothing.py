@@ -5,16 +5,24 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_drmad import arguments
+from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.plain_training import PlainTraining
+from keras_drmad.hyperparameters.sample_weights import of_examples
 from keras_drmad.hyperparameters.transforms import Sigmoid
 
-LOSSES = (
-    keras.losses.SparseCategoricalCrossentropy,
-    keras.losses.CategoricalCrossentropy,
+SPARSE = keras.losses.SparseCategoricalCrossentropy
+BINARY = (
     keras.losses.BinaryCrossentropy,
+    keras.losses.BinaryFocalCrossentropy,
+)
+NOT_LINEAR = keras.losses.BinaryFocalCrossentropy  # in the label
+LOSSES = (
+    SPARSE,
+    keras.losses.CategoricalCrossentropy,
+    keras.losses.CategoricalFocalCrossentropy,
+    *BINARY,
 )
 
 
@@ -23,10 +31,12 @@ class LabelSmoothing(base.Hyperparameter):
     """The part ε of a label that is spread over all classes, in training.
 
     With q the label's distribution over K classes, training sees the labels
-    (1 − ε) q + ε / K, where K = 2 for a binary label. That is what the argument
-    `label_smoothing` of Keras's cross-entropies does, but for sparse labels as
-    well; a loss that has `label_smoothing` already is smoothed once more.
-    Validation sees the labels as they are. The raw value is log(ε / (1 − ε)).
+    (1 − ε) q + ε / K, where K = 2 for a binary label, and the classes are on
+    the `axis` of the loss. That is what the argument `label_smoothing` of
+    Keras's cross-entropies does, but for sparse labels as well (and Keras takes
+    the last axis for K); a loss that has `label_smoothing` already is smoothed
+    once more. Validation sees the labels as they are. The raw value is
+    log(ε / (1 − ε)).
 
     Example:
 
@@ -62,29 +72,65 @@ class LabelSmoothing(base.Hyperparameter):
         super().__init__(name, bounds)
         self.initial = self.checked_initial(initial)
         self._loss: Any = None
+        self._weight = 1.0
 
     def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         _cross_entropy(model.loss, self.name)
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self._loss = _cross_entropy(model.loss, self.name)
+        given = tf.nest.flatten(keras_internals.given_loss_weights(model))
+        self._weight = 1.0 if given[0] is None else float(given[0])
         self.create((), self.initial)
+
+    def prepare(self, training: base.Training) -> None:
+        labels = training.batch.y
+        if tf.nest.is_nested(labels) or labels is None:
+            raise ValueError(
+                f"The hyperparameter '{self.name}' smooths one array of "
+                f"labels. Received: targets of type {type(labels).__name__}. "
+                "Give the model one output, or leave this kind out."
+            )
 
     def loss(
         self, raw: tf.Tensor, loss: tf.Tensor, batch: Batch, y_pred: Any
     ) -> tf.Tensor:
-        # Cross-entropy is linear in the label: the cross-entropy of a mixture
-        # is the mixture of the cross-entropies of the label and of the uniform
-        # distribution.
-        change = _uniform(self._loss, y_pred) - self._loss.call(batch.y, y_pred)
-        if batch.sample_weight is not None:
-            weight = tf.cast(batch.sample_weight, change.dtype)
-            change *= tf.reshape(weight, tf.shape(change))
-        smoothing = tf.cast(self.transform.value(raw), loss.dtype)
-        return loss + smoothing * tf.cast(tf.reduce_mean(change), loss.dtype)
+        smoothing = tf.cast(self.transform.value(raw), self._loss.dtype)
+        change = self._change(smoothing, batch.y, y_pred, batch.sample_weight)
+        return loss + self._weight * tf.cast(tf.reduce_sum(change), loss.dtype)
+
+    def _change(
+        self, smoothing: tf.Tensor, y: Any, y_pred: tf.Tensor, weights: Any
+    ) -> tf.Tensor:
+        """Returns what smoother labels add to the model's loss."""
+        loss_of = of_examples(self._loss)
+        plain = loss_of(y, y_pred, weights)
+        if isinstance(self._loss, SPARSE):
+            uniform = of_examples(_Uniform(self._loss))(y, y_pred, weights)
+            return smoothing * (uniform - plain)
+        count = 2
+        if not isinstance(self._loss, BINARY):
+            count = y_pred.shape[self._loss.axis]
+        y = tf.cast(y, smoothing.dtype)
+        if isinstance(self._loss, NOT_LINEAR):
+            smooth = (1 - smoothing) * y + smoothing / count
+            return loss_of(smooth, y_pred, weights) - plain
+        # Cross-entropy is linear in the label: that of a mixture is the mixture
+        # of those of the label and of the uniform distribution. TensorFlow has
+        # no second derivative by logits and labels.
+        uniform = loss_of(tf.ones_like(y) / count, y_pred, weights)
+        return smoothing * (uniform - plain)
 
     def to_keras(self, plain: PlainTraining) -> None:
         config = self._loss.get_config()
+        is_binary = isinstance(self._loss, BINARY)
+        if not is_binary and config.get("axis", -1) != -1:
+            return plain.leave_out(
+                self.name,
+                "Keras takes the last axis of labels for the number of "
+                "classes K. Train with the labels (1 - e) * y + e / K, e = "
+                f"{float(self.value()):.6g}.",
+            )
         if "label_smoothing" not in config:
             return plain.leave_out(
                 self.name,
@@ -101,14 +147,23 @@ class LabelSmoothing(base.Hyperparameter):
         return {"initial": self.initial, **super().get_config()}
 
 
-def _uniform(loss: Any, y_pred: tf.Tensor) -> tf.Tensor:
-    """Returns the cross-entropy of uniform labels, for each example."""
-    if isinstance(loss, keras.losses.BinaryCrossentropy):
-        return loss.call(tf.fill(tf.shape(y_pred), 0.5), y_pred)
-    uniform = tf.ones_like(y_pred) / y_pred.shape[-1]
-    return keras.losses.categorical_crossentropy(
-        uniform, y_pred, from_logits=loss.get_config()["from_logits"]
-    )
+class _Uniform(keras.losses.Loss):
+    """The cross-entropy of uniform labels, where a sparse loss has labels."""
+
+    def __init__(self, loss: keras.losses.Loss):
+        super().__init__("uniform_labels", loss.reduction, loss.dtype)
+        self._loss = loss
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Returns the cross-entropy of each example."""
+        uniform = tf.ones_like(y_pred) / y_pred.shape[-1]
+        values = keras.losses.categorical_crossentropy(
+            uniform, y_pred, from_logits=self._loss.from_logits
+        )
+        # With the mask of `ignore_class`.
+        return keras_internals.carry_mask(
+            self._loss.call(y_true, y_pred), values
+        )
 
 
 def _cross_entropy(loss: Any, name: str) -> Any:
@@ -122,14 +177,10 @@ def _cross_entropy(loss: Any, name: str) -> Any:
         found = keras.losses.get(loss)
         named = {keras.losses.get(_snake(one)): one for one in LOSSES}
         found = named[found]() if found in named else found
-    reduction = getattr(found, "reduction", None)
-    plain = ("sum_over_batch_size", "mean")
-    ignores = getattr(found, "ignore_class", None) is not None
-    if not isinstance(found, LOSSES) or reduction not in plain or ignores:
+    if not isinstance(found, LOSSES):
         raise arguments.Refused(
             f"The hyperparameter '{name}' needs a model with one loss, a "
-            "cross-entropy with a mean over the batch and without "
-            "`ignore_class`.",
+            "cross-entropy of Keras.",
             received=f"loss={loss!r}",
             advice="Use "
             "`keras.losses.SparseCategoricalCrossentropy(from_logits=True)`.",

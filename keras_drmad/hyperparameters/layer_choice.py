@@ -45,8 +45,16 @@ def weights(
                 "normalization layers, or check `layer.trainable`.",
             )
         return everything
+    entries = _entries(layers)
+    if not entries:
+        raise arguments.value_error(
+            "layers",
+            layers,
+            f"names, regular expressions or layers that own trainable {kind}s",
+            advice="Use `layers=None` for all layers.",
+        )
     chosen: set[int] = set()
-    for entry in _entries(layers):
+    for entry in entries:
         found = [v for v in everything if _has(entry, v)]
         if not found:
             owners = ", ".join(
@@ -55,7 +63,7 @@ def weights(
             raise ValueError(
                 "Invalid value for argument `layers`. Expected names, regular "
                 f"expressions or layers that own trainable {kind}s. Received: "
-                f"{entry!r}, which matches none. The layers with some are: "
+                f"{entry!r}, {_flaw(entry)}. The layers with some are: "
                 f"{owners}."
             )
         chosen |= {id(v) for v in found}
@@ -67,10 +75,12 @@ def layers_of(model: keras.Model, layers: Layers) -> list[keras.Layer]:
 
     Args:
         model: a built model.
-        layers: as for `weights`; an empty list or `None` for no layer.
+        layers: as for `weights`, but a name or path is that of the layer
+            itself; an empty list or `None` for no layer.
 
     Raises:
-        ValueError: if an entry of `layers` chooses no layer.
+        ValueError: if an entry of `layers` chooses no layer, or a chosen layer
+            is inside another one.
         TypeError: if an entry is neither a string nor a layer.
     """
     within = keras_internals.layers_within(model, with_itself=False)
@@ -81,9 +91,20 @@ def layers_of(model: keras.Model, layers: Layers) -> list[keras.Layer]:
             raise ValueError(
                 "Invalid value for argument `layers`. Expected names, regular "
                 "expressions or layers of the model. Received: "
-                f"{entry!r}, which matches none."
+                f"{entry!r}, {_flaw(entry)}."
             )
         chosen |= {id(layer): layer for layer in found}
+    for outer in chosen.values():
+        for inner in keras_internals.layers_within(outer, with_itself=False):
+            if id(inner) in chosen:
+                raise arguments.value_error(
+                    "layers",
+                    names(layers),
+                    "layers of which no layer is inside another one, such as "
+                    f"'{inner.name}' in '{outer.name}', whose losses are those "
+                    "of both",
+                    advice="Choose one of the two.",
+                )
     return list(chosen.values())
 
 
@@ -114,20 +135,32 @@ def _entries(layers: Any) -> list[str | keras.Layer]:
 def _has(entry: str | keras.Layer, variable: keras.Variable) -> bool:
     """Returns whether a layer that is chosen owns a variable."""
     if isinstance(entry, str):
-        return _matches(entry, keras_internals.layer_path(variable))
+        path = keras_internals.layer_path(variable)
+        return _matches(entry, [path, *path.split("/")])
     return any(v is variable for v in entry.trainable_variables)
 
 
 def _is(entry: str | keras.Layer, layer: keras.Layer) -> bool:
     """Returns whether a layer is chosen."""
     if isinstance(entry, str):
-        return _matches(entry, layer.path or layer.name)
+        return _matches(entry, [layer.path or layer.name, layer.name])
     return layer is entry
 
 
-def _matches(pattern: str, path: str) -> bool:
-    """Returns whether a pattern matches a path, or a name within the path."""
-    candidates = [path, *path.split("/")]
-    return pattern in candidates or any(
-        re.fullmatch(pattern, one) for one in candidates
-    )
+def _matches(pattern: str, candidates: list[str]) -> bool:
+    """Returns whether a pattern is one of some names, or matches one."""
+    if pattern in candidates:
+        return True
+    try:
+        return any(re.fullmatch(pattern, one) for one in candidates)
+    except re.error:
+        return False
+
+
+def _flaw(entry: str | keras.Layer) -> str:
+    """Returns why an entry chooses nothing, in words."""
+    try:
+        re.compile(entry if isinstance(entry, str) else "")
+    except re.error as error:
+        return f"which is no name and no regular expression: {error}"
+    return "which matches none"

@@ -69,6 +69,11 @@ class LearnedData(base.Hyperparameter):
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self.create(self.initial.shape, self.initial)
 
+    @property
+    def examples(self) -> int | None:
+        """How many inputs are learned."""
+        return len(self.initial)
+
     def prepare(self, training: base.Training) -> None:
         x, index = training.batch.x, training.batch.index
         shape = tuple(x.shape[1:]) if hasattr(x, "shape") else None

@@ -10,7 +10,7 @@ from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import base, layer_choice
 from keras_drmad.hyperparameters.plain_training import PlainTraining
-from keras_drmad.hyperparameters.sample_weights import weighted
+from keras_drmad.hyperparameters.sample_weights import as_outputs, weighted
 from keras_drmad.hyperparameters.transforms import Log
 
 
@@ -75,11 +75,12 @@ class LossWeights(base.Hyperparameter):
         self.layers = layers
         self.names: list[str] = []
         self._outputs: list[str] = []
+        self._structure: Any = None  # the outputs', with names in their places
         self._with_losses: list[keras.Layer] = []
 
     def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         layers = layer_choice.layers_of(model, self.layers)
-        if not layers and not _several_outputs(model):
+        if not layers and not _several_outputs(model)[0]:
             raise arguments.Refused(
                 f"The hyperparameter '{self.name}' needs a Functional model "
                 "with several outputs, or `layers` with losses of their own.",
@@ -98,7 +99,7 @@ class LossWeights(base.Hyperparameter):
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self.check(model, optimizer)
-        self._outputs = _several_outputs(model)
+        self._outputs, self._structure = _several_outputs(model)
         self._with_losses = layer_choice.layers_of(model, self.layers)
         self.names = self._outputs + [x.name for x in self._with_losses]
         self.create((len(self.names),), self.initial)
@@ -117,30 +118,31 @@ class LossWeights(base.Hyperparameter):
         if not self._outputs:
             return batch
         values = self.transform.value(raw)
-        given = batch.sample_weight
-
-        def of(k, y, own):
-            ones = tf.ones([tf.shape(tf.nest.flatten(y)[0])[0]], values.dtype)
-            return weighted(own, values[k] * ones)
-
-        # No annotation: AutoGraph can't rewrite one ("can't be nonlocal").
-        if isinstance(batch.y, dict):
-            weights = {
-                key: of(
-                    self._outputs.index(key),
-                    y,
-                    given[key] if isinstance(given, dict) else given,
-                )
-                for key, y in batch.y.items()
-            }
-            return batch._replace(sample_weight=weights)
-        several = isinstance(given, (list, tuple))
+        ones = tf.ones(tf.shape(tf.nest.flatten(batch.y)[0])[:1], values.dtype)
+        each = [
+            weighted(own, values[k] * ones)
+            for k, own in enumerate(self._given(batch.sample_weight))
+        ]
         return batch._replace(
-            sample_weight=[
-                of(k, y, given[k] if several else given)
-                for k, y in enumerate(batch.y)
-            ]
+            sample_weight=tf.nest.pack_sequence_as(self._structure, each)
         )
+
+    def _given(self, sample_weight: Any) -> list[Any]:
+        """Returns the sample weights of each output.
+
+        Raises:
+            ValueError: if they are nested otherwise than the outputs.
+        """
+        given = as_outputs(sample_weight, self._structure, self._outputs)
+        if given is None:
+            raise ValueError(
+                "Invalid value for argument `sample_weight`. Expected weights "
+                f"for all outputs, or for each of {self._outputs}. Received: a "
+                f"{type(sample_weight).__name__} with "
+                f"{len(tf.nest.flatten(sample_weight))} of them. Nest them as "
+                "the outputs, with None for weights of 1."
+            )
+        return given
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> Any:
         # Keras has added the layers' losses, with a weight of 1.
@@ -153,7 +155,15 @@ class LossWeights(base.Hyperparameter):
 
     def to_keras(self, plain: PlainTraining) -> None:
         values = dict(zip(self.names, self.value().numpy(), strict=True))
-        if self._outputs:
+        if any("/" in name for name in self._outputs):
+            plain.leave_out(
+                self.name,
+                "Give the losses of nested outputs these `loss_weights`, "
+                "nested as the outputs, times their own: "
+                + ", ".join(f"{k}: {values[k]:.6g}" for k in self._outputs)
+                + ".",
+            )
+        elif self._outputs:
             # Keras takes weights of losses only where it knows each loss.
             names = self._outputs
             plain.loss = _by_output(names, plain.loss, plain.loss)
@@ -203,16 +213,21 @@ def _by_output(names: list[str], given: Any, one: Any) -> dict[str, Any]:
     return dict(zip(names, given, strict=True))
 
 
-def _several_outputs(model: keras.Model) -> list[str]:
+def _several_outputs(model: keras.Model) -> tuple[list[str], Any]:
     """Returns the names of outputs in the order in which Keras takes these.
 
-    Returns no name for a model of one output, whose loss can be weighed against
-    the losses of layers alone.
+    The path of an output in a dict or deeper, such as "b/c"; and the names
+    nested as the outputs. Returns no name for a model of one output, whose loss
+    can be weighed against the losses of layers alone.
     """
     outputs = keras_internals.outputs_structure(model)
-    names: list[str] = []
-    if isinstance(outputs, dict):
-        names = sorted(outputs)
-    elif isinstance(outputs, (list, tuple)):
+    count = len(tf.nest.flatten(outputs))
+    if not tf.nest.is_nested(outputs) or count < 2:
+        return [], None
+    names = [
+        "/".join(map(str, path))
+        for path, _ in keras.tree.flatten_with_path(outputs)
+    ]
+    if all(name.isdigit() for name in names):
         names = list(model.output_names)
-    return names if len(names) > 1 else []
+    return names, tf.nest.pack_sequence_as(outputs, names)

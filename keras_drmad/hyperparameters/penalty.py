@@ -84,12 +84,22 @@ class Penalty(Grouped):
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> tf.Tensor:
         coefficients = self.transform.value(raw)
-        terms = []
-        for member in self._groups.members:
-            w = params[id(member.variable)]
-            coefficient = tf.cast(member.entries(coefficients), w.dtype)
-            terms.append(tf.reduce_sum(coefficient * self.measure(w)))
-        return tf.add_n(terms)
+        pairs = [
+            (member, params[id(member.variable)])
+            for member in self._groups.members
+        ]
+        # Weights may have several dtypes; half precision would round a sum.
+        dtypes = [raw.dtype, *(w.dtype for _, w in pairs)]
+        dtype = max(dtypes, key=lambda one: one.size)
+        return tf.add_n(
+            [
+                tf.reduce_sum(
+                    tf.cast(member.entries(coefficients), dtype)
+                    * self.measure(tf.cast(w, dtype))
+                )
+                for member, w in pairs
+            ]
+        )
 
     def to_keras(self, plain: PlainTraining) -> None:
         if self.keras_argument is None:

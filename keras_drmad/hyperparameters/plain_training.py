@@ -16,7 +16,7 @@ class PlainTraining(Protocol):
         loss: as `keras.Model.compile` takes it.
         loss_weights: as `keras.Model.compile` takes them.
         sample_weight: array `(n,)`, which multiplies the user's own, or
-            `None`.
+            `None`; `(n, 1)` for losses `(N, T)`, and so on.
         training_data: array `(n, ...)`, the inputs to train with, or `None`.
         initial_weights: dict from a weight's path to where the weight starts.
         initial_scales: dict from a weight's path to the factor on where the

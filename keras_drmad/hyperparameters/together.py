@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad import keras_internals
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters.base import Hyperparameter, Training
 
@@ -75,6 +76,14 @@ class Together:
         for h in self:
             h.prepare(training)
 
+    def examples(self) -> int | None:
+        """Returns how many training examples all know by their places.
+
+        `None` where no hyperparameter asks for the places.
+        """
+        known = [h.examples for h in self if h.examples is not None]
+        return min(known, default=None)
+
     def check_bound(self, model: keras.Model) -> None:
         """Checks that the hyperparameters were last compiled into a model.
 
@@ -137,9 +146,9 @@ class Together:
         return batch
 
     def outputs(self, hparams: list[tf.Tensor], y_pred: Any) -> Any:
-        """Returns the outputs that the training loss sees."""
+        """Returns the outputs that the training loss sees, with their masks."""
         for h, raw in self._pairs(hparams):
-            y_pred = h.outputs(raw, y_pred)
+            y_pred = _with_masks(y_pred, h.outputs(raw, y_pred))
         return y_pred
 
     def loss(
@@ -244,6 +253,20 @@ class Together:
                         "Use one of them, give them other `layers`, or (first "
                         "weights) the other order."
                     )
+
+
+def _with_masks(before: Any, after: Any) -> Any:
+    """Returns outputs with the masks of the outputs that they were made of.
+
+    As they are where there are more or fewer than before.
+    """
+    pairs = tf.nest.flatten(before), tf.nest.flatten(after)
+    if len(pairs[0]) != len(pairs[1]):
+        return after
+    masked = [
+        keras_internals.carry_mask(a, b) for a, b in zip(*pairs, strict=True)
+    ]
+    return tf.nest.pack_sequence_as(after, masked)
 
 
 def check_given(hyperparameters: Any) -> None:

@@ -10,6 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+# The name of the variable of a `layers.LearnedValue`, by which training knows a
+# value that it reads and that `compile` did not find.
+RAW = "learned_value_raw"
+
 
 class Range(Protocol):
     """The range of a `Transform`, and its raw numbers."""

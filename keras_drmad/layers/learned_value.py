@@ -15,7 +15,8 @@ class LearnedValue(keras.layers.Layer):
     """A scalar or a tensor inside a layer, learned by hypergradient.
 
     Make a `LearnedValue` an attribute of a layer, and use `value()` in the
-    layer's `call`. `DrMADModel.compile` finds the value. Meta-training moves
+    layer's `call`; or of a regularizer or a loss of your own. Then
+    `DrMADModel.compile` finds the value. Meta-training moves
     the value by the hypergradient of everything that the layer computes with
     the value, in training and in validation; elementary training leaves the
     value alone. The layer saves and exports the value as a weight that is not
@@ -72,7 +73,7 @@ class LearnedValue(keras.layers.Layer):
             initializer=lambda shape, dtype: tf.constant(raw, dtype),
             trainable=False,
             autocast=False,  # half precision would round logarithms
-            name="raw",
+            name=values.RAW,
         )
         self.built = True
 

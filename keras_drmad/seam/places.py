@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_drmad.keras_internals import carry_mask
+
 
 def places_of(y_pred: Any, before_activation: bool) -> tuple[list, Callable]:
     """Returns the outputs in which a loss is to be linearized around.
@@ -30,15 +32,23 @@ def places_of(y_pred: Any, before_activation: bool) -> tuple[list, Callable]:
             return output, lambda z: z
         return output.op.inputs[0], _ACTIVATIONS[kind]
 
-    pairs = [split(output) for output in tf.nest.flatten(y_pred)]
+    outputs = tf.nest.flatten(y_pred)
+    pairs = [split(output) for output in outputs]
+    # Nothing can be linearized in whole numbers, such as classes.
+    is_place = [z.dtype.is_floating for z, _ in pairs]
 
     def y_pred_of(z):
+        rest = iter(z)
         flat = [
-            activation(x) for x, (_, activation) in zip(z, pairs, strict=True)
+            carry_mask(output, activation(next(rest))) if moves else output
+            for output, (_, activation), moves in zip(
+                outputs, pairs, is_place, strict=True
+            )
         ]
         return tf.nest.pack_sequence_as(y_pred, flat)
 
-    return [z for z, _ in pairs], y_pred_of
+    places = [z for (z, _), moves in zip(pairs, is_place, strict=True) if moves]
+    return places, y_pred_of
 
 
 _ACTIVATIONS: dict[str, Callable] = {

@@ -20,6 +20,7 @@ from keras_drmad.core.state import Batch, State
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam import gradient_rules
 from keras_drmad.seam.look import Look
+from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.seam.places import places_of
 from keras_drmad.seam.pure_optimizer import check_optimizer, pure_update
 from keras_drmad.seam.scope import Scope
@@ -262,7 +263,8 @@ class ElementaryProblem:
 
         def loss_of(z):
             with scope, gradient_rules.within():
-                loss = self._training_loss(state, hparams, seen, y_pred_of(z))
+                y_pred = y_pred_of(z)
+                loss, _ = self._training_loss(state, hparams, seen, y_pred)
                 return self.optimizer.scale_loss(loss)
 
         return z, buffers, loss_of
@@ -298,15 +300,15 @@ class ElementaryProblem:
             scope = self._scope(state, hparams, metrics)
             with scope:
                 y_pred = self._call(seen, training=True)
-                loss = self._training_loss(state, hparams, seen, y_pred)
-                self._measure(batch, y_pred, loss)
+                loss, mean = self._training_loss(state, hparams, seen, y_pred)
+                self._measure(batch, y_pred, mean)
                 objective = self.optimizer.scale_loss(loss)
             gradients = tape.gradient(objective, state.params)
         gradients = [
             Rows(g.values, g.indices) if isinstance(g, tf.IndexedSlices) else g
             for g in gradients
         ]
-        return Taken(gradients, loss, scope)
+        return Taken(gradients, mean, scope)
 
     def take_validation(self, state, hparams, batch, metrics) -> tuple:
         """Returns the validation loss, the examples and the scope after it."""
@@ -316,7 +318,8 @@ class ElementaryProblem:
             self._scope(state, hparams, metrics) as scope,
         ):
             y_pred = self._call(batch, training=False)
-            loss = self._loss(batch, y_pred, training=False)
+            loss, count = _reduced(self._loss(batch, y_pred, training=False))
+            loss = loss if count is None else loss / count
             size = self._measure(batch, y_pred, loss)
         return loss, size, scope
 
@@ -331,20 +334,23 @@ class ElementaryProblem:
     def _loss(self, batch, y_pred, training):
         """Returns the model's own loss of outputs."""
         x, y, sample_weight, _ = batch
-        return keras_internals.compute_loss(
-            self.model, x, y, y_pred, sample_weight, training
-        )
+        return compute_loss(self.model, x, y, y_pred, sample_weight, training)
 
     def _training_loss(self, state, hparams, batch, y_pred):
-        """Returns the loss of outputs with what hyperparameters make of it."""
+        """Returns the loss of outputs with what hyperparameters make of it.
+
+        And the loss that is reported, which is another one where the model's
+        loss has `reduction=None`.
+        """
         together = self.hyperparameters
         y_pred = together.outputs(hparams, y_pred)
-        loss = self._loss(batch, y_pred, training=True)
+        loss, count = _reduced(self._loss(batch, y_pred, training=True))
         # Weights that training does not adjust are there, too.
         params = {id(v): v.value for v in self.model.trainable_variables}
         keys = [id(v) for v in self.params]
         params |= dict(zip(keys, state.params, strict=True))
-        return together.loss(hparams, loss, batch, y_pred, params)
+        loss = together.loss(hparams, loss, batch, y_pred, params)
+        return loss, loss if count is None else loss / count
 
     def _measure(self, batch, y_pred, loss):
         """Updates loss and metrics; returns the number of examples.
@@ -427,13 +433,24 @@ class Taken(NamedTuple):
     Attributes:
         gradients: list of tensors or `Rows`, as the parameters; `None` where
             the loss does not depend on one.
-        loss: scalar, the training loss.
+        loss: scalar, the training loss, as it is reported.
         scope: `Scope`, with what the step left in variables.
     """
 
     gradients: list
     loss: tf.Tensor
     scope: Scope
+
+
+def _reduced(loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns the sum of losses, and how many there are; `None` for a scalar.
+
+    Keras differentiates the sum of losses with `reduction=None`, and reports
+    the mean.
+    """
+    if not loss.shape.rank:
+        return loss, None
+    return tf.reduce_sum(loss), tf.cast(tf.size(loss), loss.dtype)
 
 
 def _number(value: Any) -> Any:

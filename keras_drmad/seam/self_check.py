@@ -60,6 +60,8 @@ def check_step(problem: Any, batch: Batch) -> None:
     """
     batch = _tensors(batch)
     _check_repeated(problem, batch)
+    # Weights of examples are ours; see `seam.model_loss`.
+    batch = batch._replace(sample_weight=None)
     plain = copy.copy(problem)
     plain.hyperparameters = Together.none()
     state = plain.state()
@@ -76,7 +78,7 @@ def check_step(problem: Any, batch: Batch) -> None:
     variables = _variables(problem)
     with _restored(variables + problem.metrics, problem.loose):
         before = [np.asarray(v.value) for v in variables]
-        logs = problem.model.train_step((batch.x, batch.y, batch.sample_weight))
+        logs = problem.model.train_step((batch.x, batch.y))
         theirs = [np.asarray(v.value) for v in variables]
         their_loss = np.asarray(logs["loss"], float) if "loss" in logs else None
     dtype = _computed_in(problem.model)
@@ -334,6 +336,7 @@ def _wrong_slope(
 
 def _check_validation(problem, state, hparams, batch: Batch) -> None:
     """Compares the validation loss with Keras's, on one batch."""
+    batch = batch._replace(sample_weight=None)
     ours, _, _ = problem.validation_loss(
         state, hparams, batch, problem.metrics_state()
     )
@@ -341,7 +344,7 @@ def _check_validation(problem, state, hparams, batch: Batch) -> None:
     with _restored(_variables(problem) + problem.metrics, problem.loose):
         model.reset_metrics()
         problem.assign(state, hparams, is_final=False)
-        logs = model.test_step((batch.x, batch.y, batch.sample_weight))
+        logs = model.test_step((batch.x, batch.y))
         theirs = logs.get("loss")
     if theirs is None:
         return

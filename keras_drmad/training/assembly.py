@@ -83,7 +83,8 @@ class Assembly:
         """
         self.hyperparameters.check_bound(self._model)
         batch = plan.training.batches.first()
-        first_look.check_data(self._model, plan, batch)
+        examples = self.hyperparameters.examples()
+        first_look.check_data(self._model, plan, batch, examples)
         size = plan.training.batches.size
         self.hyperparameters.prepare(
             Training(plan.T, size, batch, is_tuned, initial_weights)
@@ -106,6 +107,7 @@ class Assembly:
         self.problem = ElementaryProblem(
             self._model, self._model.optimizer, self.hyperparameters, batch
         )
+        first_look.check_found(self.problem.loose)
         jit_compile = self._jit_compile
         if jit_compile == "auto":
             jit_compile = self.problem.suits_xla

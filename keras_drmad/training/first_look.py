@@ -1,24 +1,48 @@
 """A model on one batch of each data set, before any training."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import keras_internals
+from keras_drmad.core.state import Batch
+from keras_drmad.hyperparameters import values
+from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.seam.scope import Scope
+from keras_drmad.training import ranges
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Plan
 
 
-def check_data(model: keras.Model, plan: Plan, batch: Any) -> None:
+def check_data(
+    model: keras.Model,
+    plan: Plan,
+    batch: Any,
+    examples: int | None,
+) -> None:
     """Checks that a model and its loss can take a plan's data.
+
+    Of arrays all, of streams what comes later as it comes.
+
+    Args:
+        model: a built and compiled model.
+        plan: data and length.
+        batch: `Batch`, the first one.
+        examples: int, how many training examples hyperparameters know by their
+            places; `None` for no such hyperparameter.
 
     Raises:
         ValueError: if they can't.
     """
+    batches = plan.training.batches
+    if examples is not None and not isinstance(batches, ArrayBatches):
+        # Beyond the range XLA would take the last example in silence.
+        _check_all(
+            batches, batch, lambda one: ranges.check_index(one, examples)
+        )
     sources = {
         "x": plan.training,
         "validation_data": plan.validation or plan.hyper,
@@ -28,10 +52,38 @@ def check_data(model: keras.Model, plan: Plan, batch: Any) -> None:
         if source is None:
             continue
         first = batch if argument == "x" else source.batches.first()
-        labels = first[1]
-        if isinstance(source.batches, ArrayBatches):
-            labels = source.batches.data[1]
-        check_batch(model, first, labels, argument)
+        y_pred = check_batch(model, first, argument)
+        check = functools.partial(ranges.check, model, y_pred, argument)
+        _check_all(source.batches, first, check)
+
+
+def _check_all(batches: Any, first: Batch, check: Callable) -> None:
+    """Checks all examples of arrays; of a stream each batch as it comes."""
+    if isinstance(batches, ArrayBatches):
+        x, y, sample_weight = batches.data
+        check(Batch(x, y, sample_weight))
+    else:
+        check(first)
+        batches.check_each(check)
+
+
+def check_found(read: Iterable[tf.Variable]) -> None:
+    """Checks that no step reads a `LearnedValue` that `compile` did not find.
+
+    Args:
+        read: the variables that steps read and nobody gives them.
+
+    Raises:
+        ValueError: if one is the value of a `LearnedValue`.
+    """
+    names = [v.name for v in read if values.RAW in v.name]
+    if names:
+        raise ValueError(
+            "Training reads a `LearnedValue` that `compile` did not find: it "
+            f"would not be learned. Received: the variables {names}. Make it "
+            "an attribute of a layer of the model, of a regularizer or of a "
+            "loss."
+        )
 
 
 def signature(batch: Any) -> str:
@@ -44,9 +96,7 @@ def signature(batch: Any) -> str:
     )
 
 
-def check_batch(
-    model: keras.Model, batch: Any, labels: Any, argument: str
-) -> None:
+def check_batch(model: keras.Model, batch: Batch, argument: str) -> Any:
     """Runs a model, its loss and its metrics on a batch, without training.
 
     Also builds metrics that wait for their first batch.
@@ -54,26 +104,27 @@ def check_batch(
     Args:
         model: a built and compiled model.
         batch: `Batch`.
-        labels: all targets that are known, or those of the batch.
         argument: str, the argument that the batch came in.
+
+    Returns:
+        The model's outputs.
 
     Raises:
         ValueError: if the model or the loss can't take the batch.
     """
     x, y, sample_weight, _ = batch
     names = ("x", "y") if argument == "x" else (argument, argument)
+    ranges.check_words(model, argument, batch)
 
     def loss_and_metrics(y_pred):
-        loss = keras_internals.compute_loss(
-            model, x, y, y_pred, sample_weight, training=False
-        )
+        loss = compute_loss(model, x, y, y_pred, sample_weight, training=False)
         model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-        return loss
+        return np.sum(loss)
 
     # What a call assigns (states, counts, seeds, metrics) ends with the scope.
     with Scope([(v, v.value) for v in model.variables]):
         y_pred = _answer(names[0], "the model", batch, lambda: model(x))
-        check_labels(model, labels, y_pred, names[1])
+        ranges.check_labels(model, y_pred, argument, batch)
         loss = _answer(
             names[1],
             "the model's loss and metrics",
@@ -86,6 +137,7 @@ def check_batch(
             f"finite loss at the initial weights. Received: a loss of {loss}. "
             "Check the weights, the scale of the inputs and the loss."
         )
+    return y_pred
 
 
 def _answer(argument: str, who: str, batch: Any, function: Callable) -> Any:
@@ -98,32 +150,3 @@ def _answer(argument: str, who: str, batch: Any, function: Callable) -> Any:
             f"{who} can take. Received, for a batch (x, y, sample_weight): "
             f"{signature(batch)}. The answer was: {error}"
         ) from error
-
-
-def check_labels(
-    model: keras.Model, labels: Any, y_pred: Any, argument: str
-) -> None:
-    """Checks that class labels fit a sparse loss.
-
-    Models with several losses are not checked.
-
-    Raises:
-        ValueError: if a label is negative or has no output.
-    """
-    if model.loss is None or isinstance(model.loss, (list, tuple, dict)):
-        return
-    loss = keras.losses.get(model.loss)
-    is_sparse = isinstance(
-        loss, keras.losses.SparseCategoricalCrossentropy
-    ) or loss is keras.losses.get("sparse_categorical_crossentropy")
-    if not is_sparse or labels is None or not tf.is_tensor(y_pred):
-        return
-    labels, classes = np.asarray(labels), y_pred.shape[-1]
-    labels = labels[labels != getattr(loss, "ignore_class", None)]
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(
-            f"Invalid value for the labels in argument `{argument}`. Expected "
-            f"classes in [0, {classes}), one for each output of the model. "
-            f"Received: labels from {labels.min()} to {labels.max()}. Number "
-            "them from 0, or give the model more outputs."
-        )

@@ -34,12 +34,15 @@ def plan(
     hyper_data: Any = None,
     seed: int | None = None,
     is_tuned: bool = True,
+    class_axis: int | None = -1,
 ) -> Plan:
     """Returns the plan of a training; the arguments are those of `fit`.
 
     Args:
         x: as for `fit`, and so are the others.
         is_tuned: bool, whether there must be data to fit hyperparameters to.
+        class_axis: int, the axis of classes in `y`; `None` where `y` has the
+            numbers of classes.
 
     Raises:
         TypeError: if data or an argument are of a type that can't serve.
@@ -68,6 +71,7 @@ def plan(
         steps_per_epoch,
         shuffle,
         seed,
+        class_axis,
     )
 
     def held_out(data, argument):
@@ -104,8 +108,9 @@ def training_source(
     steps_per_epoch: int | None,
     shuffle: bool,
     seed: int,
+    class_axis: int | None = -1,
 ) -> Source:
-    """Returns the training batches; the arguments are those of `fit`.
+    """Returns the training batches; the arguments are those of `plan`.
 
     Raises:
         ValueError: if the data are empty, of unequal lengths, not finite, or
@@ -121,11 +126,13 @@ def training_source(
     if not _is_stream(x, y, sample_weight, "x"):
         data = _arrays(x, y, sample_weight, "x")
         if class_weight is not None:
-            data = _weighted_by_class(data, class_weight)
+            data = _weighted_by_class(data, class_weight, class_axis)
         return _array_source(
             data, batch_size, steps_per_epoch, shuffle, seed, "x", "batch_size"
         )
-    return _stream_source(x, class_weight, steps_per_epoch, shuffle, seed, "x")
+    return _stream_source(
+        x, class_weight, steps_per_epoch, shuffle, seed, "x", class_axis
+    )
 
 
 def validation_source(
@@ -283,27 +290,46 @@ def _array_source(
     return Source(source, steps or source.steps_per_pass)
 
 
-def _weighted_by_class(data: tuple, class_weight: Mapping) -> tuple:
+def _weighted_by_class(
+    data: tuple, class_weight: Mapping, class_axis: int | None
+) -> tuple:
     x, y, sample_weight = data
-    return x, y, _class_weights(y, sample_weight, class_weight)
+    weights = _class_weights(y, sample_weight, class_weight, class_axis)
+    return x, y, weights
 
 
-def _class_weights(y: Any, sample_weight: Any, class_weight: Mapping) -> Any:
-    """Returns the weight of each example's class, times its own."""
+def _class_weights(
+    y: Any, sample_weight: Any, class_weight: Mapping, class_axis: int | None
+) -> Any:
+    """Returns the weight of each label's class, times its own."""
     if y is None or isinstance(y, (dict, list, tuple)):
         raise ValueError(
             "Argument `class_weight` needs one array of targets. Received: "
             f"targets of type {type(y).__name__}. Use `sample_weight`."
         )
-    several = y.ndim > 1 and y.shape[-1] > 1
-    classes = y.argmax(-1) if several else y.reshape(len(y)).round().astype(int)
+    classes = _classes(y, class_axis)
     present, places = np.unique(classes, return_inverse=True)
     of_class = [class_weight.get(int(k), 1.0) for k in present]
     weights = np.array(of_class, keras.config.floatx())[places]
+    weights = weights.reshape(classes.shape)
     if sample_weight is None:
         return weights
-    rest = (1,) * (sample_weight.ndim - 1)
-    return weights.reshape(-1, *rest) * sample_weight
+    # Either may lack axes of the other, the last ones.
+    ndim = max(weights.ndim, sample_weight.ndim)
+    one, other = (
+        a.reshape(a.shape + (1,) * (ndim - a.ndim))
+        for a in (weights, sample_weight)
+    )
+    return one * other
+
+
+def _classes(y: np.ndarray, axis: int | None) -> np.ndarray:
+    """Returns the number of each label's class."""
+    if y.ndim > 1 and axis is not None and y.shape[axis] > 1:
+        return y.argmax(axis)
+    if y.ndim > 1 and y.shape[-1] == 1:
+        y = y.squeeze(-1)
+    return np.round(y).astype(int)
 
 
 # ---- streams
@@ -328,7 +354,7 @@ def _is_stream(x: Any, y: Any, sample_weight: Any, argument: str) -> bool:
 
 
 def _stream_source(
-    data, class_weight, steps, shuffle, seed, argument
+    data, class_weight, steps, shuffle, seed, argument, class_axis=None
 ) -> Source:
     steps = steps or _number_of_batches(data, argument)
     if isinstance(data, tf.data.Dataset):
@@ -340,7 +366,9 @@ def _stream_source(
         for batch in passes(seed, number):
             x, y, sample_weight, index = _checked(batch, argument)
             if class_weight is not None:
-                sample_weight = _class_weights(y, sample_weight, class_weight)
+                sample_weight = _class_weights(
+                    y, sample_weight, class_weight, class_axis
+                )
             yield Batch(x, y, sample_weight, index)
 
     return Source(StreamBatches(checked, seed), steps)

@@ -56,16 +56,24 @@ class StreamBatches:
     shuffles.
     """
 
-    def __init__(self, passes: Callable[[int, int], Iterable], seed: int):
+    def __init__(
+        self,
+        passes: Callable[[int, int], Iterable],
+        seed: int,
+        checks: Sequence[Callable[[Batch], None]] = (),
+    ):
         """Initializes the batches.
 
         Args:
             passes: function of the seed and the number of the pass, returns an
                 iterable of `Batch`, with arrays as leaves.
             seed: int, for a stream that does not have an order of its own.
+            checks: functions that raise a `ValueError` for a batch that cannot
+                serve.
         """
         self.passes = passes
         self.seed = seed
+        self._checks = list(checks)
         self.size = None  # the number of examples is not known
         self._files: list[tuple[np.ndarray, Any]] = []
         self._folder = ""
@@ -75,7 +83,15 @@ class StreamBatches:
 
     def with_seed(self, seed: int) -> "StreamBatches":
         """Returns the same stream in another order, if it has none itself."""
-        return StreamBatches(self.passes, seed)
+        return StreamBatches(self.passes, seed, self._checks)
+
+    def check_each(self, check: Callable[[Batch], None]) -> None:
+        """Lets a function see each batch that comes from now on.
+
+        Args:
+            check: raises a `ValueError` for a batch that cannot serve.
+        """
+        self._checks.append(check)
 
     def first(self) -> Batch:
         """Returns the first batch of the first pass.
@@ -83,7 +99,7 @@ class StreamBatches:
         Raises:
             ValueError: if the stream is empty.
         """
-        return next(_endless(self.passes, self.seed))
+        return next(_endless(self.passes, self.seed, self._checks))
 
     def forward(
         self,
@@ -132,7 +148,8 @@ class StreamBatches:
         """Makes the batch of iteration t the next one of the stream."""
         if t == 0 or t != self._t:
             self.close()
-            self._t, self._ahead = 0, _endless(self.passes, self.seed)
+            self._t = 0
+            self._ahead = _endless(self.passes, self.seed, self._checks)
         while self._t < t:
             next(self._ahead)
             self._t += 1
@@ -178,8 +195,8 @@ class StreamBatches:
         self._files.append((iterations, structure))
 
 
-def _endless(passes: Callable, seed: int) -> Iterator:
-    """Yields batches, one pass after the other.
+def _endless(passes: Callable, seed: int, checks: list) -> Iterator:
+    """Yields batches, each checked, one pass after the other.
 
     A function, not a method: a generator that held the batches would keep
     them, and their temporary files, until the garbage is collected.
@@ -189,6 +206,8 @@ def _endless(passes: Callable, seed: int) -> Iterator:
         empty = True
         for batch in passes(seed, number):
             empty = False
+            for check in checks:
+                check(batch)
             yield batch
         if empty:
             raise ValueError(

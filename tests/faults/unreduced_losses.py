@@ -1,0 +1,183 @@
+"""Losses that are not one number, and outputs without a loss."""
+
+import keras
+import numpy as np
+
+import keras_drmad as kd
+from checks import relative_error
+from faults import (
+    assert_right_by_differences,
+    assert_trains_like_keras,
+    members,
+    wrapped,
+)
+from keras_drmad import hyperparameters as kinds
+
+KIND = "losses that are not reduced, outputs without a loss"
+GENERATOR = np.random.default_rng(0)
+N = 8
+X = GENERATOR.normal(size=(N, 4))
+Y = GENERATOR.normal(size=(N, 3))
+CLASSES = GENERATOR.integers(0, 3, N)
+STEPS = GENERATOR.normal(size=(N, 5, 4))
+WEIGHTS = GENERATOR.uniform(0.2, 2.0, N)
+
+
+def sgd():
+    return keras.optimizers.SGD(0.05)
+
+
+def net(shape=(4,)):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, keras.layers.Dense(3)(inputs))
+
+
+def two():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    one, other = (keras.layers.Dense(3, name=name) for name in "ab")
+    return keras.Model(inputs, [one(inputs), other(inputs)])
+
+
+def with_classes(kind):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    z = keras.layers.Dense(3, name="z")(inputs)
+    more = {
+        "integers": lambda: keras.ops.argmax(z, -1),
+        "booleans": lambda: z > 0,
+        "probabilities": lambda: keras.ops.softmax(z),
+        "a layer's": lambda: keras.layers.Dense(2, name="rest")(inputs),
+    }[kind]
+    return keras.Model(inputs, {"z": z, "more": more()})
+
+
+def squares(**options):
+    return keras.losses.MeanSquaredError(reduction=None, **options)
+
+
+def sparse():
+    return keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction="none"
+    )
+
+
+@members(
+    KIND,
+    {
+        "reduction=None": (net, squares, (X, Y), {}),
+        "reduction='none', class numbers": (net, sparse, (X, CLASSES), {}),
+        "reduction=None, sample weights": (
+            net,
+            squares,
+            (X, Y),
+            {"sample_weight": WEIGHTS},
+        ),
+        "reduction=None, (N, T)": (
+            lambda: net((5, 4)),
+            squares,
+            (STEPS, STEPS[..., :3]),
+            {},
+        ),
+        "reduction=None, two outputs": (
+            two,
+            lambda: [squares(), squares()],
+            (X, [Y, Y]),
+            {},
+        ),
+        "reduction=None and a sum": (
+            two,
+            lambda: [squares(), keras.losses.MeanSquaredError("sum")],
+            (X, [Y, Y]),
+            {},
+        ),
+    },
+)
+def trains_like_keras(case):
+    make_model, loss, (x, y), fit = case
+    assert_trains_like_keras(
+        make_model,
+        sgd,
+        loss(),
+        [kinds.LearningRate()],
+        x,
+        y,
+        batch_size=3,
+        **fit,
+    )
+
+
+@members(KIND, {"the loss of reduction=None, a short last batch": squares})
+def reports_like_keras(loss):
+    theirs = net()
+    theirs.compile(sgd(), loss())
+    fit = dict(batch_size=3, epochs=2, shuffle=False, verbose=0)
+    expected = theirs.fit(X, Y, validation_data=(X, Y), **fit).history
+    ours = wrapped(net(), sgd(), loss(), [kinds.LearningRate()])
+    found = ours.fit(
+        X, Y, validation_data=(X, Y), meta_iterations=0, **fit
+    ).history
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
+    np.testing.assert_allclose(
+        ours.evaluate(X, Y, batch_size=3, verbose=0),
+        found["val_loss"][-1],
+        rtol=1e-9,
+    )
+
+
+@members(
+    KIND,
+    {
+        "hypergradient, reduction=None": (net, squares, Y),
+        "hypergradient, two outputs": (
+            two,
+            lambda: [squares(), keras.losses.MeanSquaredError()],
+            [Y, Y],
+        ),
+    },
+)
+def right_by_differences(case):
+    make_model, loss, y = case
+    model = wrapped(
+        make_model(),
+        sgd(),
+        loss(),
+        [kinds.L2("layer", 0.1), kinds.LearningRate(), kinds.ExampleWeights(N)],
+    )
+    assert_right_by_differences(
+        model, X, y, batch_size=3, epochs=1, validation_data=(X * 0.9, y)
+    )
+
+
+@members(
+    KIND,
+    {
+        "Gauss-Newton, an output of integers": "integers",
+        "Gauss-Newton, an output of booleans": "booleans",
+        "Gauss-Newton, probabilities without a loss": "probabilities",
+        "Gauss-Newton, a layer without a loss": "a layer's",
+    },
+)
+def gauss_newton_without_a_loss(kind):
+    found = []
+    for curvature in ("hessian", "gauss_newton"):
+        model = wrapped(
+            with_classes(kind),
+            sgd(),
+            {"z": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
+            [kinds.L2(initial=0.1, layers="z")],
+            hypergradient=kd.DrMAD(1.0, curvature=curvature),
+        )
+        found.append(
+            model.hypergradient(
+                X,
+                {"z": CLASSES},
+                batch_size=4,
+                epochs=2,
+                validation_data=(X * 0.9, {"z": CLASSES}),
+            ).gradients["l2"]
+        )
+    error = relative_error(found[1], found[0])
+    assert error < 1e-9, error
