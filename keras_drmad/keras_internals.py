@@ -164,6 +164,62 @@ def trained_by(optimizer: keras.Optimizer) -> list[keras.Variable]:
     return list(getattr(optimizer, "_trainable_variables", []))
 
 
+# What an optimizer holds of its own state; `BaseOptimizer`, since Keras 3.0.
+_STATE = (
+    "_accumulated_gradients",
+    "_iterations",
+    "_learning_rate",
+    "_model_variables_moving_average",
+    "_tracker",
+    "_trainable_variables",
+    "_trainable_variables_indices",
+    "_variables",
+    "built",
+)
+
+
+def unbuilt(optimizer: keras.Optimizer) -> keras.Optimizer:
+    """Returns an optimizer with all the choices of another, and new state.
+
+    Nothing is serialized: a rate may be any function, and the class need not
+    be known to Keras. Variables that the constructor of a class of one's own
+    makes are not made again.
+
+    Args:
+        optimizer: a Keras optimizer that does not wrap others.
+    """
+    new = object.__new__(type(optimizer))
+    rate = given_learning_rate(optimizer)
+    is_number = isinstance(rate, keras.Variable)
+    keras.Optimizer.__init__(new, float(rate) if is_number else rate)
+    for name, value in list(vars(optimizer).items()):
+        # TensorFlow's own attributes, `_self_...`, list what to save.
+        if name in _STATE or name.startswith("_self_"):
+            continue
+        if isinstance(value, (list, dict)):  # `build` may add to these
+            value = _without_variables(value)
+        if not isinstance(value, keras.Variable):
+            setattr(new, name, value)
+    return new
+
+
+def config_apart_from_rate(optimizer: keras.Optimizer) -> dict[str, Any]:
+    """Returns an optimizer's config without its rate, which may have none."""
+    new = unbuilt(optimizer)
+    new._learning_rate = 0.0
+    config = new.get_config()
+    config.pop("learning_rate", None)
+    return config
+
+
+def _without_variables(values: Any) -> Any:
+    """Returns a list or a dict, as a new one, without its variables."""
+    if isinstance(values, dict):
+        kept = values.items()
+        return {k: v for k, v in kept if not isinstance(v, keras.Variable)}
+    return [v for v in values if not isinstance(v, keras.Variable)]
+
+
 def given_learning_rate(optimizer: keras.Optimizer) -> Any:
     """Returns an optimizer's learning rate as it is kept.
 

@@ -19,7 +19,11 @@ from keras_drmad.core.state import Batch, State
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam.moments import right_moments
 from keras_drmad.seam.places import places_of
-from keras_drmad.seam.pure_optimizer import check_optimizer, pure_update
+from keras_drmad.seam.pure_optimizer import (
+    check_optimizer,
+    new_optimizer,
+    pure_update,
+)
 from keras_drmad.seam.traits import (
     SINGULAR,
     check_second_derivatives,
@@ -110,8 +114,7 @@ class ElementaryProblem:
 
     def initial_state(self) -> State:
         """Returns the weights as they are, with an optimizer that is new."""
-        fresh = type(self.optimizer).from_config(self.optimizer.get_config())
-        fresh.build(keras_internals.trained_by(self.optimizer))
+        fresh = new_optimizer(self.optimizer)
         slots = _values(self._matching(self.slots, fresh))
         return self.state()._replace(slots=slots)
 

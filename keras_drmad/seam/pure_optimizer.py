@@ -58,6 +58,36 @@ def check_optimizer(
         )
 
 
+def new_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:
+    """Returns an optimizer like another one, for the same weights, but new.
+
+    Args:
+        optimizer: a built optimizer that does not wrap others.
+
+    Raises:
+        ValueError: if its class makes variables in its constructor, and has no
+            config to call the constructor with.
+    """
+    new = keras_internals.unbuilt(optimizer)
+    weights = keras_internals.trained_by(optimizer)
+    new.build(weights)
+    if len(new.variables) == len(optimizer.variables):
+        return new
+    name = type(optimizer).__name__
+    try:
+        new = type(optimizer).from_config(optimizer.get_config())
+    except Exception as error:
+        raise ValueError(
+            f"Invalid value for argument `optimizer`. Expected a class that "
+            "makes its variables in `build`, or has a config. Received: "
+            f"{name}, which makes some in its constructor, and whose config "
+            f"fails: {error} Each meta-iteration begins with a new optimizer. "
+            "Make the variables in `build`."
+        ) from error
+    new.build(weights)
+    return new
+
+
 def pure_update(
     optimizer: keras.Optimizer,
 ) -> Callable[[keras.StatelessScope, list, list, NumberOf], None]:
@@ -245,6 +275,17 @@ class _Number:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __neg__(self):
+        return -self.tensor
+
+    def __add__(self, other):
+        return self.tensor + other
+
+    __radd__ = __add__
+
+    def __sub__(self, other):
+        return self.tensor - other
+
     def __rsub__(self, other):
         return other - self.tensor
 
@@ -252,3 +293,15 @@ class _Number:
         return self.tensor * other
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other):
+        return self.tensor / other
+
+    def __rtruediv__(self, other):
+        return other / self.tensor
+
+    def __pow__(self, other):
+        return self.tensor**other
+
+    def __rpow__(self, other):
+        return other**self.tensor
