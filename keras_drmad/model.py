@@ -5,12 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_drmad import (
-    arguments,
-    hyperparameter_summary,
-    keras_internals,
-    meta_optimizers,
-)
+from keras_drmad import arguments, hyperparameter_summary, meta_optimizers
 from keras_drmad.differentiable import Differentiable
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.suggested import suggested
@@ -22,8 +17,7 @@ from keras_drmad.seam.pure_optimizer import check_optimizer
 from keras_drmad.seam.traits import check_trainable
 from keras_drmad.training import fit_loops, inputs
 from keras_drmad.training.assembly import Assembly
-from keras_drmad.training.initial_weights import POLICIES, InitialState
-from keras_drmad.training.meta_training import NEW, MetaTraining
+from keras_drmad.training.initial_weights import POLICIES
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -240,8 +234,9 @@ class DrMADModel(Differentiable):
 
         Each meta-iteration trains T = epochs x steps_per_epoch steps with a
         new optimizer, and computes the hypergradient of the validation loss,
-        which the next meta-iteration follows. To callbacks a meta-iteration is
-        an epoch, and a chunk of steps a batch. Logs: `loss` and the metrics
+        which is followed by a step at the end of the meta-iteration. To
+        callbacks a meta-iteration is an epoch, and a chunk of steps a batch.
+        Logs: `loss` and the metrics
         (means over the last of the `epochs`, penalties included), `val_loss`
         and the metrics as `evaluate` has them, `hypergradient_norm`,
         `adjoint_growth`, `reverse_steps_used`, `copies` (of the weights, kept
@@ -280,8 +275,10 @@ class DrMADModel(Differentiable):
                 layers' initializers; `"continue"`, from where the last ended.
                 The last two also draw a new order of the data.
             restore_best: bool, whether the model ends with the weights and
-                hyperparameters of the lowest `val_loss`. Otherwise with the
-                last weights, and with hyperparameters one step further.
+                hyperparameters of the lowest `val_loss`; the next `fit` then
+                begins with the step that follows these, unless you assign
+                other values. Otherwise with the last weights, and with
+                hyperparameters one step further.
             seed: int; the order of the data, new initial weights and dropout
                 masks follow from it.
 
@@ -323,37 +320,15 @@ class DrMADModel(Differentiable):
             self.hyperparameter_summary()
         if verbose and is_tuned and self.resolved.why:
             print(self._words_on_method().strip())
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = keras.callbacks.CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=verbose != 0,
-                verbose=verbose,
-                epochs=meta_iterations or epochs,
-                steps=plan.T if is_tuned else plan.training.steps,
-                model=self,
-            )
-        self.stop_training = False
-        callbacks.on_train_begin()
-        first = keras_internals.take_initial_epoch(self) or initial_epoch
-        if is_tuned:
-            resumed = self.resumed if first > 0 else NEW
-            starts = InitialState(
-                training.problem, initial_weights, plan.seed, resumed.start
-            )
-            meta = MetaTraining(training, plan, self.meta_optimizer, resumed)
-            logs = fit_loops.fit_hyperparameters(
-                self,
-                meta,
-                starts,
-                callbacks,
-                range(first, meta_iterations),
-                restore_best=restore_best,
-            )
-        else:
-            starts = InitialState(training.problem, "same", plan.seed)
-            logs = fit_loops.fit_weights(
-                self, training, plan, starts.going_on(), callbacks, first
-            )
-        callbacks.on_train_end(logs)
+        fit_loops.run(
+            self,
+            training,
+            plan,
+            callbacks,
+            verbose=verbose,
+            initial_epoch=initial_epoch,
+            meta_iterations=meta_iterations,
+            initial_weights=initial_weights,
+            restore_best=restore_best,
+        )
         return self.history

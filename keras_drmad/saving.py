@@ -1,5 +1,8 @@
 """How a `DrMADModel` leaves: in files, and as plain Keras."""
 
+import contextlib
+import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,7 +15,13 @@ from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.layers.in_layers import InLayer
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.training.assembly import Assembly
-from keras_drmad.training.meta_training import NEW, Progress, Resumed
+from keras_drmad.training.meta_training import (
+    NEW,
+    NOTHING,
+    Left,
+    Progress,
+    Resumed,
+)
 from keras_drmad.wrapper import Wrapper
 
 
@@ -26,11 +35,17 @@ class Saved(Wrapper):
         progress: the meta-training that is running, or `None`.
         resumed: what a `fit` goes on with that is begun after a file was
             loaded which a running `fit` had saved.
+        left: what the next `fit` follows first.
+        trained_with: list of tensors λ, within `fit` those that the weights
+            were trained with; `None` elsewhere.
     """
 
     progress: Progress | None
     resumed: Resumed
+    left: Left
+    trained_with: list[tf.Tensor] | None
     _assembly: Assembly
+    meta_optimizer: Any
     _given_meta_optimizer: Any
     _jit_choice: Any
 
@@ -53,7 +68,9 @@ class Saved(Wrapper):
     def forget(self) -> None:
         """Forgets what belongs to a `fit`."""
         self.progress = None
-        self.resumed = NEW
+        self.resumed, self.left = NEW, NOTHING
+        self.trained_with = None
+        self._handed_out: dict[bytes, list[tf.Tensor]] = {}
         # As many as there are trainable weights, of which layers may be frozen.
         self.start_weights: list[tf.Variable] = []
         self.end_weights: list[tf.Variable] = []
@@ -83,6 +100,40 @@ class Saved(Wrapper):
             place = places[id(variable)]
             self.start_weights[place].assign(ends[0][k])
             self.end_weights[place].assign(ends[1][k])
+
+    # ---- weights that callbacks take away and bring back
+
+    @contextlib.contextmanager
+    def handing_out(self) -> Iterator[None]:
+        """Within `fit`, weights come back with the values of their training.
+
+        Callbacks such as `EarlyStopping(restore_best_weights=True)` know of
+        weights alone.
+        """
+        try:
+            yield
+        finally:
+            self.trained_with, self._handed_out = None, {}
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Returns the weights, as `keras.Model`."""
+        weights = super().get_weights()
+        if self.trained_with is not None:
+            self._handed_out[_digest(weights)] = self.trained_with
+        return weights
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Sets the weights, as `keras.Model`.
+
+        At the end of a `fit`, weights that a callback was given after a
+        meta-iteration bring along the hyperparameters of that one.
+        """
+        super().set_weights(weights)
+        is_at_end = self.progress is None or self.stop_training
+        if self._handed_out and is_at_end:
+            hparams = self._handed_out.get(_digest(weights))
+            if hparams is not None:
+                self._assembly.hyperparameters.assign(hparams)
 
     # ---- plain Keras
 
@@ -151,9 +202,14 @@ class Saved(Wrapper):
         """Saves hyperparameters and, within `fit`, what resuming it needs."""
         for h in getattr(self, "hyperparameters", []):
             store[f"hyperparameter_{h.name}"] = h.raw.numpy()
-        if self.progress is None:
+        if self.progress is not None:
+            kept = self.progress.values()
+        elif self.left.pending:
+            raws = [h.raw for h in self.hyperparameters]
+            kept = {"pending": self.left.at(raws, self.meta_optimizer)}
+        else:
             return
-        for name, values in self.progress.values().items():
+        for name, values in kept.items():
             for k, value in enumerate(values):
                 store[f"{name}_{k}"] = np.asarray(value)
 
@@ -168,3 +224,13 @@ class Saved(Wrapper):
             return [saved[f"{name}_{k}"] for k in range(count)]
 
         self.resumed = Resumed(*map(listed, Resumed._fields))
+        raws = [h.raw.numpy() for h in getattr(self, "hyperparameters", [])]
+        self.left = Left(self.resumed.pending, raws)
+
+
+def _digest(weights: list[np.ndarray]) -> bytes:
+    """Returns a few bytes that are different for different weights."""
+    digest = hashlib.blake2b()
+    for array in weights:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.digest()

@@ -5,11 +5,17 @@ from typing import Any
 
 import keras
 
+from keras_drmad import keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.core.walked import Diverged, Watcher
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.initial_weights import InitialState
-from keras_drmad.training.meta_training import NEW, MetaTraining, Progress
+from keras_drmad.training.meta_training import (
+    NEW,
+    NOTHING,
+    MetaTraining,
+    Progress,
+)
 from keras_drmad.training.plan import Plan
 
 # Keras's own that are always there, and assign nothing.
@@ -18,6 +24,69 @@ HARMLESS = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
 
 class _Stopped(Exception):
     """A callback asked for an end within a training."""
+
+
+def run(
+    model: Any,
+    training: ElementaryTraining,
+    plan: Plan,
+    callbacks: Any,
+    *,
+    verbose: str | int,
+    initial_epoch: int,
+    meta_iterations: int,
+    initial_weights: str,
+    restore_best: bool,
+) -> None:
+    """Runs what a `fit` was asked for, and tells the callbacks.
+
+    Args:
+        model: the `DrMADModel` that callbacks look at.
+        training: the elementary training.
+        plan: its data and length.
+        callbacks: as for `fit`, and so are the others.
+
+    Raises:
+        Diverged: if the first training does.
+    """
+    is_tuned = meta_iterations > 0
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = keras.callbacks.CallbackList(
+            callbacks,
+            add_history=True,
+            add_progbar=verbose != 0,
+            verbose=verbose,
+            epochs=meta_iterations or plan.epochs,
+            steps=plan.T if is_tuned else plan.training.steps,
+            model=model,
+        )
+    model.stop_training = False
+    with model.handing_out():
+        callbacks.on_train_begin()
+        first = keras_internals.take_initial_epoch(model) or initial_epoch
+        if is_tuned:
+            resumed = model.resumed if first > 0 else NEW
+            if not resumed.pending:
+                left = model.left.at(training.hparams(), model.meta_optimizer)
+                resumed = resumed._replace(pending=left)
+            starts = InitialState(
+                training.problem, initial_weights, plan.seed, resumed.start
+            )
+            meta = MetaTraining(training, plan, model.meta_optimizer, resumed)
+            logs = fit_hyperparameters(
+                model,
+                meta,
+                starts,
+                callbacks,
+                range(first, meta_iterations),
+                restore_best=restore_best,
+            )
+        else:
+            starts = InitialState(training.problem, "same", plan.seed)
+            logs = fit_weights(
+                model, training, plan, starts.going_on(), callbacks, first
+            )
+        callbacks.on_train_end(logs)
 
 
 def fit_hyperparameters(
@@ -47,11 +116,12 @@ def fit_hyperparameters(
     Raises:
         Diverged: if the first meta-iteration does.
     """
-    model.progress = Progress(meta, starts)
+    model.progress, model.left = Progress(meta, starts), NOTHING
     try:
         logs = _meta_iterations(model, meta, starts, callbacks, meta_iterations)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Diverged):
         meta.restore_best()
+        model.left = meta.left()
         raise
     finally:
         model.progress, model.resumed = None, NEW
@@ -59,6 +129,7 @@ def fit_hyperparameters(
         meta.restore_best()
     else:
         meta.step_hyperparameters()
+    model.left = meta.left()
     return logs
 
 
@@ -85,12 +156,14 @@ def _meta_iterations(
                 RuntimeWarning,
                 stacklevel=2,
             )
+            meta.best = meta.best._replace(pending=None)  # led to this
             meta.restore_best()
             break
         problem, hparams = meta.training.problem, trained.hparams
         problem.assign(trained.s_T, hparams)
         started = problem.started(trained.s_0, hparams)
         model.keep_ends(problem, started, trained.s_T, hparams)
+        model.trained_with = hparams
         callbacks.on_epoch_end(k, logs)
         if model.stop_training:
             break
