@@ -6,6 +6,7 @@ was expected, what was received and, as `advice`, what to do. True and False are
 no numbers here, although Python takes them for 1 and 0.
 """
 
+import difflib
 import math
 import numbers
 import re
@@ -235,6 +236,29 @@ def count_of(name: str, value: int | float, T: int) -> int:
 
 
 # ---- words and the rest
+
+
+def no_others(
+    function: str, others: dict[str, Any], known: Sequence[str]
+) -> None:
+    """Refuses arguments that a function does not have.
+
+    Args:
+        function: str, the name of the function.
+        others: dict, what was received beyond those that it has.
+        known: the names of those that it has.
+
+    Raises:
+        TypeError: if there are others.
+    """
+    for name, value in others.items():
+        near = difflib.get_close_matches(name, known, 1)
+        advice = f"Did you mean `{near[0]}`? " if near else ""
+        raise TypeError(
+            f"Invalid argument `{name}` of `{function}`. Expected "
+            f"{', '.join(known)}. Received: {name}={value!r}. {advice}Leave "
+            "it out where it is not needed."
+        )
 
 
 def choice(

@@ -6,8 +6,9 @@ of the package uses a private name of these libraries (`tests/house_test.py`
 reads them all).
 """
 
+import contextlib
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -151,6 +152,61 @@ def take_initial_epoch(model: keras.Model) -> int | None:
     epoch = getattr(model, "_initial_epoch", None)
     model._initial_epoch = None
     return epoch
+
+
+@contextlib.contextmanager
+def unchanged_on_error(*objects: Any) -> Iterator[None]:
+    """Within it, an error leaves the attributes of objects as they were.
+
+    `Layer._tracker` with `config` and `stored_ids`, since Keras 3.0, which
+    list what a layer holds; other lists and dicts are found by themselves.
+
+    Args:
+        *objects: models and others, whose attributes may be assigned.
+    """
+    before = []
+    for one in objects:
+        held = list(vars(one).values())
+        if isinstance(one, keras.Layer):
+            held += [stored for _, stored in one._tracker.config.values()]
+            ids = one._tracker.stored_ids
+            held += [ids, *ids.values()]
+        kept = [(x, x.copy()) for x in held if isinstance(x, _CONTAINERS)]
+        before.append((one, dict(vars(one)), kept))
+    try:
+        yield
+    except BaseException:
+        for one, attributes, kept in before:
+            vars(one).clear()
+            vars(one).update(attributes)
+            for container, content in kept:
+                if not _holds(container, content):
+                    _refill(container, content)
+        raise
+
+
+_CONTAINERS = (list, dict, set)
+
+
+def _holds(container: Any, content: Any) -> bool:
+    """Returns whether a container still has the very content that it had."""
+    if isinstance(container, dict):
+        container, content = container.items(), content.items()
+        container, content = (sum(x, ()) for x in (container, content))
+    pairs = zip(container, content, strict=False)
+    return len(container) == len(content) and all(a is b for a, b in pairs)
+
+
+def _refill(container: Any, content: Any) -> None:
+    """Gives a container other content, past Keras's own overrides."""
+    if isinstance(container, list):
+        list.__setitem__(container, slice(None), content)
+    elif isinstance(container, set):
+        set.clear(container)
+        set.update(container, content)
+    else:  # maybe TensorFlow's proxy of a dict
+        container.clear()
+        container.update(content)
 
 
 # ---- optimizers

@@ -65,6 +65,14 @@ class Saved(Wrapper):
                 f" before training the model '{self.name}'."
             )
 
+    def check_trainable(self) -> None:
+        """Checks that no layer was frozen or unfrozen since `compile`.
+
+        Raises:
+            ValueError: if one was.
+        """
+        self._assembly.check_trainable()
+
     def forget(self) -> None:
         """Forgets what belongs to a `fit`."""
         self.progress = None
@@ -179,8 +187,6 @@ class Saved(Wrapper):
         if not self.compiled:
             return None
         config = dict(self.elementary_model.get_compile_config())
-        for name in ("run_eagerly", "steps_per_execution"):
-            config.pop(name, None)
         serialize = keras.saving.serialize_keras_object
         return config | {
             "hyperparameters": [

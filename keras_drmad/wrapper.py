@@ -1,10 +1,30 @@
 """A Keras model around another one, which shows through it."""
 
+import inspect
 from typing import Any
 
 import keras
 
-from keras_drmad import keras_internals
+from keras_drmad import arguments, keras_internals
+
+COMPILE_ARGUMENTS = (
+    "optimizer",
+    "loss",
+    "loss_weights",
+    "metrics",
+    "weighted_metrics",
+    "hyperparameters",
+    "hypergradient",
+    "meta_optimizer",
+    "jit_compile",
+    "run_eagerly",
+    "steps_per_execution",
+    "auto_scale_loss",
+)
+EAGERLY = (
+    "Training runs in compiled loops. To look into a layer, call the model on "
+    "a batch: `model(x[:1])`."
+)
 
 
 class Wrapper(keras.Model):
@@ -64,6 +84,54 @@ class Wrapper(keras.Model):
         """
         return cls(model, name=name)
 
+    def compile_elementary_model(
+        self,
+        optimizer: Any,
+        loss: Any,
+        loss_weights: Any,
+        metrics: Any,
+        weighted_metrics: Any,
+        *,
+        run_eagerly: bool,
+        steps_per_execution: int,
+        auto_scale_loss: bool,
+        **own: Any,
+    ) -> None:
+        """Compiles the model inside, and this one with the same optimizer.
+
+        Args:
+            optimizer: as for `keras.Model.compile`, and so are the others.
+            **own: what the model's own `compile` takes besides.
+
+        Raises:
+            TypeError: if it takes other arguments.
+            ValueError: if one is not valid.
+        """
+        arguments.choice("run_eagerly", run_eagerly, (False,), advice=EAGERLY)
+        if steps_per_execution != "auto":
+            arguments.whole("steps_per_execution", steps_per_execution, 1)
+        arguments.boolean("auto_scale_loss", auto_scale_loss)
+        for_both = {
+            "jit_compile": False,
+            "steps_per_execution": steps_per_execution,
+        }
+        given = {
+            "optimizer": optimizer,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "auto_scale_loss": auto_scale_loss,
+            **for_both,
+        }
+        model = self.elementary_model
+        if type(model).compile is keras.Model.compile:
+            arguments.no_others("compile", own, COMPILE_ARGUMENTS)
+        else:
+            given = _taken(model, given, own)
+        model.compile(**given)
+        super().compile(optimizer=model.optimizer, **for_both)
+
     def call(self, inputs, training=None):
         """Returns the elementary model's outputs."""
         if keras_internals.takes_training(self.elementary_model):
@@ -97,6 +165,21 @@ class Wrapper(keras.Model):
     def layers(self):
         """The elementary model's layers."""
         return self.elementary_model.layers
+
+    @property
+    def input(self):
+        """The elementary model's input, or inputs as they are nested."""
+        return self.elementary_model.input
+
+    @property
+    def output(self):
+        """The elementary model's output, or outputs as they are nested."""
+        return self.elementary_model.output
+
+    @property
+    def output_names(self):
+        """The names of the elementary model's outputs."""
+        return self.elementary_model.output_names
 
     @property
     def inputs(self):
@@ -146,6 +229,46 @@ class Wrapper(keras.Model):
     def get_build_config(self):
         """Returns `None`: the elementary model is built by its own config."""
         return None
+
+
+def _taken(
+    model: keras.Model, given: dict[str, Any], own: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns what a `compile` of a class's own takes of some arguments.
+
+    Args:
+        model: a model with a `compile` of its own.
+        given: the arguments of `keras.Model.compile`; the `compile` may lack
+            those that are at their defaults.
+        own: what the `compile` takes besides.
+
+    Raises:
+        TypeError: if the `compile` can't take the arguments.
+    """
+    signature = inspect.signature(model.compile)
+    names = {p.name for p in signature.parameters.values()}
+    takes_all = any(
+        p.kind is inspect.Parameter.VAR_KEYWORD
+        for p in signature.parameters.values()
+    )
+    defaults = inspect.signature(keras.Model.compile).parameters
+    kept = own | {
+        name: value
+        for name, value in given.items()
+        if takes_all
+        or name in names
+        or (name != "jit_compile" and value is not defaults[name].default)
+    }
+    try:
+        signature.bind(**kept)
+    except TypeError as error:
+        raise TypeError(
+            f"Invalid arguments of `compile`. Expected what the `compile` of "
+            f"{type(model).__name__}, the class of the model '{model.name}', "
+            f"takes: {signature}. Received: {', '.join(kept)} ({error}). Pass "
+            "what it needs besides by name, to this `compile`."
+        ) from error
+    return kept
 
 
 def check_elementary_model(model: Any) -> None:

@@ -10,7 +10,7 @@ backend's layer, and leaves the stock class its overrides.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -55,6 +55,29 @@ def check_optimizer(
             f"Received: {argument}={type(optimizer).__name__}. Pass the inner "
             "optimizer itself; for half precision use the dtype policy "
             "'mixed_bfloat16', which needs no loss scaling."
+        )
+
+
+def check_known(
+    optimizer: keras.Optimizer, weights: Sequence[keras.Variable]
+) -> None:
+    """Checks that an optimizer was not built for other weights before.
+
+    Args:
+        optimizer: a Keras optimizer.
+        weights: the weights that it is to train.
+
+    Raises:
+        ValueError: if it was.
+    """
+    known = {id(v) for v in keras_internals.trained_by(optimizer)}
+    if optimizer.built and not {id(v) for v in weights} <= known:
+        raise ValueError(
+            "Invalid value for argument `optimizer`. Expected one of this "
+            f"model's own. Received: the {type(optimizer).__name__} "
+            f"'{optimizer.name}', which was built for other weights: those of "
+            "another model, of hyperparameters, or of this one before layers "
+            "were unfrozen. Pass a new one."
         )
 
 

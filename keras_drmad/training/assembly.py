@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_drmad import keras_internals
 from keras_drmad.core.curvature import GaussNewton
 from keras_drmad.core.loops import Loops
 from keras_drmad.core.state import Batch
@@ -15,6 +16,7 @@ from keras_drmad.methods.base import Chosen, Method
 from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.seam.pure_optimizer import check_known
 from keras_drmad.training import first_look
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.plan import Plan
@@ -58,6 +60,29 @@ class Assembly:
         self._jit_compile = jit_compile
         self._signature = ""
         self._convex: GaussNewton | None = None
+        self._trainable = _trainable(model)
+
+    def check_trainable(self) -> None:
+        """Checks that layers are trainable or not as they were at `compile`.
+
+        Raises:
+            ValueError: if they are not.
+        """
+        before, now = self._trainable, _trainable(self._model)
+        changed = [
+            path
+            for key, (path, is_trained) in (before | now).items()
+            if key in before and before[key][1] != is_trained
+        ]
+        if not changed:
+            return
+        names = ", ".join(map(repr, dict.fromkeys(changed)))
+        raise ValueError(
+            f"`trainable` was changed after `compile`, of {names}. What is "
+            "trained, and what hyperparameters act on, is settled by "
+            "`compile`. Call `compile` again, with a new optimizer, before the "
+            "next `fit`; for phases with other layers, use one `fit` for each."
+        )
 
     def training(
         self, plan: Plan, *, is_tuned: bool, initial_weights: str = "same"
@@ -74,6 +99,8 @@ class Assembly:
                 take the data or the length.
         """
         self.hyperparameters.check_bound(self._model)
+        self.check_trainable()
+        check_known(self._model.optimizer, self._model.trainable_variables)
         batch = plan.training.batches.first()
         first_look.check_data(self._model, plan, batch)
         size = plan.training.batches.size
@@ -118,3 +145,12 @@ class Assembly:
             changed: Any = bound
             bound = dataclasses.replace(changed, curvature=self._convex)
         return bound
+
+
+def _trainable(model: keras.Model) -> dict[int, tuple[str, bool]]:
+    """Returns path and whether it is trained of each layer and weight."""
+    layers = keras_internals.layers_within(model, with_itself=False)
+    trained = {id(v) for v in model.trainable_variables}
+    return {id(x): (x.path or x.name, x.trainable) for x in layers} | {
+        id(v): (v.path, id(v) in trained) for v in model.weights
+    }

@@ -140,6 +140,7 @@ def _meta_iterations(
     for k in meta_iterations:
         meta.step_hyperparameters()
         callbacks.on_epoch_begin(k)
+        model.check_trainable()
         plan = meta.plan.with_order(starts.seed_of(k))
         watcher = _Reporter(model, callbacks, plan.T)
         try:
@@ -201,6 +202,7 @@ def fit_weights(
     epochs = training.epochs(s_0, hparams, plan, watcher)
     for epoch in range(initial_epoch, initial_epoch + plan.epochs):
         callbacks.on_epoch_begin(epoch)
+        model.check_trainable()
         try:
             state, logs = next(epochs)
         except _Stopped:
@@ -242,8 +244,10 @@ class _Reporter(Watcher):
 
     def on_begin(self, first: int) -> None:
         self._callbacks.on_train_batch_begin(first % self._steps)
+        self._model.check_trainable()
 
     def on_end(self, last: int, logs: dict[str, float]) -> None:
         self._callbacks.on_train_batch_end(last % self._steps, logs)
+        self._model.check_trainable()
         if self._model.stop_training:
             raise _Stopped
