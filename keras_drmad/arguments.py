@@ -364,5 +364,27 @@ def instance(
     return value
 
 
+def keras_file(name: str, path: Any) -> None:
+    """Checks that a whole model would be saved in Keras's own format.
+
+    Args:
+        name: str, the argument.
+        path: what was received.
+
+    Raises:
+        ValueError: if it is a path of an HDF5 file.
+    """
+    if str(path).endswith((".h5", ".hdf5")):
+        raise value_error(
+            name,
+            str(path),
+            "a path that ends with '.keras': HDF5 has no place for "
+            "hyperparameters",
+            advice="Use 'model.keras' to save all, 'model.weights.h5' with "
+            "`save_weights`, or save the elementary model alone: "
+            "`model.elementary_model.save(...)`.",
+        )
+
+
 def _after(advice: str) -> str:
     return f" {advice}" if advice else ""

@@ -7,10 +7,14 @@ reads them all).
 """
 
 import contextlib
+import io
+import traceback
 import types
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import h5py
 import keras
 import tensorflow as tf
 from tensorflow.python.framework import kernels
@@ -207,6 +211,63 @@ def _refill(container: Any, content: Any) -> None:
     else:  # maybe TensorFlow's proxy of a dict
         container.clear()
         container.update(content)
+
+
+def paths(model: keras.Model) -> dict[str, list]:
+    """Returns the paths of a model's layers and weights, in their order.
+
+    They change when a Sequential model is loaded. `Layer.path`, since Keras
+    3.0, is public, but cannot be assigned.
+    """
+    return {
+        "layers": [layer.path for layer in layers_within(model)],
+        "weights": [v.path for v in model.weights],
+    }
+
+
+def set_paths(model: keras.Model, paths: dict[str, list]) -> None:
+    """Gives layers and weights the paths that `paths` returned.
+
+    `Layer._path` and `Variable._path`, since Keras 3.0.
+    """
+    pairs = ("layers", layers_within(model)), ("weights", model.weights)
+    for name, owners in pairs:
+        given = paths.get(name, [])
+        if len(given) == len(owners):
+            for owner, path in zip(owners, given, strict=True):
+                owner._path = path
+
+
+def is_saving_as_hdf5() -> bool:
+    """Returns whether the caller is asked by Keras's old way to save models.
+
+    `save_model_to_hdf5` of `keras.src.legacy`, since Keras 3.0, which a model
+    has no other way to know of.
+    """
+    names = (frame.f_code.co_name for frame, _ in traceback.walk_stack(None))
+    return "save_model_to_hdf5" in names
+
+
+def is_plain_file(filepath: Any, attribute: str) -> bool:
+    """Returns whether a file of weights has no place for an attribute's.
+
+    A `.keras` file is an archive with "model.weights.h5", since Keras 3.0.
+
+    Args:
+        filepath: path of a ".weights.h5" or ".keras" file.
+        attribute: str, of a model.
+    """
+    path = str(filepath)
+    if path.endswith(".keras") and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if "model.weights.h5" not in archive.namelist():
+                return False
+            with archive.open("model.weights.h5") as file:
+                return attribute not in h5py.File(io.BytesIO(file.read()), "r")
+    if path.endswith(".h5") and h5py.is_hdf5(path):
+        with h5py.File(path, "r") as weights:
+            return attribute not in weights
+    return False
 
 
 # ---- optimizers

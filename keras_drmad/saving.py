@@ -5,13 +5,16 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.export.plain_builder import exported
 from keras_drmad.export.plain_keras import PlainKeras
+from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.layers.in_layers import InLayer
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.training.assembly import Assembly
@@ -23,6 +26,8 @@ from keras_drmad.training.meta_training import (
     Resumed,
 )
 from keras_drmad.wrapper import Wrapper
+
+OWN = "keras_drmad"  # the group of what a plain model does not have
 
 
 class Saved(Wrapper):
@@ -182,6 +187,16 @@ class Saved(Wrapper):
 
     # ---- saving
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments.
+
+        Raises:
+            ValueError: if they are asked for by the old format of Keras.
+        """
+        if keras_internals.is_saving_as_hdf5():
+            arguments.keras_file("filepath", "model.h5")
+        return super().get_config()
+
     def get_compile_config(self) -> dict[str, Any] | None:
         """Returns the arguments of `compile`, serialized."""
         if not self.compiled:
@@ -189,6 +204,12 @@ class Saved(Wrapper):
         config = dict(self.elementary_model.get_compile_config())
         serialize = keras.saving.serialize_keras_object
         return config | {
+            "places": {
+                **keras_internals.paths(self.elementary_model),
+                "chosen": layer_choices(
+                    self.elementary_model, self.hyperparameters
+                ),
+            },
             "hyperparameters": [
                 serialize(h)
                 for h in self.hyperparameters
@@ -201,8 +222,64 @@ class Saved(Wrapper):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles with the arguments that `get_compile_config` returned."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        places = config.pop("places", {})
+        keras_internals.set_paths(self.elementary_model, places)
+        given = keras.saving.deserialize_keras_object(config)
+        choose_layers(self.elementary_model, given, places.get("chosen", {}))
+        self.compile(**given)
         self.optimizer.build(self.trainable_variables)
+
+    def save(
+        self, filepath: Any, overwrite: bool = True, zipped: Any = None, **rest
+    ) -> None:
+        """Saves the model, as `keras.Model`, in a `.keras` file.
+
+        Raises:
+            ValueError: if the file is another one; HDF5 has no place for
+                hyperparameters.
+        """
+        arguments.keras_file("filepath", filepath)
+        super().save(filepath, overwrite, zipped, **rest)
+
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, **options: Any
+    ) -> None:
+        """Saves weights and hyperparameters, as `keras.Model`.
+
+        The elementary model can load the file, and a plain model like it.
+        """
+        if not str(filepath).endswith(".h5"):  # in parts
+            super().save_weights(filepath, overwrite, **options)
+            return
+        self.elementary_model.save_weights(filepath, overwrite, **options)
+        with h5py.File(filepath, "a") as file:
+            group = file.require_group(OWN)
+            group.clear()
+            self.save_own_variables(group)
+            if hasattr(self, "meta_optimizer"):
+                moves = group.create_group("meta_optimizer")
+                self.meta_optimizer.save_own_variables(moves)
+
+    def load_weights(self, filepath: Any, **options: Any) -> None:
+        """Loads weights, as `keras.Model`, also those of a plain model.
+
+        Hyperparameters stay as they are where the file has none.
+
+        Raises:
+            ValueError: if the file has other weights or hyperparameters.
+        """
+        if not keras_internals.is_plain_file(filepath, "elementary_model"):
+            super().load_weights(filepath, **options)
+            return
+        self.elementary_model.load_weights(filepath, **options)
+        if not str(filepath).endswith(".h5"):
+            return
+        with h5py.File(filepath, "r") as file:
+            group = file.get(OWN, {})
+            moves = group.get("meta_optimizer", {})
+            self.load_own_variables(group)
+            if len(moves) and hasattr(self, "meta_optimizer"):
+                self.meta_optimizer.load_own_variables(moves)
 
     def save_own_variables(self, store) -> None:
         """Saves hyperparameters and, within `fit`, what resuming it needs."""
@@ -220,18 +297,89 @@ class Saved(Wrapper):
                 store[f"{name}_{k}"] = np.asarray(value)
 
     def load_own_variables(self, store) -> None:
-        """Loads what `save_own_variables` saved."""
-        saved = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118
-        for h in getattr(self, "hyperparameters", []):
-            h.raw.assign(saved[f"hyperparameter_{h.name}"])
+        """Loads what `save_own_variables` saved.
+
+        Raises:
+            ValueError: if these are other hyperparameters than the model's.
+        """
+        saved = {
+            key: np.asarray(store[key])
+            for key in store.keys()  # noqa: SIM118
+            if key != "meta_optimizer"
+        }
+        kinds = list(getattr(self, "hyperparameters", []))
+        there = {k for k in saved if k.startswith("hyperparameter_")}
+        own = {f"hyperparameter_{h.name}": h for h in kinds}
+        if there and own and there != set(own):
+            names = [k.removeprefix("hyperparameter_") for k in sorted(there)]
+            raise ValueError(
+                "Expected a file with the hyperparameters of this model, "
+                f"{[h.name for h in kinds]}. Received: {names}. Compile the "
+                "model with these before you load the file, or load it into "
+                "`model.elementary_model`."
+            )
+        for key in there & set(own):
+            own[key].raw.assign(saved[key])
 
         def listed(name: str) -> list[np.ndarray]:
             count = sum(key.startswith(f"{name}_") for key in saved)
             return [saved[f"{name}_{k}"] for k in range(count)]
 
         self.resumed = Resumed(*map(listed, Resumed._fields))
-        raws = [h.raw.numpy() for h in getattr(self, "hyperparameters", [])]
+        raws = [h.raw.numpy() for h in kinds]
         self.left = Left(self.resumed.pending, raws)
+
+
+def layer_choices(
+    model: keras.Model, kinds: list[Hyperparameter]
+) -> dict[str, list]:
+    """Returns the places of layers that kinds were given as objects.
+
+    Names and paths can be those of several layers, or change in a file.
+
+    Args:
+        model: the elementary model.
+        kinds: its hyperparameters.
+
+    Returns:
+        Dict from the kind's name to a list with an entry for each one of its
+        `layers`: the place among all layers, or `None` for a name.
+    """
+    places = {id(layer): k for k, layer in enumerate(_layers(model))}
+    chosen = {}
+    for h in kinds:
+        layers = getattr(h, "layers", None)
+        entries = layers if isinstance(layers, (list, tuple)) else [layers]
+        found = [places.get(id(entry)) for entry in entries]
+        if any(place is not None for place in found):
+            chosen[h.name] = found
+    return chosen
+
+
+def choose_layers(
+    model: keras.Model, given: dict[str, Any], chosen: dict[str, list]
+) -> None:
+    """Gives kinds the layers that `layer_choices` found.
+
+    Args:
+        model: the elementary model.
+        given: the arguments of `compile`, with new kinds.
+        chosen: what `layer_choices` returned.
+    """
+    layers = _layers(model)
+    for h in given.get("hyperparameters", []):
+        if h.name not in chosen:
+            continue
+        own: Any = h
+        entries = own.layers if isinstance(own.layers, list) else [own.layers]
+        own.layers = [
+            entry if place is None else layers[place]
+            for entry, place in zip(entries, chosen[h.name], strict=True)
+        ]
+
+
+def _layers(model: keras.Model) -> list[keras.Layer]:
+    return keras_internals.layers_within(model, with_itself=False)
 
 
 def _digest(weights: list[np.ndarray]) -> bytes:

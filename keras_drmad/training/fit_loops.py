@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_drmad import keras_internals
+from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.core.walked import Diverged, Watcher
 from keras_drmad.training.elementary_training import ElementaryTraining
@@ -60,6 +60,10 @@ def run(
             steps=plan.T if is_tuned else plan.training.steps,
             model=model,
         )
+    for one in callbacks.callbacks:
+        is_whole = not getattr(one, "save_weights_only", True)
+        if isinstance(one, keras.callbacks.ModelCheckpoint) and is_whole:
+            arguments.keras_file("filepath", one.filepath)
     model.stop_training = False
     with model.handing_out():
         callbacks.on_train_begin()
