@@ -7,6 +7,9 @@ import keras
 
 from keras_drmad import arguments, keras_internals
 
+# What trains and evaluates, which the loops do in their own way.
+STEPS = ("train_step", "test_step", "make_train_function", "make_test_function")
+PARTS = ("compute_loss", "compute_metrics", "get_metrics_result")
 COMPILE_ARGUMENTS = (
     "optimizer",
     "loss",
@@ -49,17 +52,11 @@ class Wrapper(keras.Model):
 
         Raises:
             TypeError: if `inputs` alone is not a `keras.Model`, or a subclass
-                has a `compute_loss` of its own.
+                overrides what training would not call.
             ValueError: if `inputs` alone is a model that is not built, or that
-                trains by a `train_step` of its own.
+                trains or evaluates by steps of its own.
         """
-        if type(self).compute_loss is not keras.Model.compute_loss:
-            raise TypeError(
-                f"The class {type(self).__name__} overrides `compute_loss`, "
-                "which training would not call: training calls the elementary "
-                "model's `compute_loss`. Override `compute_loss` in a "
-                "`keras.Model`, and wrap that model by `from_model`."
-            )
+        check_overrides(type(self))
         if outputs is not None:
             inputs = keras.Model(inputs, outputs, name=name)
         check_elementary_model(inputs)
@@ -290,11 +287,33 @@ def check_elementary_model(model: Any) -> None:
             f"'{model.name}' has no weights yet. Give it a `keras.Input`, or "
             "call it once on a batch: `model(x[:1])`."
         )
-    if type(model).train_step is not keras.Model.train_step:
-        raise ValueError(
-            "Invalid value for argument `model`. Expected a model that trains "
-            f"by its loss. Received: '{model.name}', whose class "
-            f"{type(model).__name__} has its own `train_step`, which the loops "
-            "of training would not call. Override `compute_loss` instead; of a "
-            "`DrMADModel` pass the `elementary_model`."
-        )
+    for name in STEPS:
+        own = getattr(model, name)
+        if getattr(own, "__func__", own) is not getattr(keras.Model, name):
+            raise ValueError(
+                "Invalid value for argument `model`. Expected a model that "
+                f"trains by its loss. Received: '{model.name}', whose class "
+                f"{type(model).__name__} has its own `{name}`, which the loops "
+                "of training and validation would not call. Override "
+                "`compute_loss` and `compute_metrics` instead; of a "
+                "`DrMADModel` pass the `elementary_model`."
+            )
+
+
+def check_overrides(kind: type) -> None:
+    """Checks that a subclass overrides nothing that would not be called.
+
+    Raises:
+        TypeError: if it does.
+    """
+    bases = dict.fromkeys(PARTS, keras.Model) | dict.fromkeys(
+        STEPS[:2], Wrapper
+    )
+    for name, base in bases.items():
+        if getattr(kind, name) is not getattr(base, name):
+            raise TypeError(
+                f"The class {kind.__name__} overrides `{name}`, which training "
+                "would not call: training calls the elementary model's "
+                "`compute_loss` and `compute_metrics`. Override these in a "
+                "`keras.Model`, and wrap that model by `from_model`."
+            )

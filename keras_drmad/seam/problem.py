@@ -238,8 +238,7 @@ class ElementaryProblem:
     def logs(self, metrics: list[tf.Tensor]) -> dict[str, Any]:
         """Returns the results of metrics in a state, as Keras names them."""
         with keras.StatelessScope(zip(self.metrics, metrics, strict=True)):
-            results = self.model.get_metrics_result()
-        return {name: _number(value) for name, value in results.items()}
+            return _numbers(self.model.get_metrics_result())
 
     # ---- the pure functions of `core.state.Problem`
 
@@ -453,6 +452,17 @@ class ElementaryProblem:
             pairs += zip(self.metrics, metrics, strict=True)
         # Losses that layers add in their call are collected by the scope.
         return keras.StatelessScope(pairs, collect_losses=True)
+
+
+def _numbers(results: dict[str, Any]) -> dict[str, Any]:
+    """Returns results of metrics; dicts within are laid flat, as in Keras."""
+    logs: dict[str, Any] = {}
+    for name, value in results.items():
+        if isinstance(value, dict):
+            logs |= _numbers(value)
+        else:
+            logs[name] = _number(value)
+    return logs
 
 
 def _number(value: Any) -> Any:
