@@ -12,6 +12,7 @@ from keras_drmad import (
 )
 from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.methods.base import Chosen, Method
+from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.saving import Saved
 from keras_drmad.training import inputs
 from keras_drmad.training.elementary_training import (
@@ -235,6 +236,7 @@ class Differentiable(Saved):
             length,
             training["seed"],
             record.validation_loss,
+            is_exact=isinstance(self.resolved.method, ReverseMode),
         )
 
     def _once(self, function: Callable, x: Any, y: Any, /, **given: Any) -> Any:

@@ -226,7 +226,9 @@ class DrMADModel(Differentiable):
         Each meta-iteration trains T = epochs x steps_per_epoch steps with a
         new optimizer, and computes the hypergradient of the validation loss,
         which is followed by a step at the end of the meta-iteration. To
-        callbacks a meta-iteration is an epoch, and a chunk of steps a batch.
+        callbacks a meta-iteration is an epoch, and a chunk of up to 200 steps a
+        batch; so `ReduceLROnPlateau` and `LearningRateScheduler` act between
+        trainings, and not within one.
         Logs: `loss` and the metrics
         (means over the last of the `epochs`, penalties included), `val_loss`
         and the metrics as `evaluate` has them, `hypergradient_norm`,
