@@ -20,6 +20,7 @@ from keras_drmad.training.elementary_training import (
     Hypergradient,
 )
 from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.tables import takes_strings
 
 # Of one training, beside x and y; as for `fit`.
 TRAINING_ARGUMENTS = (
@@ -249,7 +250,8 @@ class Differentiable(Saved):
                 "`fit` alone takes, pass to `fit`."
             )
         self.check_compiled()
-        plan = inputs.plan(x, y, **given)
+        strings = takes_strings(self.elementary_model)
+        plan = inputs.plan(x, y, **given, strings=strings)
         training = self._assembly.training(plan, is_tuned=True)
         starts = InitialState(training.problem, "same", plan.seed)
         return function(training, starts.of(0), plan)

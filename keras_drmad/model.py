@@ -22,6 +22,7 @@ from keras_drmad.seam.traits import check_trainable
 from keras_drmad.training import fit_loops, inputs
 from keras_drmad.training.assembly import Assembly
 from keras_drmad.training.initial_weights import POLICIES
+from keras_drmad.training.tables import takes_strings
 
 FIT_ARGUMENTS = (
     *TRAINING_ARGUMENTS,
@@ -309,6 +310,7 @@ class DrMADModel(Differentiable):
             hyper_data=hyper_data,
             seed=seed,
             is_tuned=is_tuned,
+            strings=takes_strings(self.elementary_model),
         )
         training = self._assembly.training(
             plan, is_tuned=is_tuned, initial_weights=initial_weights

@@ -4,10 +4,12 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_drmad import keras_internals
 from keras_drmad.core.curvature import GaussNewton
 from keras_drmad.core.loops import Loops
+from keras_drmad.core.nested import leaves
 from keras_drmad.core.state import Batch
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.hyperparameters.base import Training
@@ -125,6 +127,15 @@ class Assembly:
             self._model, self._model.optimizer, self.hyperparameters, batch
         )
         jit_compile = self._jit_compile
+        has_strings = any(
+            np.asarray(a).dtype.kind in "SO" for a in leaves(batch)
+        )
+        if jit_compile is True and has_strings:
+            raise ValueError(
+                "Invalid value for argument `jit_compile`. XLA has no strings, "
+                "which the batches hold. Received: jit_compile=True. Use "
+                "'auto' or False, or encode the strings before."
+            )
         if jit_compile == "auto":
             jit_compile = self.problem.suits_xla
         self.loops = Loops(self.problem, Compiler(bool(jit_compile)))

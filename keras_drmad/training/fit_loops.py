@@ -120,12 +120,17 @@ def fit_hyperparameters(
     Raises:
         Diverged: if the first meta-iteration does.
     """
+    left = model.left
     model.progress, model.left = Progress(meta, starts), NOTHING
     try:
         logs = _meta_iterations(model, meta, starts, callbacks, meta_iterations)
-    except (KeyboardInterrupt, Diverged):
-        meta.restore_best()
-        model.left = meta.left()
+    except BaseException as error:
+        if meta.best is None:
+            meta.restore_best()
+            model.left = NOTHING if isinstance(error, Diverged) else left
+        elif isinstance(error, KeyboardInterrupt):
+            meta.restore_best()
+            model.left = meta.left()
         raise
     finally:
         model.progress, model.resumed = None, NEW

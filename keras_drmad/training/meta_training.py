@@ -127,7 +127,8 @@ class MetaTraining:
         self.best: Snapshot | None = None
         self._has_warned = False
         problem = training.problem
-        self._start = problem.hparams()
+        moved = [*problem.hyperparameters.raws, *meta_optimizer.variables]
+        self._start = [(v, tf.convert_to_tensor(v.value)) for v in moved]
         if resumed.pending:
             self.pending = list(map(tf.constant, resumed.pending))
         if resumed.best:
@@ -208,11 +209,13 @@ class MetaTraining:
     def restore_best(self) -> None:
         """Gives the model the best weights and hyperparameters so far.
 
-        Without a completed meta-iteration, the hyperparameters of the start.
+        Without a completed meta-iteration, hyperparameters and meta-optimizer
+        are those of the start.
         """
         problem = self.training.problem
         if self.best is None:
-            problem.hyperparameters.assign(self._start)
+            for variable, value in self._start:
+                variable.assign(value)
             return
         problem.hyperparameters.assign(self.best.hparams)
         problem.assign(self.best.s_T, self.best.hparams)
