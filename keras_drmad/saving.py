@@ -10,11 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import arguments, keras_internals
+from keras_drmad import arguments, keras_internals, layer_places
 from keras_drmad.core.state import State
 from keras_drmad.export.plain_builder import exported
 from keras_drmad.export.plain_keras import PlainKeras
-from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.layers.in_layers import InLayer
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.training.assembly import Assembly
@@ -206,7 +205,7 @@ class Saved(Wrapper):
         return config | {
             "places": {
                 **keras_internals.paths(self.elementary_model),
-                "chosen": layer_choices(
+                "chosen": layer_places.chosen(
                     self.elementary_model, self.hyperparameters
                 ),
             },
@@ -222,10 +221,13 @@ class Saved(Wrapper):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles with the arguments that `get_compile_config` returned."""
+        config = dict(config)
         places = config.pop("places", {})
         keras_internals.set_paths(self.elementary_model, places)
         given = keras.saving.deserialize_keras_object(config)
-        choose_layers(self.elementary_model, given, places.get("chosen", {}))
+        layer_places.choose(
+            self.elementary_model, given, places.get("chosen", {})
+        )
         self.compile(**given)
         self.optimizer.build(self.trainable_variables)
 
@@ -328,58 +330,6 @@ class Saved(Wrapper):
         self.resumed = Resumed(*map(listed, Resumed._fields))
         raws = [h.raw.numpy() for h in kinds]
         self.left = Left(self.resumed.pending, raws)
-
-
-def layer_choices(
-    model: keras.Model, kinds: list[Hyperparameter]
-) -> dict[str, list]:
-    """Returns the places of layers that kinds were given as objects.
-
-    Names and paths can be those of several layers, or change in a file.
-
-    Args:
-        model: the elementary model.
-        kinds: its hyperparameters.
-
-    Returns:
-        Dict from the kind's name to a list with an entry for each one of its
-        `layers`: the place among all layers, or `None` for a name.
-    """
-    places = {id(layer): k for k, layer in enumerate(_layers(model))}
-    chosen = {}
-    for h in kinds:
-        layers = getattr(h, "layers", None)
-        entries = layers if isinstance(layers, (list, tuple)) else [layers]
-        found = [places.get(id(entry)) for entry in entries]
-        if any(place is not None for place in found):
-            chosen[h.name] = found
-    return chosen
-
-
-def choose_layers(
-    model: keras.Model, given: dict[str, Any], chosen: dict[str, list]
-) -> None:
-    """Gives kinds the layers that `layer_choices` found.
-
-    Args:
-        model: the elementary model.
-        given: the arguments of `compile`, with new kinds.
-        chosen: what `layer_choices` returned.
-    """
-    layers = _layers(model)
-    for h in given.get("hyperparameters", []):
-        if h.name not in chosen:
-            continue
-        own: Any = h
-        entries = own.layers if isinstance(own.layers, list) else [own.layers]
-        own.layers = [
-            entry if place is None else layers[place]
-            for entry, place in zip(entries, chosen[h.name], strict=True)
-        ]
-
-
-def _layers(model: keras.Model) -> list[keras.Layer]:
-    return keras_internals.layers_within(model, with_itself=False)
 
 
 def _digest(weights: list[np.ndarray]) -> bytes:
