@@ -218,7 +218,7 @@ def of_objects(table):
 
 
 def nullable(table):
-    return table.convert_dtypes(convert_floating=False).astype("Float64")
+    return table.astype("Float64")
 
 
 def mixed(table):
