@@ -6,6 +6,7 @@ was expected, what was received and, as `advice`, what to do. True and False are
 no numbers here, although Python takes them for 1 and 0.
 """
 
+import difflib
 import math
 import numbers
 import re
@@ -237,6 +238,29 @@ def count_of(name: str, value: int | float, T: int) -> int:
 # ---- words and the rest
 
 
+def no_others(
+    function: str, others: dict[str, Any], known: Sequence[str]
+) -> None:
+    """Refuses arguments that a function does not have.
+
+    Args:
+        function: str, the name of the function.
+        others: dict, what was received beyond those that it has.
+        known: the names of those that it has.
+
+    Raises:
+        TypeError: if there are others.
+    """
+    for name, value in others.items():
+        near = difflib.get_close_matches(name, known, 1)
+        advice = f"Did you mean `{near[0]}`? " if near else ""
+        raise TypeError(
+            f"Invalid argument `{name}` of `{function}`. Expected "
+            f"{', '.join(known)}. Received: {name}={value!r}. {advice}Leave "
+            "it out where it is not needed."
+        )
+
+
 def choice(
     name: str, value: Any, choices: Sequence[Any], *, advice: str = ""
 ) -> Any:
@@ -338,6 +362,28 @@ def instance(
     if not isinstance(value, kinds):
         raise type_error(name, value, expected, advice=advice)
     return value
+
+
+def keras_file(name: str, path: Any) -> None:
+    """Checks that a whole model would be saved in Keras's own format.
+
+    Args:
+        name: str, the argument.
+        path: what was received.
+
+    Raises:
+        ValueError: if it is a path of an HDF5 file.
+    """
+    if str(path).endswith((".h5", ".hdf5")):
+        raise value_error(
+            name,
+            str(path),
+            "a path that ends with '.keras': HDF5 has no place for "
+            "hyperparameters",
+            advice="Use 'model.keras' to save all, 'model.weights.h5' with "
+            "`save_weights`, or save the elementary model alone: "
+            "`model.elementary_model.save(...)`.",
+        )
 
 
 def _after(advice: str) -> str:

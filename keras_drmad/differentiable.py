@@ -5,8 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_drmad import arguments, hypergradient_check
+from keras_drmad import (
+    arguments,
+    hypergradient_check,
+    hyperparameter_summary,
+)
 from keras_drmad.hypergradient_check import HypergradientCheck
+from keras_drmad.methods.base import Chosen, Method
+from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.saving import Saved
 from keras_drmad.training import inputs, ranges
 from keras_drmad.training.elementary_training import (
@@ -14,6 +20,7 @@ from keras_drmad.training.elementary_training import (
     Hypergradient,
 )
 from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.tables import takes_strings
 
 # Of one training, beside x and y; as for `fit`.
 TRAINING_ARGUMENTS = (
@@ -32,6 +39,70 @@ TRAINING_ARGUMENTS = (
 
 class Differentiable(Saved):
     """A wrapped model whose validation loss can be differentiated."""
+
+    # ---- the method
+
+    @property
+    def method(self) -> Method:
+        """The method that `compile` was given."""
+        return self._assembly.method
+
+    @property
+    def resolved(self) -> Chosen:
+        """The method of the last training, and why; see the class."""
+        return self._assembly.chosen
+
+    @property
+    def uses_xla(self) -> bool | None:
+        """Whether XLA compiles the loops; `None` before the first training."""
+        loops = self._assembly.loops
+        return None if loops is None else loops.compiler.jit_compile
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints the elementary model's summary, and the method.
+
+        Where the method chooses (`Auto`, or one with `memory=`), what it chose
+        for the last training, and why.
+        """
+        super().summary(*args, **kwargs)
+        if self.compiled:
+            say = kwargs.get("print_fn") or print
+            say(self.words_on_method())
+            if not self._assembly.self_check:
+                say(" Self-check: off, numbers are not compared with Keras's.")
+
+    def hyperparameter_summary(
+        self, print_fn: Callable[[str], Any] | None = None
+    ) -> None:
+        """Prints every hyperparameter with its shape, count and values.
+
+        Below the table stands which kinds could not be tuned in this model, by
+        this optimizer and method, and why.
+
+        Args:
+            print_fn: takes the text; `print` by default.
+
+        Raises:
+            ValueError: if the model was not compiled.
+        """
+        self.check_compiled()
+        (print_fn or print)(
+            hyperparameter_summary.summary(
+                self.elementary_model,
+                self.optimizer,
+                self.hyperparameters,
+                self.method,
+            )
+        )
+
+    def words_on_method(self) -> str:
+        """Returns the method in words, and why it was chosen."""
+        method, why = self.resolved
+        if why:
+            return f" Hypergradient: {method!r}: {why}."
+        return f" Hypergradient: {self.method!r}"
+
+    # ---- one training
 
     def hypergradient(
         self,
@@ -169,6 +240,7 @@ class Differentiable(Saved):
             length,
             training["seed"],
             record.validation_loss,
+            is_exact=isinstance(self.resolved.method, ReverseMode),
         )
 
     def _once(self, function: Callable, x: Any, y: Any, /, **given: Any) -> Any:
@@ -181,8 +253,14 @@ class Differentiable(Saved):
                 "`fit` alone takes, pass to `fit`."
             )
         self.check_compiled()
-        axis = ranges.class_axis(self.elementary_model)
-        plan = inputs.plan(x, y, **given, class_axis=axis)
+        model = self.elementary_model
+        plan = inputs.plan(
+            x,
+            y,
+            **given,
+            class_axis=ranges.class_axis(model),
+            strings=takes_strings(model),
+        )
         training = self._assembly.training(plan, is_tuned=True)
         starts = InitialState(training.problem, "same", plan.seed)
         return function(training, starts.of(0), plan)

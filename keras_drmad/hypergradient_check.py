@@ -7,6 +7,12 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+ADVICE_IF_EXACT = (
+    "The method is exact, so the loss is far from linear at this `length`, or "
+    "has no derivative in places: try a smaller `length`, float64, a lower "
+    "learning rate of training, or smooth activations."
+)
+
 
 class Direction(NamedTuple):
     """One direction in which the raw hyperparameters were moved.
@@ -61,6 +67,8 @@ def check(
     length: float,
     seed: int,
     size: float,
+    *,
+    is_exact: bool = False,
 ) -> HypergradientCheck:
     """Compares predicted with actual changes of the validation loss.
 
@@ -79,6 +87,7 @@ def check(
             alone would move ten times as far.
         seed: int, from which random directions are drawn.
         size: float, the present loss, for the size of rounding errors.
+        is_exact: bool, whether the method is, as far as there are derivatives.
     """
     generator = np.random.default_rng(seed)
     before = [np.array(v) for v in variables]
@@ -112,21 +121,33 @@ def check(
             v.assign(x)
     cosine = _cosine(rows, count)
     noise = 20 * np.finfo(keras.config.floatx()).eps * abs(size)
-    return HypergradientCheck(rows, cosine, *_verdict(rows, cosine, noise))
+    verdict, advice = _verdict(rows, cosine, noise)
+    if is_exact and verdict in ("noise", "weak", "right direction"):
+        advice = ADVICE_IF_EXACT
+    return HypergradientCheck(rows, cosine, verdict, advice)
 
 
 def _cosine(rows: list[Direction], count: int) -> float:
     """Returns an estimate of the cosine to the exact hypergradient g.
 
-    A random unit vector d has E (gᵀd)² = ‖g‖² / n in n dimensions.
+    With u the direction of the hypergradient, g is (gᵀu) u and a rest r that
+    is orthogonal to u: what a random unit vector d sees of r is gᵀd − gᵀu uᵀd,
+    and in n dimensions E (rᵀd)² = ‖r‖² / n. Where all changes are as
+    predicted, r is 0 and the cosine 1, for any number of directions.
     """
     first, *others = rows
     if first.name == "random" or not others:
         return math.nan
-    squares = [(row.actual / row.distance) ** 2 for row in others]
-    steepest = math.sqrt(count * sum(squares) / len(squares))
-    slope = first.actual / first.distance
-    return float(np.clip(slope / max(steepest, 1e-300), -1, 1))
+    slope, norm = (
+        first.actual / first.distance,
+        first.predicted / first.distance,
+    )
+    rests = [
+        (row.actual - slope / norm * row.predicted) / row.distance
+        for row in others
+    ]
+    across = count * sum(x**2 for x in rests) / len(rests)
+    return float(slope / max(math.sqrt(slope**2 + across), 1e-300))
 
 
 def _is_as_predicted(rows: list[Direction]) -> bool:
@@ -140,13 +161,18 @@ def _verdict(
     rows: list[Direction], cosine: float, noise: float
 ) -> tuple[str, str]:
     """Returns the verdict and the advice of a `HypergradientCheck`."""
-    if rows[0].name == "random":
-        return "noise", "The hypergradient is 0: it can teach nothing."
+    is_zero = rows[0].name == "random"
+    if is_zero and max(abs(row.actual) for row in rows) >= noise:
+        return "noise", (
+            "The hypergradient is 0, but the loss changes: no derivative "
+            "arrives. Look for steps without one, such as rounding or "
+            "`stop_gradient`, between the hyperparameters and the loss."
+        )
     (_, predicted, actual, _), *others = rows
     if max(abs(row.actual) for row in rows) < noise:
         return "too small to measure", (
             "The validation loss hardly depends on these hyperparameters near "
-            "their present values. Try a greater `length`."
+            "their present values. Try a greater `length`, or float64."
         )
     # Random directions apart: these alone could prove a hypergradient wrong.
     if _is_as_predicted(rows[:1]) and _is_as_predicted(others):

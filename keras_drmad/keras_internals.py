@@ -7,10 +7,14 @@ reads them all).
 """
 
 import contextlib
+import io
+import traceback
 import types
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import h5py
 import keras
 import tensorflow as tf
 from keras.src import backend
@@ -278,6 +282,118 @@ def _losses_of(compiled: Any) -> list[keras.losses.Loss]:
     return list({id(x): x for x in (compiled, *found)}.values())
 
 
+@contextlib.contextmanager
+def unchanged_on_error(*objects: Any) -> Iterator[None]:
+    """Within it, an error leaves the attributes of objects as they were.
+
+    `Layer._tracker` with `config` and `stored_ids`, since Keras 3.0, which
+    list what a layer holds; other lists and dicts are found by themselves.
+
+    Args:
+        *objects: models and others, whose attributes may be assigned.
+    """
+    before = []
+    for one in objects:
+        held = list(vars(one).values())
+        if isinstance(one, keras.Layer):
+            held += [stored for _, stored in one._tracker.config.values()]
+            ids = one._tracker.stored_ids
+            held += [ids, *ids.values()]
+        kept = [(x, x.copy()) for x in held if isinstance(x, _CONTAINERS)]
+        before.append((one, dict(vars(one)), kept))
+    try:
+        yield
+    except BaseException:
+        for one, attributes, kept in before:
+            vars(one).clear()
+            vars(one).update(attributes)
+            for container, content in kept:
+                if not _holds(container, content):
+                    _refill(container, content)
+        raise
+
+
+_CONTAINERS = (list, dict, set)
+
+
+def _holds(container: Any, content: Any) -> bool:
+    """Returns whether a container still has the very content that it had."""
+    if isinstance(container, dict):
+        container, content = container.items(), content.items()
+        container, content = (sum(x, ()) for x in (container, content))
+    pairs = zip(container, content, strict=False)
+    return len(container) == len(content) and all(a is b for a, b in pairs)
+
+
+def _refill(container: Any, content: Any) -> None:
+    """Gives a container other content, past Keras's own overrides."""
+    if isinstance(container, list):
+        list.__setitem__(container, slice(None), content)
+    elif isinstance(container, set):
+        set.clear(container)
+        set.update(container, content)
+    else:  # maybe TensorFlow's proxy of a dict
+        container.clear()
+        container.update(content)
+
+
+def paths(model: keras.Model) -> dict[str, list]:
+    """Returns the paths of a model's layers and weights, in their order.
+
+    They change when a Sequential model is loaded. `Layer.path`, since Keras
+    3.0, is public, but cannot be assigned.
+    """
+    return {
+        "layers": [layer.path for layer in layers_within(model)],
+        "weights": [v.path for v in model.weights],
+    }
+
+
+def set_paths(model: keras.Model, paths: dict[str, list]) -> None:
+    """Gives layers and weights the paths that `paths` returned.
+
+    `Layer._path` and `Variable._path`, since Keras 3.0.
+    """
+    pairs = ("layers", layers_within(model)), ("weights", model.weights)
+    for name, owners in pairs:
+        given = paths.get(name, [])
+        if len(given) == len(owners):
+            for owner, path in zip(owners, given, strict=True):
+                owner._path = path
+
+
+def is_saving_as_hdf5() -> bool:
+    """Returns whether the caller is asked by Keras's old way to save models.
+
+    `save_model_to_hdf5` of `keras.src.legacy`, since Keras 3.0, which a model
+    has no other way to know of.
+    """
+    names = (frame.f_code.co_name for frame, _ in traceback.walk_stack(None))
+    return "save_model_to_hdf5" in names
+
+
+def is_plain_file(filepath: Any, attribute: str) -> bool:
+    """Returns whether a file of weights has no place for an attribute's.
+
+    A `.keras` file is an archive with "model.weights.h5", since Keras 3.0.
+
+    Args:
+        filepath: path of a ".weights.h5" or ".keras" file.
+        attribute: str, of a model.
+    """
+    path = str(filepath)
+    if path.endswith(".keras") and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if "model.weights.h5" not in archive.namelist():
+                return False
+            with archive.open("model.weights.h5") as file:
+                return attribute not in h5py.File(io.BytesIO(file.read()), "r")
+    if path.endswith(".h5") and h5py.is_hdf5(path):
+        with h5py.File(path, "r") as weights:
+            return attribute not in weights
+    return False
+
+
 # ---- optimizers
 
 
@@ -287,6 +403,62 @@ def trained_by(optimizer: keras.Optimizer) -> list[keras.Variable]:
     `Optimizer._trainable_variables`, since Keras 3.0; none before `build`.
     """
     return list(getattr(optimizer, "_trainable_variables", []))
+
+
+# What an optimizer holds of its own state; `BaseOptimizer`, since Keras 3.0.
+_STATE = (
+    "_accumulated_gradients",
+    "_iterations",
+    "_learning_rate",
+    "_model_variables_moving_average",
+    "_tracker",
+    "_trainable_variables",
+    "_trainable_variables_indices",
+    "_variables",
+    "built",
+)
+
+
+def unbuilt(optimizer: keras.Optimizer) -> keras.Optimizer:
+    """Returns an optimizer with all the choices of another, and new state.
+
+    Nothing is serialized: a rate may be any function, and the class need not
+    be known to Keras. Variables that the constructor of a class of one's own
+    makes are not made again.
+
+    Args:
+        optimizer: a Keras optimizer that does not wrap others.
+    """
+    new = object.__new__(type(optimizer))
+    rate = given_learning_rate(optimizer)
+    is_number = isinstance(rate, keras.Variable)
+    keras.Optimizer.__init__(new, float(rate) if is_number else rate)
+    for name, value in list(vars(optimizer).items()):
+        # TensorFlow's own attributes, `_self_...`, list what to save.
+        if name in _STATE or name.startswith("_self_"):
+            continue
+        if isinstance(value, (list, dict)):  # `build` may add to these
+            value = _without_variables(value)
+        if not isinstance(value, keras.Variable):
+            setattr(new, name, value)
+    return new
+
+
+def config_apart_from_rate(optimizer: keras.Optimizer) -> dict[str, Any]:
+    """Returns an optimizer's config without its rate, which may have none."""
+    new = unbuilt(optimizer)
+    new._learning_rate = 0.0
+    config = new.get_config()
+    config.pop("learning_rate", None)
+    return config
+
+
+def _without_variables(values: Any) -> Any:
+    """Returns a list or a dict, as a new one, without its variables."""
+    if isinstance(values, dict):
+        kept = values.items()
+        return {k: v for k, v in kept if not isinstance(v, keras.Variable)}
+    return [v for v in values if not isinstance(v, keras.Variable)]
 
 
 def given_learning_rate(optimizer: keras.Optimizer) -> Any:

@@ -127,15 +127,30 @@ def _meta_optimizer(meta_optimizer: Any) -> keras.Optimizer:
     return meta_optimizer
 
 
-def check_moves(meta_optimizer: keras.Optimizer, raws: Sequence) -> None:
+def check_moves(
+    meta_optimizer: keras.Optimizer, raws: Sequence, optimizer: keras.Optimizer
+) -> None:
     """Checks that a meta-optimizer was built for these raw values.
 
+    Args:
+        meta_optimizer: as `united` returns it.
+        raws: list of `keras.Variable`, the raw values.
+        optimizer: the elementary optimizer.
+
     Raises:
-        ValueError: if it was built for others before.
+        ValueError: if it was built for others before, or is the elementary
+            optimizer.
     """
     movers = [meta_optimizer]
     if isinstance(meta_optimizer, keras.optimizers.MultiOptimizer):
         movers = meta_optimizer.optimizers
+    if any(one is optimizer for one in movers):
+        raise ValueError(
+            "Invalid value for argument `meta_optimizer`. Expected another "
+            "object than `optimizer`: each keeps slots for what it moves. "
+            f"Received: the same {type(optimizer).__name__} as both. Pass a "
+            "new one."
+        )
     known = {id(v) for one in movers for v in keras_internals.trained_by(one)}
     if not {id(raw) for raw in raws} <= known:
         raise ValueError(

@@ -1,29 +1,44 @@
 """`DrMADModel`: hyperparameters tuned by gradient, in `keras.Model.fit`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_drmad import (
     arguments,
-    hyperparameter_summary,
     keras_internals,
     meta_optimizers,
 )
-from keras_drmad.differentiable import Differentiable
+from keras_drmad.differentiable import TRAINING_ARGUMENTS, Differentiable
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.suggested import suggested
 from keras_drmad.hyperparameters.together import Together, check_given
 from keras_drmad.layers import in_layers
 from keras_drmad.methods.auto import given as given_method
-from keras_drmad.methods.base import Chosen, Method
-from keras_drmad.seam.pure_optimizer import check_optimizer
+from keras_drmad.methods.base import Method
+from keras_drmad.seam.pure_optimizer import check_known, check_optimizer
 from keras_drmad.seam.traits import check_trainable
 from keras_drmad.training import fit_loops, inputs, ranges
 from keras_drmad.training.assembly import Assembly
-from keras_drmad.training.initial_weights import POLICIES, InitialState
-from keras_drmad.training.meta_training import NEW, MetaTraining
+from keras_drmad.training.initial_weights import POLICIES
+from keras_drmad.training.tables import takes_strings
+
+FIT_ARGUMENTS = (
+    *TRAINING_ARGUMENTS,
+    "verbose",
+    "callbacks",
+    "validation_split",
+    "initial_epoch",
+    "hyper_data",
+    "meta_iterations",
+    "initial_weights",
+    "restore_best",
+)
+EACH = (
+    "Each meta-iteration needs the validation loss. For a cheaper one, pass "
+    "`validation_steps`."
+)
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -83,6 +98,10 @@ class DrMADModel(Differentiable):
         | None = None,
         jit_compile: bool | str = "auto",
         self_check: bool = True,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        auto_scale_loss: bool = True,
+        **own: Any,
     ) -> None:
         """Configures training and meta-training.
 
@@ -113,35 +132,63 @@ class DrMADModel(Differentiable):
             self_check: bool, whether the first training is preceded by a
                 comparison of one step with Keras's own, and of its derivatives
                 with differences.
+            run_eagerly: False: training runs in compiled loops.
+            steps_per_execution: as for `keras.Model.compile`, in `evaluate`
+                and `predict`.
+            auto_scale_loss: as for `keras.Model.compile`.
+            **own: what the elementary model's own `compile` takes besides.
 
         Raises:
             TypeError: if an argument is of a type that can't serve.
             ValueError: if there are no hyperparameters, two have one name, or
-                one finds nothing in the model to act on.
+                one finds nothing in the model to act on. The model is then
+                left as it was.
         """
         check_given(hyperparameters)
+        given = () if isinstance(hyperparameters, str) else hyperparameters
+        with keras_internals.unchanged_on_error(
+            self, self.elementary_model, *given
+        ):
+            arguments.choice("jit_compile", jit_compile, (True, False, "auto"))
+            arguments.choice("self_check", self_check, (True, False))
+            self.compile_elementary_model(
+                optimizer,
+                loss,
+                loss_weights,
+                metrics,
+                weighted_metrics,
+                run_eagerly=run_eagerly,
+                steps_per_execution=steps_per_execution,
+                auto_scale_loss=auto_scale_loss,
+                **own,
+            )
+            self._compile_hyperparameters(
+                hyperparameters,
+                hypergradient,
+                meta_optimizer,
+                jit_compile,
+                self_check,
+            )
+
+    def _compile_hyperparameters(
+        self,
+        hyperparameters,
+        hypergradient,
+        meta_optimizer,
+        jit_compile,
+        self_check,
+    ) -> None:
         is_auto = isinstance(hyperparameters, str)
         method = given_method(hypergradient or ("auto" if is_auto else None))
-        arguments.choice("jit_compile", jit_compile, (True, False, "auto"))
-        arguments.choice("self_check", self_check, (True, False))
-        model = self.elementary_model
-        model.compile(
-            optimizer=optimizer,
-            loss=loss,
-            loss_weights=loss_weights,
-            metrics=metrics,
-            weighted_metrics=weighted_metrics,
-            jit_compile=False,
-        )
+        model, optimizer = self.elementary_model, self.optimizer
         check_trainable(model)
-        check_optimizer(model.optimizer)
-        given: Any = hyperparameters
+        check_optimizer(optimizer)
+        check_known(optimizer, model.trainable_variables)
         if is_auto:
-            given = suggested(model, model.optimizer)
-        together = Together([*given, *in_layers.find(model)])
-        method.check(model.optimizer, list(together))
-        super().compile(optimizer=model.optimizer, jit_compile=False)
-        together.bind(model, model.optimizer)
+            hyperparameters = suggested(model, optimizer)
+        together = Together([*hyperparameters, *in_layers.find(model)])
+        method.check(optimizer, list(together))
+        together.bind(model, optimizer)
         self.forget()
         self.hyperparameters = list(together)
         self._are_suggested = is_auto
@@ -156,69 +203,12 @@ class DrMADModel(Differentiable):
             self._given_meta_optimizer, self.hyperparameters
         )
         self.meta_optimizer.build(together.raws)
-        meta_optimizers.check_moves(self.meta_optimizer, together.raws)
+        meta_optimizers.check_moves(
+            self.meta_optimizer, together.raws, optimizer
+        )
         self._assembly = Assembly(
             model, together, method, jit_compile, self_check=self_check
         )
-
-    @property
-    def method(self) -> Method:
-        """The method that `compile` was given."""
-        return self._assembly.method
-
-    @property
-    def resolved(self) -> Chosen:
-        """The method of the last training, and why; see the class."""
-        return self._assembly.chosen
-
-    @property
-    def uses_xla(self) -> bool | None:
-        """Whether XLA compiles the loops; `None` before the first training."""
-        loops = self._assembly.loops
-        return None if loops is None else loops.compiler.jit_compile
-
-    def summary(self, *args: Any, **kwargs: Any) -> None:
-        """Prints the elementary model's summary, and the method.
-
-        Where the method chooses (`Auto`, or one with `memory=`), what it chose
-        for the last training, and why.
-        """
-        super().summary(*args, **kwargs)
-        if self.compiled:
-            say = kwargs.get("print_fn") or print
-            say(self._words_on_method())
-            if not self._assembly.self_check:
-                say(" Self-check: off, numbers are not compared with Keras's.")
-
-    def hyperparameter_summary(
-        self, print_fn: Callable[[str], Any] | None = None
-    ) -> None:
-        """Prints every hyperparameter with its shape, count and values.
-
-        Below the table stands which kinds could not be tuned in this model, by
-        this optimizer and method, and why.
-
-        Args:
-            print_fn: takes the text; `print` by default.
-
-        Raises:
-            ValueError: if the model was not compiled.
-        """
-        self.check_compiled()
-        (print_fn or print)(
-            hyperparameter_summary.summary(
-                self.elementary_model,
-                self.optimizer,
-                self.hyperparameters,
-                self.method,
-            )
-        )
-
-    def _words_on_method(self) -> str:
-        method, why = self.resolved
-        if why:
-            return f" Hypergradient: {method!r}: {why}."
-        return f" Hypergradient: {self.method!r}"
 
     # ---- fit
 
@@ -239,19 +229,24 @@ class DrMADModel(Differentiable):
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
+        validation_freq: int = 1,
         *,
         hyper_data: Any = None,
         meta_iterations: int = 10,
         initial_weights: str = "same",
         restore_best: bool = True,
         seed: int | None = None,
+        **others: Any,
     ) -> keras.callbacks.History:
         """Tunes the hyperparameters, and trains the model with them.
 
         Each meta-iteration trains T = epochs x steps_per_epoch steps with a
         new optimizer, and computes the hypergradient of the validation loss,
-        which the next meta-iteration follows. To callbacks a meta-iteration is
-        an epoch, and a chunk of steps a batch. Logs: `loss` and the metrics
+        which is followed by a step at the end of the meta-iteration. To
+        callbacks a meta-iteration is an epoch, and a chunk of up to 200 steps a
+        batch; so `ReduceLROnPlateau` and `LearningRateScheduler` act between
+        trainings, and not within one.
+        Logs: `loss` and the metrics
         (means over the last of the `epochs`, penalties included), `val_loss`
         and the metrics as `evaluate` has them, `hypergradient_norm`,
         `adjoint_growth`, `reverse_steps_used`, `copies` (of the weights, kept
@@ -279,6 +274,7 @@ class DrMADModel(Differentiable):
             steps_per_epoch: int, all batches by default.
             validation_steps: int, all batches by default.
             validation_batch_size: int, `batch_size` by default.
+            validation_freq: 1: each meta-iteration is validated.
             hyper_data: if given, the data whose loss is differentiated;
                 `validation_data` then only reports.
             meta_iterations: int; 0 trains with the hyperparameters as they
@@ -290,10 +286,13 @@ class DrMADModel(Differentiable):
                 layers' initializers; `"continue"`, from where the last ended.
                 The last two also draw a new order of the data.
             restore_best: bool, whether the model ends with the weights and
-                hyperparameters of the lowest `val_loss`. Otherwise with the
-                last weights, and with hyperparameters one step further.
+                hyperparameters of the lowest `val_loss`; the next `fit` then
+                begins with the step that follows these, unless you assign
+                other values. Otherwise with the last weights, and with
+                hyperparameters one step further.
             seed: int; the order of the data, new initial weights and dropout
                 masks follow from it.
+            **others: refused, by words.
 
         Returns:
             `keras.callbacks.History`, an entry for each meta-iteration.
@@ -305,6 +304,8 @@ class DrMADModel(Differentiable):
                 one ends `fit` with a warning and the best state so far.
         """
         self.check_compiled()
+        arguments.no_others("fit", others, FIT_ARGUMENTS)
+        arguments.choice("validation_freq", validation_freq, (1,), advice=EACH)
         arguments.whole("initial_epoch", initial_epoch, 0)
         arguments.whole("meta_iterations", meta_iterations, 0)
         arguments.choice("initial_weights", initial_weights, POLICIES)
@@ -326,6 +327,7 @@ class DrMADModel(Differentiable):
             seed=seed,
             is_tuned=is_tuned,
             class_axis=ranges.class_axis(self.elementary_model),
+            strings=takes_strings(self.elementary_model),
         )
         training = self._assembly.training(
             plan, is_tuned=is_tuned, initial_weights=initial_weights
@@ -333,38 +335,16 @@ class DrMADModel(Differentiable):
         if verbose and is_tuned and self._are_suggested:
             self.hyperparameter_summary()
         if verbose and is_tuned and self.resolved.why:
-            print(self._words_on_method().strip())
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = keras.callbacks.CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=verbose != 0,
-                verbose=verbose,
-                epochs=meta_iterations or epochs,
-                steps=plan.T if is_tuned else plan.training.steps,
-                model=self,
-            )
-        self.stop_training = False
-        callbacks.on_train_begin()
-        first = keras_internals.take_initial_epoch(self) or initial_epoch
-        if is_tuned:
-            resumed = self.resumed if first > 0 else NEW
-            starts = InitialState(
-                training.problem, initial_weights, plan.seed, resumed.start
-            )
-            meta = MetaTraining(training, plan, self.meta_optimizer, resumed)
-            logs = fit_loops.fit_hyperparameters(
-                self,
-                meta,
-                starts,
-                callbacks,
-                range(first, meta_iterations),
-                restore_best=restore_best,
-            )
-        else:
-            starts = InitialState(training.problem, "same", plan.seed)
-            logs = fit_loops.fit_weights(
-                self, training, plan, starts.going_on(), callbacks, first
-            )
-        callbacks.on_train_end(logs)
+            print(self.words_on_method().strip())
+        fit_loops.run(
+            self,
+            training,
+            plan,
+            callbacks,
+            verbose=verbose,
+            initial_epoch=initial_epoch,
+            meta_iterations=meta_iterations,
+            initial_weights=initial_weights,
+            restore_best=restore_best,
+        )
         return self.history

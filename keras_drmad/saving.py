@@ -1,19 +1,32 @@
 """How a `DrMADModel` leaves: in files, and as plain Keras."""
 
+import contextlib
+import hashlib
+from collections.abc import Iterator
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments, keras_internals, layer_places
 from keras_drmad.core.state import State
 from keras_drmad.export.plain_builder import exported
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.layers.in_layers import InLayer
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.training.assembly import Assembly
-from keras_drmad.training.meta_training import NEW, Progress, Resumed
+from keras_drmad.training.meta_training import (
+    NEW,
+    NOTHING,
+    Left,
+    Progress,
+    Resumed,
+)
 from keras_drmad.wrapper import Wrapper
+
+OWN = "keras_drmad"  # the group of what a plain model does not have
 
 
 class Saved(Wrapper):
@@ -26,11 +39,17 @@ class Saved(Wrapper):
         progress: the meta-training that is running, or `None`.
         resumed: what a `fit` goes on with that is begun after a file was
             loaded which a running `fit` had saved.
+        left: what the next `fit` follows first.
+        trained_with: list of tensors λ, within `fit` those that the weights
+            were trained with; `None` elsewhere.
     """
 
     progress: Progress | None
     resumed: Resumed
+    left: Left
+    trained_with: list[tf.Tensor] | None
     _assembly: Assembly
+    meta_optimizer: Any
     _given_meta_optimizer: Any
     _jit_choice: Any
 
@@ -50,10 +69,20 @@ class Saved(Wrapper):
                 f" before training the model '{self.name}'."
             )
 
+    def check_trainable(self) -> None:
+        """Checks that no layer was frozen or unfrozen since `compile`.
+
+        Raises:
+            ValueError: if one was.
+        """
+        self._assembly.check_trainable()
+
     def forget(self) -> None:
         """Forgets what belongs to a `fit`."""
         self.progress = None
-        self.resumed = NEW
+        self.resumed, self.left = NEW, NOTHING
+        self.trained_with = None
+        self._handed_out: dict[bytes, list[tf.Tensor]] = {}
         # As many as there are trainable weights, of which layers may be frozen.
         self.start_weights: list[tf.Variable] = []
         self.end_weights: list[tf.Variable] = []
@@ -83,6 +112,40 @@ class Saved(Wrapper):
             place = places[id(variable)]
             self.start_weights[place].assign(ends[0][k])
             self.end_weights[place].assign(ends[1][k])
+
+    # ---- weights that callbacks take away and bring back
+
+    @contextlib.contextmanager
+    def handing_out(self) -> Iterator[None]:
+        """Within `fit`, weights come back with the values of their training.
+
+        Callbacks such as `EarlyStopping(restore_best_weights=True)` know of
+        weights alone.
+        """
+        try:
+            yield
+        finally:
+            self.trained_with, self._handed_out = None, {}
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Returns the weights, as `keras.Model`."""
+        weights = super().get_weights()
+        if self.trained_with is not None:
+            self._handed_out[_digest(weights)] = self.trained_with
+        return weights
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Sets the weights, as `keras.Model`.
+
+        At the end of a `fit`, weights that a callback was given after a
+        meta-iteration bring along the hyperparameters of that one.
+        """
+        super().set_weights(weights)
+        is_at_end = self.progress is None or self.stop_training
+        if self._handed_out and is_at_end:
+            hparams = self._handed_out.get(_digest(weights))
+            if hparams is not None:
+                self._assembly.hyperparameters.assign(hparams)
 
     # ---- plain Keras
 
@@ -123,15 +186,29 @@ class Saved(Wrapper):
 
     # ---- saving
 
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments.
+
+        Raises:
+            ValueError: if they are asked for by the old format of Keras.
+        """
+        if keras_internals.is_saving_as_hdf5():
+            arguments.keras_file("filepath", "model.h5")
+        return super().get_config()
+
     def get_compile_config(self) -> dict[str, Any] | None:
         """Returns the arguments of `compile`, serialized."""
         if not self.compiled:
             return None
         config = dict(self.elementary_model.get_compile_config())
-        for name in ("run_eagerly", "steps_per_execution"):
-            config.pop(name, None)
         serialize = keras.saving.serialize_keras_object
         return config | {
+            "places": {
+                **keras_internals.paths(self.elementary_model),
+                "chosen": layer_places.chosen(
+                    self.elementary_model, self.hyperparameters
+                ),
+            },
             "hyperparameters": [
                 serialize(h)
                 for h in self.hyperparameters
@@ -144,27 +221,120 @@ class Saved(Wrapper):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles with the arguments that `get_compile_config` returned."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = dict(config)
+        places = config.pop("places", {})
+        keras_internals.set_paths(self.elementary_model, places)
+        given = keras.saving.deserialize_keras_object(config)
+        layer_places.choose(
+            self.elementary_model, given, places.get("chosen", {})
+        )
+        self.compile(**given)
         self.optimizer.build(self.trainable_variables)
+
+    def save(
+        self, filepath: Any, overwrite: bool = True, zipped: Any = None, **rest
+    ) -> None:
+        """Saves the model, as `keras.Model`, in a `.keras` file.
+
+        Raises:
+            ValueError: if the file is another one; HDF5 has no place for
+                hyperparameters.
+        """
+        arguments.keras_file("filepath", filepath)
+        super().save(filepath, overwrite, zipped, **rest)
+
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, **options: Any
+    ) -> None:
+        """Saves weights and hyperparameters, as `keras.Model`.
+
+        The elementary model can load the file, and a plain model like it.
+        """
+        if not str(filepath).endswith(".h5"):  # in parts
+            super().save_weights(filepath, overwrite, **options)
+            return
+        self.elementary_model.save_weights(filepath, overwrite, **options)
+        with h5py.File(filepath, "a") as file:
+            group = file.require_group(OWN)
+            group.clear()
+            self.save_own_variables(group)
+            if hasattr(self, "meta_optimizer"):
+                moves = group.create_group("meta_optimizer")
+                self.meta_optimizer.save_own_variables(moves)
+
+    def load_weights(self, filepath: Any, **options: Any) -> None:
+        """Loads weights, as `keras.Model`, also those of a plain model.
+
+        Hyperparameters stay as they are where the file has none.
+
+        Raises:
+            ValueError: if the file has other weights or hyperparameters.
+        """
+        if not keras_internals.is_plain_file(filepath, "elementary_model"):
+            super().load_weights(filepath, **options)
+            return
+        self.elementary_model.load_weights(filepath, **options)
+        if not str(filepath).endswith(".h5"):
+            return
+        with h5py.File(filepath, "r") as file:
+            group = file.get(OWN, {})
+            moves = group.get("meta_optimizer", {})
+            self.load_own_variables(group)
+            if len(moves) and hasattr(self, "meta_optimizer"):
+                self.meta_optimizer.load_own_variables(moves)
 
     def save_own_variables(self, store) -> None:
         """Saves hyperparameters and, within `fit`, what resuming it needs."""
         for h in getattr(self, "hyperparameters", []):
             store[f"hyperparameter_{h.name}"] = h.raw.numpy()
-        if self.progress is None:
+        if self.progress is not None:
+            kept = self.progress.values()
+        elif self.left.pending:
+            raws = [h.raw for h in self.hyperparameters]
+            kept = {"pending": self.left.at(raws, self.meta_optimizer)}
+        else:
             return
-        for name, values in self.progress.values().items():
+        for name, values in kept.items():
             for k, value in enumerate(values):
                 store[f"{name}_{k}"] = np.asarray(value)
 
     def load_own_variables(self, store) -> None:
-        """Loads what `save_own_variables` saved."""
-        saved = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118
-        for h in getattr(self, "hyperparameters", []):
-            h.raw.assign(saved[f"hyperparameter_{h.name}"])
+        """Loads what `save_own_variables` saved.
+
+        Raises:
+            ValueError: if these are other hyperparameters than the model's.
+        """
+        saved = {
+            key: np.asarray(store[key])
+            for key in store.keys()  # noqa: SIM118
+            if key != "meta_optimizer"
+        }
+        kinds = list(getattr(self, "hyperparameters", []))
+        there = {k for k in saved if k.startswith("hyperparameter_")}
+        own = {f"hyperparameter_{h.name}": h for h in kinds}
+        if there and own and there != set(own):
+            names = [k.removeprefix("hyperparameter_") for k in sorted(there)]
+            raise ValueError(
+                "Expected a file with the hyperparameters of this model, "
+                f"{[h.name for h in kinds]}. Received: {names}. Compile the "
+                "model with these before you load the file, or load it into "
+                "`model.elementary_model`."
+            )
+        for key in there & set(own):
+            own[key].raw.assign(saved[key])
 
         def listed(name: str) -> list[np.ndarray]:
             count = sum(key.startswith(f"{name}_") for key in saved)
             return [saved[f"{name}_{k}"] for k in range(count)]
 
         self.resumed = Resumed(*map(listed, Resumed._fields))
+        raws = [h.raw.numpy() for h in kinds]
+        self.left = Left(self.resumed.pending, raws)
+
+
+def _digest(weights: list[np.ndarray]) -> bytes:
+    """Returns a few bytes that are different for different weights."""
+    digest = hashlib.blake2b()
+    for array in weights:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.digest()

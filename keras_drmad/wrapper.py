@@ -1,10 +1,33 @@
 """A Keras model around another one, which shows through it."""
 
+import inspect
 from typing import Any
 
 import keras
 
-from keras_drmad import keras_internals
+from keras_drmad import arguments, keras_internals
+
+# What trains and evaluates, which the loops do in their own way.
+STEPS = ("train_step", "test_step", "make_train_function", "make_test_function")
+PARTS = ("compute_loss", "compute_metrics", "get_metrics_result")
+COMPILE_ARGUMENTS = (
+    "optimizer",
+    "loss",
+    "loss_weights",
+    "metrics",
+    "weighted_metrics",
+    "hyperparameters",
+    "hypergradient",
+    "meta_optimizer",
+    "jit_compile",
+    "run_eagerly",
+    "steps_per_execution",
+    "auto_scale_loss",
+)
+EAGERLY = (
+    "Training runs in compiled loops. To look into a layer, call the model on "
+    "a batch: `model(x[:1])`."
+)
 
 
 class Wrapper(keras.Model):
@@ -29,17 +52,11 @@ class Wrapper(keras.Model):
 
         Raises:
             TypeError: if `inputs` alone is not a `keras.Model`, or a subclass
-                has a `compute_loss` of its own.
+                overrides what training would not call.
             ValueError: if `inputs` alone is a model that is not built, or that
-                trains by a `train_step` of its own.
+                trains or evaluates by steps of its own.
         """
-        if type(self).compute_loss is not keras.Model.compute_loss:
-            raise TypeError(
-                f"The class {type(self).__name__} overrides `compute_loss`, "
-                "which training would not call: training calls the elementary "
-                "model's `compute_loss`. Override `compute_loss` in a "
-                "`keras.Model`, and wrap that model by `from_model`."
-            )
+        check_overrides(type(self))
         if outputs is not None:
             inputs = keras.Model(inputs, outputs, name=name)
         check_elementary_model(inputs)
@@ -63,6 +80,54 @@ class Wrapper(keras.Model):
             ValueError: if `model` is not built.
         """
         return cls(model, name=name)
+
+    def compile_elementary_model(
+        self,
+        optimizer: Any,
+        loss: Any,
+        loss_weights: Any,
+        metrics: Any,
+        weighted_metrics: Any,
+        *,
+        run_eagerly: bool,
+        steps_per_execution: int,
+        auto_scale_loss: bool,
+        **own: Any,
+    ) -> None:
+        """Compiles the model inside, and this one with the same optimizer.
+
+        Args:
+            optimizer: as for `keras.Model.compile`, and so are the others.
+            **own: what the model's own `compile` takes besides.
+
+        Raises:
+            TypeError: if it takes other arguments.
+            ValueError: if one is not valid.
+        """
+        arguments.choice("run_eagerly", run_eagerly, (False,), advice=EAGERLY)
+        if steps_per_execution != "auto":
+            arguments.whole("steps_per_execution", steps_per_execution, 1)
+        arguments.boolean("auto_scale_loss", auto_scale_loss)
+        for_both = {
+            "jit_compile": False,
+            "steps_per_execution": steps_per_execution,
+        }
+        given = {
+            "optimizer": optimizer,
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+            "auto_scale_loss": auto_scale_loss,
+            **for_both,
+        }
+        model = self.elementary_model
+        if type(model).compile is keras.Model.compile:
+            arguments.no_others("compile", own, COMPILE_ARGUMENTS)
+        else:
+            given = _taken(model, given, own)
+        model.compile(**given)
+        super().compile(optimizer=model.optimizer, **for_both)
 
     def call(self, inputs, training=None):
         """Returns the elementary model's outputs."""
@@ -97,6 +162,21 @@ class Wrapper(keras.Model):
     def layers(self):
         """The elementary model's layers."""
         return self.elementary_model.layers
+
+    @property
+    def input(self):
+        """The elementary model's input, or inputs as they are nested."""
+        return self.elementary_model.input
+
+    @property
+    def output(self):
+        """The elementary model's output, or outputs as they are nested."""
+        return self.elementary_model.output
+
+    @property
+    def output_names(self):
+        """The names of the elementary model's outputs."""
+        return self.elementary_model.output_names
 
     @property
     def inputs(self):
@@ -148,6 +228,46 @@ class Wrapper(keras.Model):
         return None
 
 
+def _taken(
+    model: keras.Model, given: dict[str, Any], own: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns what a `compile` of a class's own takes of some arguments.
+
+    Args:
+        model: a model with a `compile` of its own.
+        given: the arguments of `keras.Model.compile`; the `compile` may lack
+            those that are at their defaults.
+        own: what the `compile` takes besides.
+
+    Raises:
+        TypeError: if the `compile` can't take the arguments.
+    """
+    signature = inspect.signature(model.compile)
+    names = {p.name for p in signature.parameters.values()}
+    takes_all = any(
+        p.kind is inspect.Parameter.VAR_KEYWORD
+        for p in signature.parameters.values()
+    )
+    defaults = inspect.signature(keras.Model.compile).parameters
+    kept = own | {
+        name: value
+        for name, value in given.items()
+        if takes_all
+        or name in names
+        or (name != "jit_compile" and value is not defaults[name].default)
+    }
+    try:
+        signature.bind(**kept)
+    except TypeError as error:
+        raise TypeError(
+            f"Invalid arguments of `compile`. Expected what the `compile` of "
+            f"{type(model).__name__}, the class of the model '{model.name}', "
+            f"takes: {signature}. Received: {', '.join(kept)} ({error}). Pass "
+            "what it needs besides by name, to this `compile`."
+        ) from error
+    return kept
+
+
 def check_elementary_model(model: Any) -> None:
     """Checks that a model can be wrapped.
 
@@ -167,11 +287,33 @@ def check_elementary_model(model: Any) -> None:
             f"'{model.name}' has no weights yet. Give it a `keras.Input`, or "
             "call it once on a batch: `model(x[:1])`."
         )
-    if type(model).train_step is not keras.Model.train_step:
-        raise ValueError(
-            "Invalid value for argument `model`. Expected a model that trains "
-            f"by its loss. Received: '{model.name}', whose class "
-            f"{type(model).__name__} has its own `train_step`, which the loops "
-            "of training would not call. Override `compute_loss` instead; of a "
-            "`DrMADModel` pass the `elementary_model`."
-        )
+    for name in STEPS:
+        own = getattr(model, name)
+        if getattr(own, "__func__", own) is not getattr(keras.Model, name):
+            raise ValueError(
+                "Invalid value for argument `model`. Expected a model that "
+                f"trains by its loss. Received: '{model.name}', whose class "
+                f"{type(model).__name__} has its own `{name}`, which the loops "
+                "of training and validation would not call. Override "
+                "`compute_loss` and `compute_metrics` instead; of a "
+                "`DrMADModel` pass the `elementary_model`."
+            )
+
+
+def check_overrides(kind: type) -> None:
+    """Checks that a subclass overrides nothing that would not be called.
+
+    Raises:
+        TypeError: if it does.
+    """
+    bases = dict.fromkeys(PARTS, keras.Model) | dict.fromkeys(
+        STEPS[:2], Wrapper
+    )
+    for name, base in bases.items():
+        if getattr(kind, name) is not getattr(base, name):
+            raise TypeError(
+                f"The class {kind.__name__} overrides `{name}`, which training "
+                "would not call: training calls the elementary model's "
+                "`compute_loss` and `compute_metrics`. Override these in a "
+                "`keras.Model`, and wrap that model by `from_model`."
+            )

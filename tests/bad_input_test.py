@@ -82,7 +82,7 @@ WRONG_KINDS_OF_DATA = [
     (dict(x=None), "x", "NoneType"),
     (of(iter([(X, Y)])), "x", "iterator"),
     (dict(x=X.astype(str)), "x", "<U"),
-    (dict(y=Y.astype(object)), "y", "object"),
+    (dict(y=np.array([None, *Y[1:]], object)), "y", "object"),
     (dict(validation_data=x_val), "validation_data", "ndarray"),
     (dict(class_weight=[1, 2, 3]), "class_weight", "[1, 2, 3]"),
     (split("0.2"), "validation_split", "'0.2'"),

@@ -1,6 +1,5 @@
 """The builder of a `PlainKeras`, into which hyperparameters put values."""
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -272,8 +271,7 @@ def _by_path(variables: list[keras.Variable]) -> dict[str, keras.Variable]:
 
 def _one_or_all(by_weight: dict[str, Any]) -> Any:
     """Returns the entry that all weights share; the dict if entries differ."""
-    serialize = keras.saving.serialize_keras_object
-    different = {json.dumps(serialize(one)) for one in by_weight.values()}
+    different = {plain_optimizer.words(one) for one in by_weight.values()}
     if len(different) == 1:
         return next(iter(by_weight.values()))
     return by_weight

@@ -168,13 +168,28 @@ def optimizers(
     for path, own in numbers.items():
         rate = own.get("learning_rate", given(optimizer, "learning_rate"))
         rate = learning_rate(rate)
-        config = optimizer.get_config() | own | {"learning_rate": rate}
+        config = keras_internals.config_apart_from_rate(optimizer) | own
         key = json.dumps(keras.saving.serialize_keras_object(config))
+        key += words(rate)
+        config["learning_rate"] = rate
         found.setdefault(key, (config, []))[1].append(path)
     return [
         (type(optimizer).from_config(config), paths)
         for config, paths in found.values()
     ]
+
+
+def words(value: Any) -> str:
+    """Returns text that is the same for what would be saved as the same.
+
+    Args:
+        value: what Keras saves, or a function or schedule of one's own.
+    """
+    if callable(value) and not isinstance(
+        value, (*STOCK_SCHEDULES, keras.Regularizer)
+    ):
+        return str(id(value))  # may lack a config
+    return json.dumps(keras.saving.serialize_keras_object(value))
 
 
 def united(

@@ -104,16 +104,6 @@ class LossWeights(base.Hyperparameter):
         self.names = self._outputs + [x.name for x in self._with_losses]
         self.create((len(self.names),), self.initial)
 
-    def prepare(self, training: base.Training) -> None:
-        silent = [x.name for x in self._with_losses if not x.losses]
-        if silent:
-            raise ValueError(
-                f"The hyperparameter '{self.name}' weighs losses that layers "
-                f"add. Received: layers that add no loss, {silent}. Call "
-                "`self.add_loss(...)` in the `call` of these layers, or leave "
-                "these layers out."
-            )
-
     def batch(self, raw: tf.Tensor, batch: Batch) -> Batch:
         if not self._outputs:
             return batch
@@ -145,6 +135,14 @@ class LossWeights(base.Hyperparameter):
         return given
 
     def penalty(self, raw: tf.Tensor, params: dict[int, Any]) -> Any:
+        silent = [x.name for x in self._with_losses if not x.losses]
+        if silent:
+            raise ValueError(
+                f"The hyperparameter '{self.name}' weighs losses that layers "
+                f"add. Received: layers that add no loss, {silent}. Call "
+                "`self.add_loss(...)` in the `call` of these layers, or leave "
+                "these layers out."
+            )
         # Keras has added the layers' losses, with a weight of 1.
         values = self.transform.value(raw)[len(self._outputs) :]
         return sum(

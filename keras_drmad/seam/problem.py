@@ -22,7 +22,11 @@ from keras_drmad.seam import gradient_rules
 from keras_drmad.seam.look import Look
 from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.seam.places import places_of
-from keras_drmad.seam.pure_optimizer import check_optimizer, pure_update
+from keras_drmad.seam.pure_optimizer import (
+    check_optimizer,
+    new_optimizer,
+    pure_update,
+)
 from keras_drmad.seam.scope import Scope
 from keras_drmad.seam.traits import SINGULAR, suits_xla
 
@@ -108,8 +112,7 @@ class ElementaryProblem:
 
     def initial_state(self) -> State:
         """Returns the weights as they are, with an optimizer that is new."""
-        fresh = type(self.optimizer).from_config(self.optimizer.get_config())
-        fresh.build(keras_internals.trained_by(self.optimizer))
+        fresh = new_optimizer(self.optimizer)
         slots = _values(self._matching(self.slots, fresh))
         return self.state()._replace(slots=slots)
 
@@ -233,8 +236,7 @@ class ElementaryProblem:
     def logs(self, metrics: list[tf.Tensor]) -> dict[str, Any]:
         """Returns the results of metrics in a state, as Keras names them."""
         with keras.StatelessScope(zip(self.metrics, metrics, strict=True)):
-            results = self.model.get_metrics_result()
-        return {name: _number(value) for name, value in results.items()}
+            return _numbers(self.model.get_metrics_result())
 
     # ---- the pure functions of `core.state.Problem`
 
@@ -451,6 +453,17 @@ def _reduced(loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
     if not loss.shape.rank:
         return loss, None
     return tf.reduce_sum(loss), tf.cast(tf.size(loss), loss.dtype)
+
+
+def _numbers(results: dict[str, Any]) -> dict[str, Any]:
+    """Returns results of metrics; dicts within are laid flat, as in Keras."""
+    logs: dict[str, Any] = {}
+    for name, value in results.items():
+        if isinstance(value, dict):
+            logs |= _numbers(value)
+        else:
+            logs[name] = _number(value)
+    return logs
 
 
 def _number(value: Any) -> Any:

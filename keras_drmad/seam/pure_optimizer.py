@@ -10,7 +10,7 @@ backend's layer, and leaves the stock class its overrides.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -57,6 +57,59 @@ def check_optimizer(
             "optimizer itself; for half precision use the dtype policy "
             "'mixed_bfloat16', which needs no loss scaling."
         )
+
+
+def check_known(
+    optimizer: keras.Optimizer, weights: Sequence[keras.Variable]
+) -> None:
+    """Checks that an optimizer was not built for other weights before.
+
+    Args:
+        optimizer: a Keras optimizer.
+        weights: the weights that it is to train.
+
+    Raises:
+        ValueError: if it was.
+    """
+    known = {id(v) for v in keras_internals.trained_by(optimizer)}
+    if optimizer.built and not {id(v) for v in weights} <= known:
+        raise ValueError(
+            "Invalid value for argument `optimizer`. Expected one of this "
+            f"model's own. Received: the {type(optimizer).__name__} "
+            f"'{optimizer.name}', which was built for other weights: those of "
+            "another model, of hyperparameters, or of this one before layers "
+            "were unfrozen. Pass a new one."
+        )
+
+
+def new_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:
+    """Returns an optimizer like another one, for the same weights, but new.
+
+    Args:
+        optimizer: a built optimizer that does not wrap others.
+
+    Raises:
+        ValueError: if its class makes variables in its constructor, and has no
+            config to call the constructor with.
+    """
+    new = keras_internals.unbuilt(optimizer)
+    weights = keras_internals.trained_by(optimizer)
+    new.build(weights)
+    if len(new.variables) == len(optimizer.variables):
+        return new
+    name = type(optimizer).__name__
+    try:
+        new = type(optimizer).from_config(optimizer.get_config())
+    except Exception as error:
+        raise ValueError(
+            f"Invalid value for argument `optimizer`. Expected a class that "
+            "makes its variables in `build`, or has a config. Received: "
+            f"{name}, which makes some in its constructor, and whose config "
+            f"fails: {error} Each meta-iteration begins with a new optimizer. "
+            "Make the variables in `build`."
+        ) from error
+    new.build(weights)
+    return new
 
 
 def pure_update(
@@ -268,6 +321,17 @@ class _Number:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __neg__(self):
+        return -self.tensor
+
+    def __add__(self, other):
+        return self.tensor + other
+
+    __radd__ = __add__
+
+    def __sub__(self, other):
+        return self.tensor - other
+
     def __rsub__(self, other):
         return other - self.tensor
 
@@ -275,3 +339,15 @@ class _Number:
         return self.tensor * other
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other):
+        return self.tensor / other
+
+    def __rtruediv__(self, other):
+        return other / self.tensor
+
+    def __pow__(self, other):
+        return self.tensor**other
+
+    def __rpow__(self, other):
+        return other**self.tensor

@@ -4,9 +4,12 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 
+from keras_drmad import keras_internals
 from keras_drmad.core.curvature import GaussNewton
 from keras_drmad.core.loops import Loops
+from keras_drmad.core.nested import leaves
 from keras_drmad.core.state import Batch
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.hyperparameters.base import Training
@@ -16,6 +19,7 @@ from keras_drmad.seam import self_check
 from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.seam.pure_optimizer import check_known
 from keras_drmad.seam.traits import check_sign
 from keras_drmad.training import first_look
 from keras_drmad.training.elementary_training import ElementaryTraining
@@ -66,6 +70,29 @@ class Assembly:
         self._jit_compile = jit_compile
         self._signature = ""
         self._convex: GaussNewton | None = None
+        self._trainable = _trainable(model)
+
+    def check_trainable(self) -> None:
+        """Checks that layers are trainable or not as they were at `compile`.
+
+        Raises:
+            ValueError: if they are not.
+        """
+        before, now = self._trainable, _trainable(self._model)
+        changed = [
+            path
+            for key, (path, is_trained) in (before | now).items()
+            if key in before and before[key][1] != is_trained
+        ]
+        if not changed:
+            return
+        names = ", ".join(map(repr, dict.fromkeys(changed)))
+        raise ValueError(
+            f"`trainable` was changed after `compile`, of {names}. What is "
+            "trained, and what hyperparameters act on, is settled by "
+            "`compile`. Call `compile` again, with a new optimizer, before the "
+            "next `fit`; for phases with other layers, use one `fit` for each."
+        )
 
     def training(
         self, plan: Plan, *, is_tuned: bool, initial_weights: str = "same"
@@ -82,6 +109,8 @@ class Assembly:
                 take the data or the length.
         """
         self.hyperparameters.check_bound(self._model)
+        self.check_trainable()
+        check_known(self._model.optimizer, self._model.trainable_variables)
         batch = plan.training.batches.first()
         examples = self.hyperparameters.examples()
         first_look.check_data(self._model, plan, batch, examples)
@@ -109,6 +138,15 @@ class Assembly:
         )
         first_look.check_found(self.problem.loose)
         jit_compile = self._jit_compile
+        has_strings = any(
+            np.asarray(a).dtype.kind in "SO" for a in leaves(batch)
+        )
+        if jit_compile is True and has_strings:
+            raise ValueError(
+                "Invalid value for argument `jit_compile`. XLA has no strings, "
+                "which the batches hold. Received: jit_compile=True. Use "
+                "'auto' or False, or encode the strings before."
+            )
         if jit_compile == "auto":
             jit_compile = self.problem.suits_xla
         self.loops = Loops(self.problem, Compiler(bool(jit_compile)))
@@ -146,3 +184,12 @@ class Assembly:
             changed: Any = bound
             bound = dataclasses.replace(changed, curvature=self._convex)
         return bound
+
+
+def _trainable(model: keras.Model) -> dict[int, tuple[str, bool]]:
+    """Returns path and whether it is trained of each layer and weight."""
+    layers = keras_internals.layers_within(model, with_itself=False)
+    trained = {id(v) for v in model.trainable_variables}
+    return {id(x): (x.path or x.name, x.trainable) for x in layers} | {
+        id(v): (v.path, id(v) in trained) for v in model.weights
+    }

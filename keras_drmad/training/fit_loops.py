@@ -5,11 +5,17 @@ from typing import Any
 
 import keras
 
+from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.core.walked import Diverged, Watcher
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.initial_weights import InitialState
-from keras_drmad.training.meta_training import NEW, MetaTraining, Progress
+from keras_drmad.training.meta_training import (
+    NEW,
+    NOTHING,
+    MetaTraining,
+    Progress,
+)
 from keras_drmad.training.plan import Plan
 
 # Keras's own that are always there, and assign nothing.
@@ -18,6 +24,73 @@ HARMLESS = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
 
 class _Stopped(Exception):
     """A callback asked for an end within a training."""
+
+
+def run(
+    model: Any,
+    training: ElementaryTraining,
+    plan: Plan,
+    callbacks: Any,
+    *,
+    verbose: str | int,
+    initial_epoch: int,
+    meta_iterations: int,
+    initial_weights: str,
+    restore_best: bool,
+) -> None:
+    """Runs what a `fit` was asked for, and tells the callbacks.
+
+    Args:
+        model: the `DrMADModel` that callbacks look at.
+        training: the elementary training.
+        plan: its data and length.
+        callbacks: as for `fit`, and so are the others.
+
+    Raises:
+        Diverged: if the first training does.
+    """
+    is_tuned = meta_iterations > 0
+    if not isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = keras.callbacks.CallbackList(
+            callbacks,
+            add_history=True,
+            add_progbar=verbose != 0,
+            verbose=verbose,
+            epochs=meta_iterations or plan.epochs,
+            steps=plan.T if is_tuned else plan.training.steps,
+            model=model,
+        )
+    for one in callbacks.callbacks:
+        is_whole = not getattr(one, "save_weights_only", True)
+        if isinstance(one, keras.callbacks.ModelCheckpoint) and is_whole:
+            arguments.keras_file("filepath", one.filepath)
+    model.stop_training = False
+    with model.handing_out():
+        callbacks.on_train_begin()
+        first = keras_internals.take_initial_epoch(model) or initial_epoch
+        if is_tuned:
+            resumed = model.resumed if first > 0 else NEW
+            if not resumed.pending:
+                left = model.left.at(training.hparams(), model.meta_optimizer)
+                resumed = resumed._replace(pending=left)
+            starts = InitialState(
+                training.problem, initial_weights, plan.seed, resumed.start
+            )
+            meta = MetaTraining(training, plan, model.meta_optimizer, resumed)
+            logs = fit_hyperparameters(
+                model,
+                meta,
+                starts,
+                callbacks,
+                range(first, meta_iterations),
+                restore_best=restore_best,
+            )
+        else:
+            starts = InitialState(training.problem, "same", plan.seed)
+            logs = fit_weights(
+                model, training, plan, starts.going_on(), callbacks, first
+            )
+        callbacks.on_train_end(logs)
 
 
 def fit_hyperparameters(
@@ -47,11 +120,17 @@ def fit_hyperparameters(
     Raises:
         Diverged: if the first meta-iteration does.
     """
-    model.progress = Progress(meta, starts)
+    left = model.left
+    model.progress, model.left = Progress(meta, starts), NOTHING
     try:
         logs = _meta_iterations(model, meta, starts, callbacks, meta_iterations)
-    except KeyboardInterrupt:
-        meta.restore_best()
+    except BaseException as error:
+        if meta.best is None:
+            meta.restore_best()
+            model.left = NOTHING if isinstance(error, Diverged) else left
+        elif isinstance(error, KeyboardInterrupt):
+            meta.restore_best()
+            model.left = meta.left()
         raise
     finally:
         model.progress, model.resumed = None, NEW
@@ -59,6 +138,7 @@ def fit_hyperparameters(
         meta.restore_best()
     else:
         meta.step_hyperparameters()
+    model.left = meta.left()
     return logs
 
 
@@ -69,6 +149,7 @@ def _meta_iterations(
     for k in meta_iterations:
         meta.step_hyperparameters()
         callbacks.on_epoch_begin(k)
+        model.check_trainable()
         plan = meta.plan.with_order(starts.seed_of(k))
         watcher = _Reporter(model, callbacks, plan.T)
         try:
@@ -85,12 +166,14 @@ def _meta_iterations(
                 RuntimeWarning,
                 stacklevel=2,
             )
+            meta.best = meta.best._replace(pending=None)  # led to this
             meta.restore_best()
             break
         problem, hparams = meta.training.problem, trained.hparams
         problem.assign(trained.s_T, hparams)
         started = problem.started(trained.s_0, hparams)
         model.keep_ends(problem, started, trained.s_T, hparams)
+        model.trained_with = hparams
         callbacks.on_epoch_end(k, logs)
         if model.stop_training:
             break
@@ -128,6 +211,7 @@ def fit_weights(
     epochs = training.epochs(s_0, hparams, plan, watcher)
     for epoch in range(initial_epoch, initial_epoch + plan.epochs):
         callbacks.on_epoch_begin(epoch)
+        model.check_trainable()
         try:
             state, logs = next(epochs)
         except _Stopped:
@@ -169,8 +253,10 @@ class _Reporter(Watcher):
 
     def on_begin(self, first: int) -> None:
         self._callbacks.on_train_batch_begin(first % self._steps)
+        self._model.check_trainable()
 
     def on_end(self, last: int, logs: dict[str, float]) -> None:
         self._callbacks.on_train_batch_end(last % self._steps, logs)
+        self._model.check_trainable()
         if self._model.stop_training:
             raise _Stopped

@@ -1,7 +1,7 @@
 """What a user passes to `fit`, checked and turned into batches."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_drmad import arguments
 from keras_drmad.core.nested import leaves, map_arrays
 from keras_drmad.core.state import Batch
-from keras_drmad.training import streams
+from keras_drmad.training import streams, tables
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Plan, Source
 from keras_drmad.training.streams import StreamBatches
@@ -35,6 +35,7 @@ def plan(
     seed: int | None = None,
     is_tuned: bool = True,
     class_axis: int | None = -1,
+    strings: bool = False,
 ) -> Plan:
     """Returns the plan of a training; the arguments are those of `fit`.
 
@@ -43,6 +44,7 @@ def plan(
         is_tuned: bool, whether there must be data to fit hyperparameters to.
         class_axis: int, the axis of classes in `y`; `None` where `y` has the
             numbers of classes.
+        strings: bool, whether the model takes strings.
 
     Raises:
         TypeError: if data or an argument are of a type that can't serve.
@@ -52,7 +54,7 @@ def plan(
     arguments.whole("epochs", epochs, 1)
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = split(
-            x, y, sample_weight, validation_split
+            x, y, sample_weight, validation_split, strings
         )
     if is_tuned and validation_data is None and hyper_data is None:
         raise ValueError(
@@ -71,6 +73,7 @@ def plan(
         steps_per_epoch,
         shuffle,
         seed,
+        strings,
         class_axis,
     )
 
@@ -79,7 +82,9 @@ def plan(
             return None
         size = validation_batch_size
         size = batch_size if size is None else size
-        return validation_source(data, size, validation_steps, argument)
+        return validation_source(
+            data, size, validation_steps, argument, strings, y is None
+        )
 
     reports = held_out(validation_data, "validation_data")
     hyper = held_out(hyper_data, "hyper_data")
@@ -108,6 +113,7 @@ def training_source(
     steps_per_epoch: int | None,
     shuffle: bool,
     seed: int,
+    strings: bool = False,
     class_axis: int | None = -1,
 ) -> Source:
     """Returns the training batches; the arguments are those of `plan`.
@@ -124,28 +130,42 @@ def training_source(
             f"class to weight. Received: class_weight={class_weight!r}."
         )
     if not _is_stream(x, y, sample_weight, "x"):
-        data = _arrays(x, y, sample_weight, "x")
+        data = tables.all_arrays(x, y, sample_weight, "x", strings)
         if class_weight is not None:
             data = _weighted_by_class(data, class_weight, class_axis)
         return _array_source(
             data, batch_size, steps_per_epoch, shuffle, seed, "x", "batch_size"
         )
     return _stream_source(
-        x, class_weight, steps_per_epoch, shuffle, seed, "x", class_axis
+        x,
+        class_weight,
+        steps_per_epoch,
+        shuffle,
+        seed,
+        "x",
+        strings,
+        class_axis,
     )
 
 
 def validation_source(
-    data: Any, batch_size: int | None, steps: int | None, argument: str
+    data: Any,
+    batch_size: int | None,
+    steps: int | None,
+    argument: str,
+    strings: bool = False,
+    without_y: bool = True,
 ) -> Source:
     """Returns the batches of a validation set, in the order given.
 
     Args:
-        data: `(x, y)`, `(x, y, sample_weight)`, a `tf.data.Dataset` or a
-            `keras.utils.PyDataset`.
+        data: `(x, y)`, `(x, y, sample_weight)`, x alone, a `tf.data.Dataset`
+            or a `keras.utils.PyDataset`.
         batch_size: int, 32 by default, at most the number of examples.
         steps: int, the number of batches; all by default.
         argument: str, the name of the argument, for errors.
+        strings: bool, whether the model takes strings.
+        without_y: bool, whether x may come alone.
 
     Raises:
         ValueError: as `training_source`.
@@ -154,14 +174,19 @@ def validation_source(
     _check_steps("validation_steps", steps)
     _check_steps("validation_batch_size", batch_size)
     if isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
-        return _stream_source(data, None, steps, False, 0, argument)
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        return _stream_source(data, None, steps, False, 0, argument, strings)
+    if isinstance(data, list):
+        data = tuple(data)
+    _check_is_read_again(data, argument)
+    count = len(data) if isinstance(data, tuple) else 1
+    if count not in (2, 3) and not (count == 1 and without_y):
         raise TypeError(
             f"Invalid type for argument `{argument}`. Expected a tuple (x, y) "
             "or (x, y, sample_weight), a `tf.data.Dataset` or a "
-            f"`keras.utils.PyDataset`. Received: a {type(data).__name__}."
+            "`keras.utils.PyDataset`; x alone where training has no y. "
+            f"Received: a {type(data).__name__}, of {count} part(s)."
         )
-    arrays = _arrays(*streams.unpack(tuple(data))[:3], argument)
+    arrays = tables.all_arrays(*streams.unpack(data)[:3], argument, strings)
     size = len(leaves(arrays)[0])
     limit = min(32 if batch_size is None else batch_size, size)
     return _array_source(
@@ -169,7 +194,9 @@ def validation_source(
     )
 
 
-def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple:
+def split(
+    x: Any, y: Any, sample_weight: Any, fraction: float, strings: bool = False
+) -> tuple:
     """Splits off the last fraction of the examples, as `keras.Model.fit`.
 
     Returns:
@@ -188,7 +215,7 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple:
             "Argument `validation_split` needs arrays. Received: "
             f"x of type {type(x).__name__}. Pass `validation_data` instead."
         )
-    data = _arrays(x, y, sample_weight, "x")
+    data = tables.all_arrays(x, y, sample_weight, "x", strings)
     size = len(leaves(data)[0])
     place = math.floor(size * (1 - fraction)) if 0 < fraction < 1 else 0
     if not 0 < place < size:
@@ -204,74 +231,6 @@ def split(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple:
 
 
 # ---- arrays
-
-
-def _arrays(x: Any, y: Any, sample_weight: Any, argument: str) -> tuple:
-    """Returns `(x, y, sample_weight)` as arrays with floats in `floatx`."""
-    data = _checked((x, y, sample_weight), argument)
-    sizes = {len(a) for a in leaves(data)}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected the same "
-            "number of examples in all arrays of inputs, targets and weights. "
-            f"Received: {sorted(sizes)}."
-        )
-    if not sizes or 0 in sizes:
-        raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected at least one "
-            "example. Received: an empty data set."
-        )
-    return data
-
-
-def _checked(data: Sequence, argument: str) -> tuple:
-    """Returns the parts of data as finite arrays, floats in `floatx`."""
-    own = ("x", "y", "sample_weight", "index")[: len(data)]
-    names = own if argument == "x" else (argument,) * len(own)
-
-    def checked(a: Any, name: str) -> np.ndarray:
-        array = _array(a, name)
-        check_finite(array, name)
-        return array
-
-    return tuple(
-        map_arrays(lambda a, name=name: checked(a, name), part)
-        for part, name in zip(data, names, strict=True)
-    )
-
-
-def check_finite(array: np.ndarray, argument: str) -> None:
-    """Checks that an array holds neither nan nor inf.
-
-    Raises:
-        ValueError: if it does.
-    """
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        rest = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-        raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected finite "
-            f"numbers. Received: {int((~rest).sum())} of {len(array)} examples "
-            f"with nan or inf, the first at index {int(np.argmin(rest))}. "
-            "Remove or replace them."
-        )
-
-
-def _array(a: Any, argument: str) -> np.ndarray:
-    a = np.asarray(a)
-    if a.dtype.kind not in "fiub":
-        raise TypeError(
-            f"Invalid type for argument `{argument}`. Expected arrays of "
-            f"numbers. Received: an array of dtype {a.dtype}. Encode it as "
-            "numbers first."
-        )
-    if a.ndim == 0:
-        raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected arrays with "
-            "the examples on the first axis. Received: a single number. "
-            "Convert lists with `np.array(...)`, and batch data sets with "
-            "`.batch(...)`."
-        )
-    return a.astype(keras.config.floatx()) if a.dtype.kind == "f" else a
 
 
 def _array_source(
@@ -337,12 +296,7 @@ def _classes(y: np.ndarray, axis: int | None) -> np.ndarray:
 
 def _is_stream(x: Any, y: Any, sample_weight: Any, argument: str) -> bool:
     if not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
-        if x is None or hasattr(x, "__next__"):
-            raise TypeError(
-                f"Invalid type for argument `{argument}`. Expected arrays, a "
-                "`tf.data.Dataset` or a `keras.utils.PyDataset`, which can be "
-                f"read again in each meta-iteration. Received: {type(x)}."
-            )
+        _check_is_read_again(x, argument)
         return False
     if y is not None or sample_weight is not None:
         raise ValueError(
@@ -353,8 +307,34 @@ def _is_stream(x: Any, y: Any, sample_weight: Any, argument: str) -> bool:
     return True
 
 
+def _check_is_read_again(x: Any, argument: str) -> None:
+    """Checks that data are not of a type that is read once, or a function.
+
+    Raises:
+        TypeError: if they are.
+    """
+    is_table = hasattr(x, "__array__")  # some of these can be called, too
+    if x is None or hasattr(x, "__next__") or (callable(x) and not is_table):
+        what = f"a {type(x).__name__}"
+        raise TypeError(
+            f"Invalid type for argument `{argument}`. Expected arrays, a "
+            "`tf.data.Dataset` or a `keras.utils.PyDataset`, which can be "
+            f"read again in each meta-iteration. Received: {what}. Of a "
+            "generator make a data set: `tf.data.Dataset.from_generator("
+            "function, output_signature=...)`, or a subclass of "
+            "`keras.utils.PyDataset`."
+        )
+
+
 def _stream_source(
-    data, class_weight, steps, shuffle, seed, argument, class_axis=None
+    data,
+    class_weight,
+    steps,
+    shuffle,
+    seed,
+    argument,
+    strings,
+    class_axis=None,
 ) -> Source:
     steps = steps or _number_of_batches(data, argument)
     if isinstance(data, tf.data.Dataset):
@@ -364,7 +344,9 @@ def _stream_source(
 
     def checked(seed: int, number: int):
         for batch in passes(seed, number):
-            x, y, sample_weight, index = _checked(batch, argument)
+            x, y, sample_weight, index = tables.checked(
+                batch, argument, strings
+            )
             if class_weight is not None:
                 sample_weight = _class_weights(
                     y, sample_weight, class_weight, class_axis

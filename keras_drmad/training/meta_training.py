@@ -32,12 +32,15 @@ class Snapshot(NamedTuple):
         loss: float, its validation loss.
         s_T: the trained state.
         hparams: the raw hyperparameters it was trained with.
+        pending: list of tensors, its hypergradient; `None` if that leads to
+            a training that diverges.
     """
 
     meta_iteration: int
     loss: float
     s_T: State
     hparams: list[tf.Tensor]
+    pending: list[tf.Tensor] | None
 
 
 class Resumed(NamedTuple):
@@ -57,13 +60,44 @@ class Resumed(NamedTuple):
 NEW = Resumed([], [], [])  # a `fit` that resumes nothing
 
 
+class Left(NamedTuple):
+    """What a `fit` that ended with its best meta-iteration left to the next.
+
+    Attributes:
+        pending: list of arrays, the hypergradient of that meta-iteration.
+        hparams: list of arrays, the raw values at which that is.
+        steps: int, those that the meta-optimizer had taken; `None` if unknown.
+    """
+
+    pending: list
+    hparams: list
+    steps: int | None = None
+
+    def at(self, hparams: list, meta_optimizer: keras.Optimizer) -> list:
+        """Returns `pending`, or nothing if numbers were assigned since.
+
+        Args:
+            hparams: list of tensors λ, as they are now.
+            meta_optimizer: as it is now.
+        """
+        if self.steps not in (None, int(meta_optimizer.iterations)):
+            return []
+        pairs = zip(self.hparams, map(np.asarray, hparams), strict=False)
+        is_same = all(np.array_equal(a, b) for a, b in pairs)
+        return self.pending if is_same else []
+
+
+NOTHING = Left([], [])
+
+
 class MetaTraining:
     """Tunes hyperparameters over meta-iterations.
 
     A meta-iteration trains with the hyperparameters as they are, reports, and
-    leaves a hypergradient behind; the next one begins with the step that it
-    asks for. So whoever looks between two of them, a checkpoint for instance,
-    finds weights together with the hyperparameters they were trained with.
+    ends with the step that its hypergradient asks for. Callbacks are told
+    before the step: so whoever looks then, a checkpoint for instance, finds
+    weights together with the hyperparameters they were trained with. Where a
+    meta-iteration is restored, the next `fit` begins with its step.
 
     Attributes:
         best: `Snapshot` of the lowest validation loss, `None` before the first.
@@ -93,15 +127,17 @@ class MetaTraining:
         self.best: Snapshot | None = None
         self._has_warned = False
         problem = training.problem
+        moved = [*problem.hyperparameters.raws, *meta_optimizer.variables]
+        self._start = [(v, tf.convert_to_tensor(v.value)) for v in moved]
         if resumed.pending:
             self.pending = list(map(tf.constant, resumed.pending))
         if resumed.best:
             number, loss, *leaves = resumed.best
-            s_T, hparams = tf.nest.pack_sequence_as(
-                (problem.state(), problem.hparams()),
+            rest = tf.nest.pack_sequence_as(
+                (problem.state(), problem.hparams(), problem.hparams()),
                 [tf.constant(leaf) for leaf in leaves],
             )
-            self.best = Snapshot(int(number), float(loss), s_T, hparams)
+            self.best = Snapshot(int(number), float(loss), *rest)
 
     def values(self) -> dict[str, list[np.ndarray]]:
         """Returns `pending` and `best` of `Resumed`, as lists of arrays."""
@@ -166,16 +202,34 @@ class MetaTraining:
                 logs["val_loss"],
                 trained.s_T,
                 trained.hparams,
+                self.pending,
             )
         return trained, logs
 
     def restore_best(self) -> None:
-        """Gives the model the best weights and hyperparameters so far."""
-        if self.best is None:
-            return
+        """Gives the model the best weights and hyperparameters so far.
+
+        Without a completed meta-iteration, hyperparameters and meta-optimizer
+        are those of the start.
+        """
         problem = self.training.problem
+        if self.best is None:
+            for variable, value in self._start:
+                variable.assign(value)
+            return
         problem.hyperparameters.assign(self.best.hparams)
         problem.assign(self.best.s_T, self.best.hparams)
+        self.pending = self.best.pending
+
+    def left(self) -> Left:
+        """Returns what the next `fit` follows first."""
+        if self.pending is None:
+            return NOTHING
+        pending, hparams = (
+            list(map(np.asarray, each))
+            for each in (self.pending, self.training.hparams())
+        )
+        return Left(pending, hparams, int(self.meta_optimizer.iterations))
 
     def _warn_if_cut_short(self, meta_iteration: int, diagnostics) -> None:
         if not self._has_warned:

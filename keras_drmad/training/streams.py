@@ -272,9 +272,7 @@ def _padded(data) -> StackedChunk:
 
 def dataset_passes(dataset: tf.data.Dataset) -> Callable[[int, int], Iterable]:
     """Returns the passes over a `tf.data.Dataset`, as arrays."""
-    return lambda seed, number: (
-        unpack(batch) for batch in dataset.as_numpy_iterator()
-    )
+    return lambda seed, number: map(_as_arrays, dataset)
 
 
 def py_dataset_passes(
@@ -314,7 +312,12 @@ def py_dataset_passes(
 
 
 def _as_arrays(batch) -> Batch:
-    return map_arrays(np.asarray, unpack(batch))
+    """Returns a batch with arrays for tensors, but for those of other forms."""
+    others = (tf.SparseTensor, tf.RaggedTensor)
+    return map_arrays(
+        lambda a: a.numpy() if tf.is_tensor(a) and type(a) not in others else a,
+        unpack(batch),
+    )
 
 
 def unpack(batch) -> Batch:

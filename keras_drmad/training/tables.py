@@ -1,0 +1,224 @@
+"""What users keep data in, as NumPy arrays: tables, sparse arrays, strings."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad import keras_internals
+from keras_drmad.core.nested import leaves, map_arrays
+
+READS_STRINGS = (
+    keras.layers.HashedCrossing,
+    keras.layers.Hashing,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
+ADVICE = (
+    "Encode it as numbers first, with `keras.layers.StringLookup`, "
+    "`TextVectorization` or `Hashing`: before `fit`, or in `dataset.map(...)`."
+)
+
+
+def all_arrays(
+    x: Any, y: Any, sample_weight: Any, argument: str, strings: bool
+) -> tuple:
+    """Returns `(x, y, sample_weight)` as arrays with floats in `floatx`.
+
+    Raises:
+        TypeError: if they hold something else than numbers.
+        ValueError: if they are empty, not finite, or of unequal lengths.
+    """
+    data = checked((x, y, sample_weight), argument, strings)
+    sizes = {len(a) for a in leaves(data)}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected the same "
+            "number of examples in all arrays of inputs, targets and weights. "
+            f"Received: {sorted(sizes)}."
+        )
+    if not sizes or 0 in sizes:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected at least one "
+            "example. Received: an empty data set."
+        )
+    return data
+
+
+def checked(data: Sequence, argument: str, strings: bool) -> tuple:
+    """Returns the parts of data as finite arrays, floats in `floatx`."""
+    own = ("x", "y", "sample_weight", "index")[: len(data)]
+    names = own if argument == "x" else (argument,) * len(own)
+
+    def finite(a: Any, name: str, is_x: bool) -> np.ndarray:
+        array = _array(a, name, strings=strings and is_x)
+        check_finite(array, name)
+        return array
+
+    return tuple(
+        map_named(
+            lambda a, name, is_x=k == 0: finite(a, name, is_x), part, name
+        )
+        for k, (part, name) in enumerate(zip(data, names, strict=True))
+    )
+
+
+def check_finite(array: np.ndarray, argument: str) -> None:
+    """Checks that an array holds neither nan nor inf.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        rest = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected finite "
+            f"numbers. Received: {int((~rest).sum())} of {len(array)} examples "
+            f"with nan or inf, the first at index {int(np.argmin(rest))}. "
+            "Remove or replace them."
+        )
+
+
+def _array(a: Any, argument: str, *, strings: bool) -> np.ndarray:
+    a = as_array(a, argument, strings=strings)
+    if a.ndim == 0:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected arrays with "
+            "the examples on the first axis. Received: a single number. "
+            "Convert lists with `np.array(...)`, and batch data sets with "
+            "`.batch(...)`."
+        )
+    return a.astype(keras.config.floatx()) if a.dtype.kind == "f" else a
+
+
+def takes_strings(model: keras.Model) -> bool:
+    """Returns whether a model has an input or a layer for strings."""
+    try:
+        inputs = tf.nest.flatten(model.inputs)
+    except AttributeError:
+        inputs = []  # a subclassed model
+    return any(getattr(x, "dtype", "") == "string" for x in inputs) or any(
+        isinstance(layer, READS_STRINGS)
+        for layer in keras_internals.layers_within(model)
+    )
+
+
+def map_named(function: Callable, data: Any, name: str) -> Any:
+    """Applies a function of array and name to every array of a structure.
+
+    Args:
+        function: takes an array, and the name of its part of the data.
+        data: nested arrays, `None` where there is nothing.
+        name: str, the argument; features of a dict are named `x['feature']`.
+    """
+    if type(data) is dict:
+        return {
+            key: map_named(function, part, f"{name}[{key!r}]")
+            for key, part in data.items()
+        }
+    return map_arrays(lambda a: function(a, name), data)
+
+
+def as_array(a: Any, name: str, *, strings: bool = False) -> np.ndarray:
+    """Returns an array of numbers, or of bytes in the place of strings.
+
+    Args:
+        a: an array, a tensor, a table or a column of pandas, a sparse array of
+            SciPy or TensorFlow.
+        name: str, what it is called in errors.
+        strings: bool, whether the model takes strings.
+
+    Raises:
+        TypeError: if it holds something else.
+    """
+    pandas, sparse = (sys.modules.get(n) for n in ("pandas", "scipy.sparse"))
+    if pandas and isinstance(a, pandas.DataFrame):
+        return _of_table(a, name, strings=strings)
+    if pandas and isinstance(a, pandas.Series):
+        return as_array(_of_column(a), name, strings=strings)
+    if sparse and sparse.issparse(a):
+        a = a.toarray()
+    elif isinstance(a, tf.SparseTensor):
+        a = tf.sparse.to_dense(a)
+    elif isinstance(a, tf.RaggedTensor):
+        raise _refusal(
+            name,
+            "a ragged tensor",
+            "Pad it first: `ragged.to_tensor()`, with a mask in the model.",
+        )
+    array = np.asarray(a)
+    if array.dtype.kind == "O":
+        array = _of_objects(array)
+    if array.dtype.kind in "fiub":
+        return array
+    if array.dtype.kind not in "SU":
+        raise _refusal(name, f"an array of dtype {array.dtype}", ADVICE)
+    if not strings:
+        raise _refusal(
+            name, f"strings, an array of dtype {array.dtype}", ADVICE
+        )
+    if array.dtype.kind == "U":
+        array = np.char.encode(array, "utf-8")
+    return array
+
+
+def _of_table(table: Any, name: str, *, strings: bool) -> np.ndarray:
+    """Returns the columns of a `pandas.DataFrame`, side by side."""
+    columns = [
+        as_array(
+            _of_column(table.iloc[:, k]), f"{name}[{key!r}]", strings=strings
+        )
+        for k, key in enumerate(table.columns)
+    ]
+    if not columns:
+        return np.zeros((len(table), 0))
+    kinds = {column.dtype.kind == "S" for column in columns}
+    if len(kinds) > 1:
+        raise _refusal(
+            name,
+            "a table with both strings and numbers",
+            "Pass a dict of columns, one for each input of the model: "
+            "`dict(table)`.",
+        )
+    return np.stack(columns, axis=1)
+
+
+def _of_column(column: Any) -> Any:
+    """Returns a `pandas.Series` as an array, a missing number as nan."""
+    if not hasattr(column.dtype, "na_value"):
+        return np.asarray(column)
+    if getattr(column.dtype, "kind", "O") not in "fiub":  # strings
+        return np.asarray(column, dtype=object)
+    if column.isna().any():
+        return column.to_numpy(dtype="float64", na_value=np.nan)
+    return column.to_numpy(dtype=column.dtype.numpy_dtype)
+
+
+def _of_objects(array: np.ndarray) -> np.ndarray:
+    """Returns an array of Python objects as numbers or strings, if it can be.
+
+    Strings of digits stay strings.
+    """
+    kinds = {type(one) for one in array.flat}
+    if kinds and all(issubclass(kind, (str, bytes)) for kind in kinds):
+        texts = [
+            one if isinstance(one, bytes) else one.encode()
+            for one in array.flat
+        ]
+        return np.array(texts, "S").reshape(array.shape)
+    if any(issubclass(kind, (str, bytes)) for kind in kinds):
+        return array
+    try:
+        return np.array(array.tolist())
+    except (TypeError, ValueError):
+        return array
+
+
+def _refusal(name: str, received: str, advice: str) -> TypeError:
+    return TypeError(
+        f"Invalid type for argument `{name}`. Expected arrays of numbers. "
+        f"Received: {received}. {advice}"
+    )

@@ -1,0 +1,187 @@
+"""Layers frozen and unfrozen, optimizers used again."""
+
+from functools import partial
+
+import keras
+
+import keras_drmad as kd
+from faults import members, refused, wrapped
+from small_models import VALIDATION, X, Y, cross_entropy, hidden
+
+H = kd.hyperparameters
+FIT = dict(x=X, y=Y, batch_size=8, validation_data=VALIDATION, verbose=0)
+SGD = keras.optimizers.SGD
+
+
+def tuned(model=None, optimizer="sgd", kinds=(), **more):
+    model = model or normalized()
+    kinds = list(kinds) or [H.L2("layer", layers="last")]
+    return wrapped(model, optimizer, cross_entropy(), kinds, **more)
+
+
+def normalized():
+    inputs = keras.Input((4,))
+    h = keras.layers.Dense(5, activation="tanh", name="first")(inputs)
+    h = keras.layers.BatchNormalization(center=False, scale=False, name="norm")(
+        h
+    )
+    return keras.Model(inputs, keras.layers.Dense(3, name="last")(h))
+
+
+def set_trainable(model, name, value):
+    model.get_layer(name).trainable = value
+
+
+def frozen(name):
+    model = normalized()
+    set_trainable(model, name, False)
+    return model
+
+
+def of_one_weight(model):
+    model.get_layer("first").bias.trainable = False
+
+
+@members(
+    "trainable changed after compile",
+    {
+        "frozen": ("first", None, lambda m: set_trainable(m, "first", False)),
+        "frozen, with a kind": (
+            "last",
+            None,
+            lambda m: set_trainable(m, "last", False),
+        ),
+        "one weight": ("first", None, of_one_weight),
+        "without weights": (
+            "norm",
+            None,
+            lambda m: set_trainable(m, "norm", False),
+        ),
+        "unfrozen": (
+            "first",
+            "first",
+            lambda m: set_trainable(m, "first", True),
+        ),
+    },
+)
+def is_refused_before_and_between(case):
+    name, first, change = case
+    for fits in (0, 1):
+        model = tuned(frozen(first) if first else normalized())
+        for _ in range(fits):
+            model.fit(**FIT, meta_iterations=1)
+        change(model)
+        before = model.get_weights()
+        refused(partial(model.fit, **FIT), "compile", name, "trainable")
+        given = dict(x=X, y=Y, validation_data=VALIDATION)
+        refused(partial(model.hypergradient, **given), "compile")
+        assert all(
+            (a == b).all()
+            for a, b in zip(before, model.get_weights(), strict=True)
+        )
+    kinds = [H.L2("layer", layers="first|last"), H.Temperature()]
+    if name == "last":
+        kinds = [H.Temperature()]
+    model.compile(
+        SGD(0.1), cross_entropy(), hyperparameters=kinds, jit_compile=False
+    )
+    model.fit(**FIT, meta_iterations=1)
+
+
+class Freezes(keras.callbacks.Callback):
+    def __init__(self, when):
+        super().__init__()
+        setattr(self, when, self.freeze)
+
+    def freeze(self, *_, **__):
+        set_trainable(self.model, "first", False)
+
+
+@members(
+    "trainable changed by a callback",
+    {
+        name: name
+        for name in (
+            "on_epoch_begin",
+            "on_train_batch_begin",
+            "on_train_batch_end",
+            "on_epoch_end",
+        )
+    },
+)
+def is_refused_within(when):
+    model = tuned()
+    refused(
+        lambda: model.fit(**FIT, meta_iterations=2, callbacks=[Freezes(when)]),
+        "trainable",
+        "compile",
+    )
+
+
+def of_another_model():
+    optimizer = SGD(0.1, momentum=0.5)
+    tuned(optimizer=optimizer).fit(**FIT, meta_iterations=1)
+    tuned(optimizer=optimizer)
+
+
+def of_a_plain_model():
+    plain, optimizer = hidden(), keras.optimizers.Adam(0.1)
+    plain.compile(optimizer, cross_entropy())
+    plain.fit(X, Y, verbose=0)
+    tuned(optimizer=optimizer)
+
+
+def before_unfreezing():
+    model, optimizer = frozen("first"), SGD(0.1)
+    tuned(model, optimizer).fit(**FIT, meta_iterations=1)
+    set_trainable(model, "first", True)
+    tuned(model, optimizer)
+
+
+def of_a_model_compiled_alike():
+    optimizer = SGD(0.1)
+    first, second = (tuned(optimizer=optimizer) for _ in range(2))
+    first.fit(**FIT, meta_iterations=1)
+    second.fit(**FIT, meta_iterations=1)
+
+
+@members(
+    "an optimizer used before",
+    {
+        f.__name__.replace("_", " "): f
+        for f in (
+            of_another_model,
+            of_a_plain_model,
+            before_unfreezing,
+            of_a_model_compiled_alike,
+        )
+    },
+)
+def is_refused_in_words(use):
+    return refused(use, "`optimizer`", "new one")
+
+
+@members(
+    "an optimizer as both",
+    {
+        "alone": lambda o: o,
+        "by name": lambda o: {"l2": o},
+        "built before": lambda o: o.build([keras.Variable(1.0)]) or o,
+    },
+)
+def is_refused_as_both(meta):
+    optimizer = SGD(0.1)
+    return refused(
+        lambda: tuned(optimizer=optimizer, meta_optimizer=meta(optimizer)),
+        "optimizer`",
+        "new one",
+    )
+
+
+@members("the same optimizer again", {"momentum": 0.5, "none": 0.0})
+def of_fewer_weights(momentum):
+    """Frozen and compiled again: Keras goes on with the optimizer, too."""
+    model, optimizer = normalized(), SGD(0.1, momentum=momentum)
+    tuned(model, optimizer).fit(**FIT, meta_iterations=1)
+    set_trainable(model, "first", False)
+    tuned(model, optimizer).fit(**FIT, meta_iterations=1)

@@ -1,0 +1,224 @@
+"""Arguments that Keras takes, compiles that fail, classes of one's own."""
+
+import keras
+import numpy as np
+
+import keras_drmad as kd
+from faults import members, refused, wrapped
+from small_models import VALIDATION, X, Y, cross_entropy, hidden, linear
+
+H = kd.hyperparameters
+FIT = dict(
+    x=X, y=Y, batch_size=8, validation_data=VALIDATION, verbose=0, seed=0
+)
+
+
+def tuned(**options):
+    return wrapped(linear(), "sgd", cross_entropy(), [H.L2()], **options)
+
+
+@members(
+    "arguments of compile that change nothing",
+    {
+        "steps_per_execution=1": dict(steps_per_execution=1),
+        "steps_per_execution=4": dict(steps_per_execution=4),
+        "run_eagerly=False": dict(run_eagerly=False),
+        "auto_scale_loss": dict(auto_scale_loss=True),
+        "not auto_scale_loss": dict(auto_scale_loss=False),
+    },
+)
+def compile_takes(options):
+    model = tuned(**options)
+    assert np.isfinite(model.evaluate(X, Y, verbose=0))
+
+
+@members(
+    "arguments of compile that are refused",
+    {
+        "run_eagerly": (dict(run_eagerly=True), "run_eagerly"),
+        "run_eagerly, no bool": (dict(run_eagerly=1), "run_eagerly"),
+        "steps_per_execution": (
+            dict(steps_per_execution=0),
+            "steps_per_execution",
+        ),
+        "auto_scale_loss": (dict(auto_scale_loss="no"), "auto_scale_loss"),
+        "a typing error": (dict(metric=["accuracy"]), "`metrics`"),
+        "unknown": (dict(distribute_reduction_method="sum"), "Expected"),
+    },
+)
+def compile_refuses(case):
+    options, word = case
+    return refused(lambda: tuned(**options), word, "Received")
+
+
+@members(
+    "arguments of fit",
+    {
+        "validation_freq=2": (dict(validation_freq=2), "validation_freq"),
+        "a list": (dict(validation_freq=[1, 3]), "validation_freq"),
+        "workers": (dict(workers=2), "workers"),
+        "a typing error": (dict(meta_iteration=2), "`meta_iterations`"),
+        "max_queue_size": (dict(max_queue_size=10), "max_queue_size"),
+    },
+)
+def fit_refuses(case):
+    model, (options, word) = tuned(), case
+    model.fit(**FIT, validation_freq=1, meta_iterations=1)
+    return refused(lambda: model.fit(**FIT, **options), word, "Received")
+
+
+@members(
+    "a compile that fails",
+    {
+        "no such optimizer": dict(optimizer="sgdd"),
+        "a wrapped optimizer": dict(
+            optimizer=keras.optimizers.LossScaleOptimizer(
+                keras.optimizers.SGD()
+            )
+        ),
+        "an optimizer without the number": dict(
+            hyperparameters=[H.WeightDecay()]
+        ),
+        "no such layers": dict(hyperparameters=[H.L2(layers="none")]),
+        "no such meta-optimizer": dict(meta_optimizer="none"),
+        "a name of none": dict(meta_optimizer={"none": "sgd"}),
+        "no such method": dict(hypergradient="none"),
+        "two of a name": dict(hyperparameters=[H.L2(), H.L2()]),
+        "an unknown argument": dict(unknown=1),
+        "no hyperparameters": dict(hyperparameters=[]),
+    },
+)
+def leaves_the_model_as_it_was(options):
+    """Also with other metrics, and with its own hyperparameters."""
+    model = tuned(metrics=["accuracy"])
+    model.fit(**FIT, meta_iterations=1)
+    loss, optimizer, kinds = model.loss, model.optimizer, model.hyperparameters
+    before = model.evaluate(*VALIDATION, verbose=0)
+    weights = model.get_weights()
+    given = dict(
+        optimizer="adam", loss="mse", metrics=["mae"], hyperparameters=kinds
+    )
+    refused(lambda: model.compile(**given | options))
+    assert model.optimizer is optimizer
+    assert model.elementary_model.optimizer is optimizer
+    assert model.loss is loss and model.hyperparameters == kinds
+    assert model.evaluate(*VALIDATION, verbose=0) == before
+    logs = model.fit(**FIT, meta_iterations=1).history
+    assert "accuracy" in logs and "mae" not in logs
+    again = tuned(metrics=["accuracy"])
+    again.fit(**FIT, meta_iterations=1)
+    again.set_weights(weights)
+    expected = again.fit(**FIT, meta_iterations=1).history
+    for name, values in expected.items():
+        assert np.allclose(logs[name], values, rtol=1e-6), name
+    assert len(model.metrics) == len(again.metrics)
+
+
+@members(
+    "the model inside, seen from outside",
+    {
+        "input and output": lambda m: (m.input, m.output),
+        "a layer's output": lambda m: (m.input, m.get_layer("first").output),
+        "inputs, outputs": lambda m: (m.inputs, m.outputs),
+        "by index": lambda m: (m.inputs[0], m.layers[-1].output),
+    },
+)
+def shows_through(ends):
+    model = wrapped(hidden(), "sgd", cross_entropy(), [H.L2()])
+    inside = model.elementary_model
+    y = keras.Model(*ends(model)).predict(X, verbose=0)
+    expected = keras.Model(*ends(inside)).predict(X, verbose=0)
+    np.testing.assert_array_equal(y, expected)
+    assert model.output_names == inside.output_names
+
+
+class Mine(kd.DrMADModel):
+    """With arguments of its own."""
+
+    def compile(self, optimizer, *, strength, **kwargs):
+        self.strength = strength
+        super().compile(
+            optimizer,
+            cross_entropy(),
+            hyperparameters=[H.L2(initial=strength)],
+            jit_compile=False,
+            **kwargs,
+        )
+
+    def fit(self, x, y, *, often=1, **kwargs):
+        for _ in range(often):
+            history = super().fit(
+                x, y, meta_iterations=1, validation_data=(x, y), **kwargs
+            )
+        return history
+
+
+@members("a subclass with arguments of its own", {"": None})
+def subclass_works(_):
+    model = Mine.from_model(linear())
+    model.compile("sgd", strength=1e-3, metrics=["accuracy"])
+    history = model.fit(X, Y, often=2, verbose=0).history
+    assert np.isfinite(history["val_accuracy"][0])
+
+
+class Scaled(keras.Model):
+    """A model whose `compile` and loss are its own."""
+
+    def compile(self, optimizer, scale, metrics=None, **kwargs):
+        super().compile(optimizer, metrics=metrics, **kwargs)
+        self.scale = scale
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        return self.scale * keras.ops.mean((y_pred - y) ** 2)
+
+
+class Narrow(Scaled):
+    """One that takes nothing else."""
+
+    def compile(self, optimizer, scale):
+        super().compile(optimizer, scale)
+
+
+class Distiller(Scaled):
+    """One that trains by steps of its own."""
+
+    def train_step(self, data):
+        return {}
+
+
+def own(kind, **options):
+    inputs = keras.Input((4,))
+    inside = kind(inputs, keras.layers.Dense(1)(inputs))
+    model = kd.DrMADModel.from_model(inside)
+    model.compile("sgd", hyperparameters=[H.L2()], jit_compile=False, **options)
+    return model
+
+
+@members("a model with a compile of its own", {"a": Scaled, "b": Narrow})
+def own_compile_works(kind):
+    y = X[:, :1]
+    values = [
+        own(kind, scale=scale)
+        .fit(X, y, validation_data=(X, y), meta_iterations=1, verbose=0)
+        .history["val_loss"][0]
+        for scale in (1.0, 1e-3)
+    ]
+    assert values[1] < 0.01 * values[0]
+
+
+@members(
+    "a model with a compile of its own, refused",
+    {
+        "its argument is missing": (Scaled, {}, "scale"),
+        "it takes no metrics": (
+            Narrow,
+            dict(scale=1.0, metrics=["mae"]),
+            "metrics",
+        ),
+        "unknown": (Narrow, dict(scale=1.0, other=1), "other"),
+        "distillation": (Distiller, dict(scale=1.0), "train_step"),
+    },
+)
+def own_compile_is_refused(case):
+    kind, options, word = case
+    return refused(lambda: own(kind, **options), word, kind.__name__)
