@@ -104,6 +104,24 @@ class Loops:
         return self._loop("differentiate", self._differentiate)
 
     @property
+    def validate_one(self) -> Loop:
+        """The function `(state, setting, metrics, total, chunk, i)`.
+
+        The function adds batch i to the validation loss, and returns the
+        metrics' state, the total and the buffers after the batch.
+        """
+        return self._loop("validate_one", self._validate_one)
+
+    @property
+    def slope_of_one(self) -> Loop:
+        """The function `(state, setting, d_buffers, chunk, i)`.
+
+        The function returns the gradients, in the state's floating leaves and
+        in λ, of the loss of batch i, and of what its buffers do later.
+        """
+        return self._loop("slope_of_one", self._slope_of_one)
+
+    @property
     def same(self) -> Loop:
         """The function of two lists of tensors that says if they are equal."""
         return self._loop("same", _same)
@@ -173,6 +191,31 @@ class Loops:
 
         _, metrics, total = _while(n, add_batch, (metrics, total))
         return metrics, total
+
+    def _validate_one(self, state, setting, metrics, total, chunk, i):
+        problem = self.problem.at(setting.constants)
+        loss, size, metrics, buffers = chunk.visit(
+            i,
+            lambda batch: problem.carrying_validation_loss(
+                state, setting.hparams, batch, metrics
+            ),
+        )
+        total = [total[0] + size * loss, total[1] + size]
+        return metrics, total, buffers
+
+    def _slope_of_one(self, state, setting, d_buffers, chunk, i):
+        problem = self.problem.at(setting.constants)
+
+        def slope(batch):
+            loss, size, _, buffers = problem.carrying_validation_loss(
+                state, setting.hparams, batch, problem.metrics_state()
+            )
+            loss = size * loss
+            at = nested.float_leaves(state), setting.hparams
+            outputs = [loss, *nested.float_leaves(buffers)]
+            return vjp(outputs, at, [tf.ones_like(loss), *d_buffers])
+
+        return chunk.visit(i, slope)
 
     def _differentiate(self, state, setting, metrics, total, slopes, chunk, n):
         """Adds n batches to the validation loss and to its gradient.

@@ -156,6 +156,15 @@ class Problem(Steps, Protocol):
     ) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """Returns the batch's mean loss, its size, the metrics' new state."""
 
+    def carrying_validation_loss(
+        self,
+        state: State,
+        hparams: list[tf.Tensor],
+        batch: Any,
+        metrics: Any,
+    ) -> tuple[tf.Tensor, tf.Tensor, Any, list[tf.Tensor]]:
+        """Returns what `validation_loss` does, and the buffers after it."""
+
 
 class Curvature(abc.ABC):
     """How the training gradient is differentiated once more."""

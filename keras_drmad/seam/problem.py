@@ -48,6 +48,8 @@ class ElementaryProblem:
             that is the learning rate, or of a loss, for instance. No scope
             reaches these; see `holding`.
         metrics: list of `keras.Variable`, the metrics'.
+        carries: bool, whether validation, too, changes buffers, from one
+            batch to the next.
         update_is_smooth: bool, whether the optimizer's update has a finite
             derivative everywhere.
         suits_xla: bool, whether XLA can run the steps, and likely faster, on
@@ -86,6 +88,7 @@ class ElementaryProblem:
         self.metrics = list(model.metrics_variables)
         self.fixed: list[keras.Variable] = []
         self.loose: list[tf.Variable] = []
+        self.carries = False
         self._constants: list[tf.Tensor] | None = None
         self._apply = pure_update(optimizer)
         self._find_what_changes(batch)
@@ -289,10 +292,21 @@ class ElementaryProblem:
 
     def validation_loss(self, state, hparams, batch, metrics):
         """Returns the batch's loss as `evaluate` has it, its size, metrics."""
-        loss, size, scope = self.take_validation(state, hparams, batch, metrics)
-        return loss, size, scope.left(self.metrics)
+        return self.carrying_validation_loss(state, hparams, batch, metrics)[:3]
 
-    # ---- the same, with the scope in which they were computed
+    def carrying_validation_loss(self, state, hparams, batch, metrics):
+        """Returns what `validation_loss` does, and the buffers after it."""
+        state = state._replace(params=self.final_params(state))
+        with (
+            gradient_rules.within(),
+            self._scope(state, hparams, metrics) as scope,
+        ):
+            y_pred = self._call(batch, training=False)
+            loss, count = _reduced(self._loss(batch, y_pred, training=False))
+            loss = loss if count is None else loss / count
+            size = self._measure(batch, y_pred, loss)
+        left = scope.left
+        return loss, size, left(self.metrics), left(self.buffers)
 
     def take_gradient(self, state, hparams, batch, metrics) -> "Taken":
         """Returns the training gradient, the loss and the scope after it."""
@@ -311,19 +325,6 @@ class ElementaryProblem:
             for g in gradients
         ]
         return Taken(gradients, mean, scope)
-
-    def take_validation(self, state, hparams, batch, metrics) -> tuple:
-        """Returns the validation loss, the examples and the scope after it."""
-        state = state._replace(params=self.final_params(state))
-        with (
-            gradient_rules.within(),
-            self._scope(state, hparams, metrics) as scope,
-        ):
-            y_pred = self._call(batch, training=False)
-            loss, count = _reduced(self._loss(batch, y_pred, training=False))
-            loss = loss if count is None else loss / count
-            size = self._measure(batch, y_pred, loss)
-        return loss, size, scope
 
     # ---- inside
 

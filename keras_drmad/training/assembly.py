@@ -113,12 +113,13 @@ class Assembly:
         check_known(self._model.optimizer, self._model.trainable_variables)
         batch = plan.training.batches.first()
         examples = self.hyperparameters.examples()
-        first_look.check_data(self._model, plan, batch, examples)
+        assigned = first_look.check_data(self._model, plan, batch, examples)
         size = plan.training.batches.size
         self.hyperparameters.prepare(
             Training(plan.T, size, batch, is_tuned, initial_weights)
         )
         self._compile_for(batch)
+        self.problem.carries = self._carries(assigned)
         self._check(plan, batch, is_tuned=is_tuned)
         differentiation = self._bound(plan.T, batch) if is_tuned else None
         return ElementaryTraining(
@@ -151,6 +152,25 @@ class Assembly:
             jit_compile = self.problem.suits_xla
         self.loops = Loops(self.problem, Compiler(bool(jit_compile)))
         self._signature, self._convex = signature, None
+
+    def _carries(self, assigned: dict[int, keras.Variable]) -> bool:
+        """Returns whether validation changes what its next batch reads.
+
+        Raises:
+            ValueError: if it changes what training leaves as it is.
+        """
+        changed = {id(v) for v in self.problem.buffers}
+        metrics = {id(v) for v in self.problem.metrics}
+        alone = [
+            v.path for k, v in assigned.items() if k not in changed | metrics
+        ]
+        if alone:
+            raise ValueError(
+                "A call without training assigns variables that training "
+                f"leaves as they are: {alone}. Assign them in both, or in "
+                "training alone."
+            )
+        return bool(changed & assigned.keys())
 
     def _check(self, plan: Plan, batch: Batch, *, is_tuned: bool) -> None:
         """Checks, once, what steps and their derivatives compute."""

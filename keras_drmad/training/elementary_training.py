@@ -18,6 +18,7 @@ from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import NOBODY, Diverged, Walked, Watcher
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.training import carried_validation
 from keras_drmad.training.plan import Plan, Source
 
 
@@ -148,6 +149,16 @@ class ElementaryTraining:
     ) -> tuple[dict[str, float], Slopes]:
         """Returns loss and metrics, and the slopes of the loss."""
         state, setting = trained.s_T, self._setting(trained.hparams)
+        if self.problem.carries:
+            chunks = list(_chunks(source))
+            metrics, total, states = carried_validation.validate(
+                self.loops, state, setting, chunks
+            )
+            slopes = carried_validation.slopes(
+                self.loops, states, setting, chunks
+            )
+            logs = self._validation_logs(metrics, total)
+            return logs, Slopes(*nested.scale(1 / total[1], slopes))
         metrics, total = self.problem.metrics_state(), _no_loss()
         slopes = nested.zeros_like(
             (nested.float_leaves(state), trained.hparams)
@@ -183,8 +194,13 @@ class ElementaryTraining:
         self, state: State, hparams: list[tf.Tensor], source: Source
     ) -> dict[str, float]:
         """Returns loss and metrics of a state on validation data."""
-        metrics, total = self.problem.metrics_state(), _no_loss()
         setting = self._setting(hparams)
+        if self.problem.carries:
+            metrics, total, _ = carried_validation.validate(
+                self.loops, state, setting, list(_chunks(source))
+            )
+            return self._validation_logs(metrics, total)
+        metrics, total = self.problem.metrics_state(), _no_loss()
         for chunk, n in _chunks(source):
             metrics, total = self.loops.validate(
                 state, setting, metrics, total, chunk, n

@@ -22,7 +22,7 @@ def check_data(
     plan: Plan,
     batch: Any,
     examples: int | None,
-) -> None:
+) -> dict[int, keras.Variable]:
     """Checks that a model and its loss can take a plan's data.
 
     Of arrays all, of streams what comes later as it comes.
@@ -33,6 +33,9 @@ def check_data(
         batch: `Batch`, the first one.
         examples: int, how many training examples hyperparameters know by their
             places; `None` for no such hyperparameter.
+
+    Returns:
+        Dict from id to variable, those that calls without training assign.
 
     Raises:
         ValueError: if they can't.
@@ -48,13 +51,16 @@ def check_data(
         "validation_data": plan.validation or plan.hyper,
         "hyper_data": plan.hyper if plan.validation else None,
     }
+    written: dict[int, keras.Variable] = {}
     for argument, source in sources.items():
         if source is None:
             continue
         first = batch if argument == "x" else source.batches.first()
-        y_pred = check_batch(model, first, argument)
+        y_pred, assigned = check_batch(model, first, argument)
+        written |= assigned
         check = functools.partial(ranges.check, model, y_pred, argument)
         _check_all(source.batches, first, check)
+    return written
 
 
 def _check_all(batches: Any, first: Batch, check: Callable) -> None:
@@ -96,7 +102,9 @@ def signature(batch: Any) -> str:
     )
 
 
-def check_batch(model: keras.Model, batch: Batch, argument: str) -> Any:
+def check_batch(
+    model: keras.Model, batch: Batch, argument: str
+) -> tuple[Any, dict[int, keras.Variable]]:
     """Runs a model, its loss and its metrics on a batch, without training.
 
     Also builds metrics that wait for their first batch.
@@ -107,7 +115,7 @@ def check_batch(model: keras.Model, batch: Batch, argument: str) -> Any:
         argument: str, the argument that the batch came in.
 
     Returns:
-        The model's outputs.
+        The model's outputs, and the variables that its call assigned.
 
     Raises:
         ValueError: if the model or the loss can't take the batch.
@@ -122,8 +130,9 @@ def check_batch(model: keras.Model, batch: Batch, argument: str) -> Any:
         return np.sum(loss)
 
     # What a call assigns (states, counts, seeds, metrics) ends with the scope.
-    with Scope([(v, v.value) for v in model.variables]):
+    with Scope([(v, v.value) for v in model.variables]) as scope:
         y_pred = _answer(names[0], "the model", batch, lambda: model(x))
+        assigned = dict(scope.written)
         ranges.check_labels(model, y_pred, argument, batch)
         loss = _answer(
             names[1],
@@ -137,7 +146,7 @@ def check_batch(model: keras.Model, batch: Batch, argument: str) -> Any:
             f"finite loss at the initial weights. Received: a loss of {loss}. "
             "Check the weights, the scale of the inputs and the loss."
         )
-    return y_pred
+    return y_pred, assigned
 
 
 def _answer(argument: str, who: str, batch: Any, function: Callable) -> Any:

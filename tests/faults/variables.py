@@ -136,7 +136,21 @@ def recurrent(layer, **kwargs):
 def assert_right(make, x=X, held_out=HELD_OUT, **training):
     training = {"batch_size": 2, "epochs": 2, "shuffle": False} | training
     assert_trains_like_keras(make, momentum, "mse", kinds(), x, Y, **training)
+    theirs = make()
+    theirs.compile(momentum(), "mse")
+    theirs.fit(x, Y, verbose=0, **training)
     model = wrapped(make(), momentum(), "mse", kinds())
+    ours = model.validation_loss_after(
+        x,
+        Y,
+        validation_data=held_out,
+        validation_batch_size=training["batch_size"],
+        **training,
+    )
+    evaluated = theirs.evaluate(
+        *held_out, batch_size=training["batch_size"], verbose=0
+    )
+    np.testing.assert_allclose(ours, evaluated, rtol=1e-9)
     before = [np.array(v) for v in model.elementary_model.variables]
     assert_exact_hypergradient(
         model, x, Y, validation_data=held_out, rtol=1e-5, **training
@@ -173,7 +187,7 @@ def assigned_and_read(layer):
 def nobodys(make):
     is_recurrent = len(make().input_shape) == 3
     x = SEQUENCES if is_recurrent else X
-    held_out = (SEQUENCES[:2], Y[:2]) if is_recurrent else HELD_OUT
+    held_out = (SEQUENCES[:4], Y[:4]) if is_recurrent else HELD_OUT
     assert_right(make, x, held_out)
 
 
