@@ -26,9 +26,9 @@ CURVATURE = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 1.5]])
 
 def one_step(problem, state, hparams, batch):
     """The explicit map of one step: the floating leaves of s_{t+1}."""
-    g, buffers = problem.gradient(state, hparams, batch)
-    params, slots = problem.update(state, g, hparams)
-    return nested.float_leaves([params, slots, buffers])
+    g, called = problem.gradient(state, hparams, batch)
+    params, slots = problem.update(called, g, hparams)
+    return nested.float_leaves([params, slots, called.buffers])
 
 
 def random_like(tensors, seed=1):

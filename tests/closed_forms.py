@@ -101,7 +101,8 @@ class QuarticByMomentum:
         with tf.GradientTape() as tape:
             tape.watch(w)
             loss = self.loss(w, hparams, batch)
-        return [tape.gradient(loss, w)], [state.buffers[0] + 1]
+        called = state._replace(buffers=[state.buffers[0] + 1])
+        return [tape.gradient(loss, w)], called
 
     def update(self, state, gradients, hparams):
         (w,), (v,), (g,) = state.params, state.slots, gradients

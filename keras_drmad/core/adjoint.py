@@ -5,10 +5,11 @@ An elementary step has two halves:
     g, buffers'     = gradient(params, buffers, λ, batch)
     params', slots' = update(params, slots, g, λ)
 
-and its adjoint takes them in the opposite order. With the optimizer of the
-paper the second half gives the lines `dv += α dw` and `dv *= γ`, and the first
-one, a gradient differentiated once more, gives the Hessian-vector product and
-the mixed product (Fu et al. 2016, Algorithm 1; Maclaurin et al. 2015,
+(if the model's call itself assigned parameters, the second half begins with
+those) and its adjoint takes them in the opposite order. With the optimizer of
+the paper the second half gives the lines `dv += α dw` and `dv *= γ`, and the
+first one, a gradient differentiated once more, gives the Hessian-vector product
+and the mixed product (Fu et al. 2016, Algorithm 1; Maclaurin et al. 2015,
 Algorithm 2).
 """
 
@@ -26,9 +27,9 @@ def step(
     problem: Problem, state: State, hparams: list[tf.Tensor], batch: Any
 ) -> State:
     """Returns the next state."""
-    g, buffers = problem.gradient(state, hparams, batch)
-    params, slots = problem.update(state, g, hparams)
-    return State(params, slots, buffers)
+    g, called = problem.gradient(state, hparams, batch)
+    params, slots = problem.update(called, g, hparams)
+    return called._replace(params=params, slots=slots)
 
 
 def step_back(
@@ -59,21 +60,26 @@ def step_back(
         `aᵀ ∂step/∂s`, as `adjoint`, and `aᵀ ∂step/∂λ`, as `hparams`. The cost
         is that of a gradient and a Hessian-vector product.
     """
-    s = nested.float_leaves(state)
-    g, gradient_backward = curvature.linearized(problem, state, hparams, batch)
-    params, slots = problem.update(state, g, hparams)
+    g, called, gradient_backward = curvature.linearized(
+        problem, state, hparams, batch
+    )
+    params, slots = problem.update(called, g, hparams)
 
     # The adjoint's entries come in the order of the state's leaves.
     updated = nested.float_leaves([params, slots])
     d_updated, d_buffers = adjoint[: len(updated)], adjoint[len(updated) :]
+    at = nested.float_leaves([called.params, called.slots])
     g = nested.float_leaves(g)
-    d_state, d_g, d_hparams = vjp(updated, [s, g, hparams], d_updated)
+    d_at, d_g, d_hparams = vjp(updated, [at, g, hparams], d_updated)
     if not problem.update_is_smooth:
-        d_state = tf.nest.map_structure(_zero_where_undefined, d_state, s)
+        d_at = tf.nest.map_structure(_zero_where_undefined, d_at, at)
         d_g = tf.nest.map_structure(_zero_where_undefined, d_g, g)
+    d_params, d_slots = d_at[: len(params)], d_at[len(params) :]
     # d_g is the paper's dv.
-    product, mixed_product = gradient_backward(d_g, d_buffers)
-    return nested.add(d_state, product), nested.add(d_hparams, mixed_product)
+    product, mixed_product = gradient_backward(d_g, d_params, d_buffers)
+    none = nested.zeros_like
+    d_slots = [*none(d_params), *d_slots, *none(d_buffers)]
+    return nested.add(d_slots, product), nested.add(d_hparams, mixed_product)
 
 
 def second_products(
@@ -94,10 +100,13 @@ def second_products(
         The Hessian-vector product (∂²L/∂w²) d, as `state.params`, and the mixed
         product (∂²L/∂λ∂w)ᵀ d, as `hparams`.
     """
-    g, gradient_backward = curvature.linearized(problem, state, hparams, batch)
-    no_buffers = nested.zeros_like(nested.float_leaves(state.buffers))
+    g, called, gradient_backward = curvature.linearized(
+        problem, state, hparams, batch
+    )
     product, mixed_product = gradient_backward(
-        rows.picked(vector, g), no_buffers
+        rows.picked(vector, g),
+        nested.zeros_like(called.params),
+        nested.zeros_like(nested.float_leaves(called.buffers)),
     )
     return product[: len(state.params)], mixed_product
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_drmad.core import nested, rows
 from keras_drmad.core.derivatives import vjp
-from keras_drmad.core.state import Curvature, Problem, State
+from keras_drmad.core.state import Curvature, Gradient, Problem, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Hessian(Curvature):
         state: State,
         hparams: list[tf.Tensor],
         batch: Any,
-    ) -> tuple[list[tf.Tensor], Callable]:
+    ) -> tuple[list[Gradient], State, Callable]:
         s = nested.float_leaves(state)
-        g, buffers = problem.gradient(state, hparams, batch)
+        g, called = problem.gradient(state, hparams, batch)
 
-        def backward(d_g, d_buffers):
-            outputs = nested.float_leaves([g, buffers])
-            return vjp(outputs, [s, hparams], d_g + d_buffers)
+        def backward(d_g, d_params, d_buffers):
+            outputs = nested.float_leaves([g, called.params, called.buffers])
+            return vjp(outputs, [s, hparams], d_g + d_params + d_buffers)
 
-        return g, backward
+        return g, called, backward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +63,11 @@ class GaussNewton(Curvature):
         state: State,
         hparams: list[tf.Tensor],
         batch: Any,
-    ) -> tuple[list[tf.Tensor], Callable]:
+    ) -> tuple[list[Gradient], State, Callable]:
         s, w = nested.float_leaves(state), state.params
-        g, _ = problem.gradient(state, hparams, batch)
+        g, called = problem.gradient(state, hparams, batch)
 
-        def backward(d_g, d_buffers):
+        def backward(d_g, d_params, d_buffers):
             d_w = rows.averaged(d_g, g, w)
             with tf.GradientTape() as loss_tape:
                 loss_tape.watch(w)
@@ -82,12 +82,12 @@ class GaussNewton(Curvature):
             L_z, L_w = _gradient(loss_tape, loss, [alone, w], None)
             u = _jvp(outputs_tape, z, w, d_w)
             d_z, d_s = vjp(L_z + L_w, [alone, s], u + d_w)
-            outputs = z + nested.float_leaves(buffers)
-            through = vjp(outputs, s, d_z + d_buffers)
+            outputs = z + called.params + nested.float_leaves(buffers)
+            through = vjp(outputs, s, d_z + d_params + d_buffers)
             (mixed_product,) = vjp(nested.float_leaves(g), [hparams], d_g)
             return nested.add(d_s, through), mixed_product
 
-        return g, backward
+        return g, called, backward
 
 
 HESSIAN = Hessian()

@@ -110,9 +110,12 @@ class Problem(Steps, Protocol):
     """A training whose steps can be differentiated, and whose end validated.
 
     Attributes:
+        assigns_params: bool, whether the model's call assigns parameters, too.
         update_is_smooth: bool, whether `update` has a finite derivative at
             every point.
     """
+
+    assigns_params: bool
 
     update_is_smooth: bool
 
@@ -121,8 +124,12 @@ class Problem(Steps, Protocol):
 
     def gradient(
         self, state: State, hparams: list[tf.Tensor], batch: Any
-    ) -> tuple[list[Gradient], list[tf.Tensor]]:
-        """Returns the training gradient (as `state.params`), new buffers."""
+    ) -> tuple[list[Gradient], State]:
+        """Returns the training gradient (as `state.params`), the state there.
+
+        The state that the model's call left: with new buffers, and with the
+        parameters that the call assigned, if there are any.
+        """
 
     def outputs(
         self,
@@ -176,12 +183,13 @@ class Curvature(abc.ABC):
         state: State,
         hparams: list[tf.Tensor],
         batch: Any,
-    ) -> tuple[list[Gradient], Callable]:
-        """Returns the gradient, and its transposed derivative as a function.
+    ) -> tuple[list[Gradient], State, Callable]:
+        """Returns what `Problem.gradient` does, and its transposed derivative.
 
-        The function takes (d_g, d_buffers), of the floating leaves of both,
-        and returns the product of the curvature with d_g, a list as the
-        state's floating leaves, and the mixed product, a list as `hparams`.
+        The last is a function of (d_g, d_params, d_buffers), of the floating
+        leaves of the gradient and of the state after it. It returns the product
+        of the curvature with d_g, and what the others add, a list as the
+        state's floating leaves; and the mixed product, a list as `hparams`.
         """
 
 

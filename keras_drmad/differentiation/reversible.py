@@ -71,6 +71,12 @@ class Reversible(Differentiation):
 
     def check(self, problem: Problem, s_0: State) -> None:
         velocities = nested.float_leaves(s_0.slots)
+        if problem.assigns_params:
+            raise ValueError(
+                "Reversible learning undoes the optimizer's steps only. A "
+                "layer's call assigns weights that the optimizer adjusts, too. "
+                "Use `keras_drmad.ReverseMode('checkpointed')` instead."
+            )
         if s_0.buffers:
             raise ValueError(
                 "Reversible learning undoes the steps of weights only. The "

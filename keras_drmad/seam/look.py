@@ -26,6 +26,7 @@ class Look:
         params: list of `keras.Variable`, those that have a gradient.
         slots: list of `keras.Variable`, the optimizer's that a step changes.
         buffers: list of `keras.Variable`, the others that a step changes.
+        assigns_params: bool, whether the model's call assigns parameters.
         strays: list of `keras.Variable`, those that a step changes and that
             are neither the model's nor the optimizer's nor a metric's.
         fixed: list of `keras.Variable`, what a step reads and leaves as it is.
@@ -61,7 +62,7 @@ class Look:
         self.gradient, kinds, variables = self._traced(
             self._gradient, state, problem.hparams(), metrics, batch
         )
-        self._check_assigned(problem.params)
+        self.assigns_params = self._assigned(problem, state.params)
         if not self.params:
             raise ValueError(
                 f"The model '{problem.model.name}' has no trainable weight "
@@ -153,18 +154,26 @@ class Look:
             v for k, v in _by_id(candidates).items() if k not in never_fixed
         ]
 
-    def _check_assigned(self, trainable: list[keras.Variable]) -> None:
-        """Checks that a call assigns no weight that training adjusts."""
-        assigned = [v.path for v in trainable if id(v) in self._written]
-        if assigned:
+    def _assigned(self, problem: Any, params: list[tf.Tensor]) -> bool:
+        """Returns whether a call assigns weights that training adjusts.
+
+        Raises:
+            ValueError: if hyperparameters make these of other parameters.
+        """
+        weights = problem.weights_of(params, problem.hparams())
+        assigned = [
+            (v.path, w is x)
+            for v, w, x in zip(problem.params, weights, params, strict=True)
+            if id(v) in self._written
+        ]
+        mapped = [path for path, is_param in assigned if not is_param]
+        if mapped:
             raise ValueError(
-                "A layer's call assigns weights that the optimizer adjusts, "
-                "too, so that training is no function of its last state: "
-                f"{assigned}. Create these with `trainable=False`, or use a "
-                "layer that computes with a changed copy of a weight and "
-                "leaves the weight itself to the optimizer (in place of "
-                "`SpectralNormalization`, a constraint or a penalty)."
+                "A layer's call assigns weights that hyperparameters make of "
+                f"others (`WeightSharing`): {mapped}. Leave the layer out of "
+                "the hyperparameters."
             )
+        return bool(assigned)
 
     def _out_of_reach(self, problem: Any, read: list) -> list[tf.Variable]:
         """Returns the variables that a graph reads around every scope.

@@ -48,6 +48,7 @@ class ElementaryProblem:
             that is the learning rate, or of a loss, for instance. No scope
             reaches these; see `holding`.
         metrics: list of `keras.Variable`, the metrics'.
+        assigns_params: bool, whether the model's call assigns parameters, too.
         carries: bool, whether validation, too, changes buffers, from one
             batch to the next.
         update_is_smooth: bool, whether the optimizer's update has a finite
@@ -256,7 +257,10 @@ class ElementaryProblem:
     def gradient(self, state, hparams, batch):
         """Returns the training gradient and the buffers after the step."""
         taken = self.take_gradient(state, hparams, batch, _values(self.metrics))
-        return taken.gradients, taken.scope.left(self.buffers)
+        called = state._replace(
+            params=taken.params, buffers=taken.scope.left(self.buffers)
+        )
+        return taken.gradients, called
 
     def outputs(self, state, hparams, batch, before_activation):
         """Returns outputs z, the buffers after the step, and L as function."""
@@ -285,7 +289,8 @@ class ElementaryProblem:
     def step(self, state, hparams, batch, metrics):
         """Returns the next state, the metrics' state and the training loss."""
         taken = self.take_gradient(state, hparams, batch, metrics)
-        params, slots = self.update(state, taken.gradients, hparams)
+        called = state._replace(params=taken.params)
+        params, slots = self.update(called, taken.gradients, hparams)
         buffers = taken.scope.left(self.buffers)
         metrics = taken.scope.left(self.metrics)
         return State(params, slots, buffers), metrics, taken.loss
@@ -313,18 +318,23 @@ class ElementaryProblem:
         with gradient_rules.within(), tf.GradientTape() as tape:
             tape.watch(state.params)
             seen = self.hyperparameters.batch(hparams, batch)
-            scope = self._scope(state, hparams, metrics)
+            scope = self._scope(state, hparams, metrics, tape.watch)
             with scope:
                 y_pred = self._call(seen, training=True)
                 loss, mean = self._training_loss(state, hparams, seen, y_pred)
                 self._measure(batch, y_pred, mean)
                 objective = self.optimizer.scale_loss(loss)
-            gradients = tape.gradient(objective, state.params)
-        gradients = [
-            Rows(g.values, g.indices) if isinstance(g, tf.IndexedSlices) else g
-            for g in gradients
-        ]
-        return Taken(gradients, mean, scope)
+            # A variable's gradient is the sum of those of all its reads.
+            reads = [
+                [w, *scope.read_back.get(id(v), [])]
+                for v, w in zip(self.params, state.params, strict=True)
+            ]
+            gradients = [_sum(g) for g in tape.gradient(objective, reads)]
+            params = [
+                scope.left([v])[0] if id(v) in scope.written else w
+                for v, w in zip(self.params, state.params, strict=True)
+            ]
+        return Taken(gradients, params, mean, scope)
 
     # ---- inside
 
@@ -393,6 +403,7 @@ class ElementaryProblem:
         self.params, self.slots = look.params, look.slots
         self.buffers = look.buffers
         self.fixed, self.loose = look.fixed, look.loose
+        self.assigns_params = look.assigns_params
         self.update_is_smooth = not look.update_operations & SINGULAR
         self.suits_xla = suits_xla({*look.operations})
         self.look = look
@@ -405,7 +416,7 @@ class ElementaryProblem:
         places = {id(v): k for k, v in enumerate(self.optimizer.variables)}
         return [other.variables[places[id(v)]] for v in variables]
 
-    def _scope(self, state, hparams, metrics=()) -> Scope:
+    def _scope(self, state, hparams, metrics=(), watch=None) -> Scope:
         """Returns the scope in which variables have the values of a state.
 
         The model's weights are those that it computes with, and its layers see
@@ -418,7 +429,7 @@ class ElementaryProblem:
         ]
         if metrics:
             pairs += zip(self.metrics, metrics, strict=True)
-        return Scope(pairs)
+        return Scope(pairs, watch)
 
     def _pairs(self, state) -> list:
         """Returns pairs of a variable and its value in a state."""
@@ -436,13 +447,25 @@ class Taken(NamedTuple):
     Attributes:
         gradients: list of tensors or `Rows`, as the parameters; `None` where
             the loss does not depend on one.
+        params: list of tensors, the parameters after the model's call.
         loss: scalar, the training loss, as it is reported.
         scope: `Scope`, with what the step left in variables.
     """
 
     gradients: list
+    params: list[tf.Tensor]
     loss: tf.Tensor
     scope: Scope
+
+
+def _sum(gradients: list) -> Any:
+    """Returns a sum of gradients, of which some may be `None`."""
+    found = [g for g in gradients if g is not None]
+    if len(found) < 2:
+        (g,) = found or [None]
+        is_rows = isinstance(g, tf.IndexedSlices)
+        return Rows(g.values, g.indices) if is_rows else g
+    return tf.add_n([tf.convert_to_tensor(g) for g in found])
 
 
 def _reduced(loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:

@@ -1,5 +1,7 @@
 """The scope in which Keras's variables are tensors, and act as variables."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -16,13 +18,19 @@ class Scope(keras.StatelessScope):
     Attributes:
         read: dict from id to `keras.Variable`, those that were read.
         written: dict from id to `keras.Variable`, those that were assigned.
+        read_back: dict from id to list of tensors, as which variables were
+            read that had been assigned before.
     """
 
-    def __init__(self, pairs: list):
+    def __init__(
+        self, pairs: list, watch: Callable[[tf.Tensor], None] | None = None
+    ):
         """Initializes the scope.
 
         Args:
             pairs: list of (variable, tensor), the values at first.
+            watch: is told of tensors that are read back: a tape, which watches
+                a variable at each read.
         """
         # Losses that layers add in their call are collected by the scope.
         super().__init__(collect_losses=True)
@@ -30,13 +38,20 @@ class Scope(keras.StatelessScope):
         values_in(self).update({id(v): value for v, value in pairs})
         self.read: dict[int, keras.Variable] = {}
         self.written: dict[int, keras.Variable] = {}
+        self.read_back: dict[int, list[tf.Tensor]] = {}
+        self._watch = watch
 
     def get_current_value(self, variable: keras.Variable) -> tf.Tensor | None:
         """Returns the tensor that a variable reads as."""
         self.read[id(variable)] = variable
         value = super().get_current_value(variable)
-        is_read_back = id(variable) in self.written
-        return tf.stop_gradient(value) if is_read_back else value
+        if id(variable) not in self.written:
+            return value
+        value = tf.stop_gradient(value)
+        if self._watch is not None and value.dtype.is_floating:
+            self._watch(value)
+        self.read_back.setdefault(id(variable), []).append(value)
+        return value
 
     def add_update(self, update: tuple[keras.Variable, tf.Tensor]) -> None:
         """Takes what is assigned to a variable."""

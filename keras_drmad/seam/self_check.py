@@ -66,7 +66,8 @@ def check_step(problem: Any, batch: Batch) -> None:
     plain.hyperparameters = Together.none()
     state = plain.state()
     taken = plain.take_gradient(state, [], batch, plain.metrics_state())
-    params, slots = plain.update(state, taken.gradients, [])
+    called = state._replace(params=taken.params)
+    params, slots = plain.update(called, taken.gradients, [])
     buffers = taken.scope.left(plain.buffers)
     ours = dict(
         zip(

@@ -137,7 +137,7 @@ class Assembly:
         self.problem = ElementaryProblem(
             self._model, self._model.optimizer, self.hyperparameters, batch
         )
-        first_look.check_found(self.problem.loose)
+        first_look.check_found([*self.problem.fixed, *self.problem.loose])
         jit_compile = self._jit_compile
         has_strings = any(
             np.asarray(a).dtype.kind in "SO" for a in leaves(batch)
