@@ -10,7 +10,10 @@ import faults
 for module in pkgutil.iter_modules(faults.__path__, "faults."):
     importlib.import_module(module.name)
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [
+    pytest.mark.usefixtures("float64"),
+    pytest.mark.self_check,
+]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from keras_drmad.hyperparameters import LearningRate
 from keras_drmad.seam import gradient_rules, look, problem, scope
 from keras_drmad.seam.self_check import SelfCheckError
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [
+    pytest.mark.usefixtures("float64"),
+    pytest.mark.self_check,
+]
 
 
 def sgd():

@@ -31,6 +31,8 @@ from keras_drmad.seam.differences import Probe, Verdict, direction
 # By dtype: how far entries may be from Keras's, relative to the largest change.
 TOLERANCES = {"float64": 1e-7, "float32": 1e-3}
 ROUNDING = {"float64": 1e-12, "float32": 1e-5}
+EXAMPLES = 8  # of a minibatch, for differences
+ASIDE = 0.02  # how far from the first weights, relative to these
 COARSE = 0.1  # for other dtypes, relative to the largest change
 OFF = (
     "If you are sure that both should differ, `compile(self_check=False)` "
@@ -231,11 +233,19 @@ def check_slopes(problem: Any, batch: Batch, held_out: Batch) -> None:
         SelfCheckError: if a derivative is wrong, or the validation loss is
             not that of `evaluate`.
     """
-    batch, held_out = _tensors(batch), _tensors(held_out)
+    batch, held_out = (
+        _few(problem.model, _tensors(one)) for one in (batch, held_out)
+    )
     traits.check_second_derivatives(problem.look.operations, problem.model)
     state, hparams = problem.state(), problem.hparams()
     metrics = problem.metrics_state()
-    at = [*nested.float_leaves(state), *hparams]
+    # First biases of 0 put whole images on the kink of a ReLU: a little away.
+    aside = [
+        w + tf.constant(ASIDE * d, w.dtype)
+        for w, d in zip(state.params, direction(state.params, 7), strict=True)
+    ]
+    others = nested.float_leaves([state.slots, state.buffers])
+    at = [*aside, *others, *hparams]
 
     def placed(at):
         """Returns the state and λ with other floating numbers."""
@@ -259,6 +269,16 @@ def check_slopes(problem: Any, batch: Batch, held_out: Batch) -> None:
     )
     _check_slope(problem, validation, at, held_out, "the validation loss")
     _check_validation(problem, state, hparams, held_out)
+
+
+def _few(model: Any, batch: Batch) -> Batch:
+    """Returns the first examples, if a model takes any number of these."""
+    shapes = [x.shape for x in getattr(model, "inputs", None) or []]
+    if not shapes or any(shape[0] is not None for shape in shapes):
+        return batch
+    return tf.nest.map_structure(
+        lambda a: None if a is None else a[:EXAMPLES], batch
+    )
 
 
 def _check_slope(problem, function, at, batch, what: str) -> None:
@@ -329,9 +349,11 @@ def _wrong_slope(
         f"The derivative of {what} {by}, along a random direction at the first "
         f"minibatch. It shows in {shown[:6] or names[:6]}. Look there, and in "
         "the loss, for an operation whose gradient TensorFlow has wrong or "
-        "infinite (a norm or root at 0), or a function with a gradient of its "
-        "own in compiled code. The hypergradient would be wrong. Use another "
-        f"layer or loss, or freeze what comes before it. {OFF}"
+        "infinite (a norm or root at 0), or for a gradient of its own, "
+        "`stop_gradient` or normalization in a compiled function, a loop or a "
+        "branch (an RNN can take `unroll=True`). The hypergradient would be "
+        "wrong. Use another layer or loss, or freeze what comes before it. "
+        f"{OFF}"
     )
 
 
