@@ -15,8 +15,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_drmad.core import nested
-
 
 def vjp(
     outputs: Sequence[tf.Tensor],
@@ -41,7 +39,7 @@ def vjp(
     """
     flat = tf.nest.flatten(inputs)
     if not flat or not outputs:
-        return nested.zeros_like(inputs)
+        return tf.nest.map_structure(tf.zeros_like, inputs)
     products = tf.gradients(
         list(outputs),
         flat,

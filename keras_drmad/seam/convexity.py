@@ -1,14 +1,15 @@
 """Where a training loss is convex in outputs, as Gauss-Newton needs it."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from keras_drmad.core.curvature import GaussNewton
 from keras_drmad.core.state import Batch
 from keras_drmad.keras_internals import quiet
-from keras_drmad.seam.problem import ElementaryProblem
 
 
-def convex_places(problem: ElementaryProblem, batch: Batch) -> GaussNewton:
+def convex_places(problem: Any, batch: Batch) -> GaussNewton:
     """Returns the Gauss-Newton matrix at the places where the loss is convex.
 
     Looks for negative curvature at the places before a last softmax or sigmoid
@@ -35,7 +36,7 @@ def convex_places(problem: ElementaryProblem, batch: Batch) -> GaussNewton:
 
 
 def _has_negative_curvature(
-    problem: ElementaryProblem, batch: Batch, before_activation: bool
+    problem: Any, batch: Batch, before_activation: bool
 ) -> bool:
     """Returns whether dᵀ (∂²L/∂z²) d < 0 for one of some directions d."""
 

@@ -4,14 +4,11 @@
 protocol `core.state.Problem`), and moves states between tensors and variables.
 """
 
-import contextlib
 import copy
 import functools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_drmad import keras_internals
@@ -24,30 +21,21 @@ from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.seam.places import places_of
 from keras_drmad.seam.pure_optimizer import (
     check_optimizer,
-    new_optimizer,
     pure_update,
 )
 from keras_drmad.seam.scope import Scope
+from keras_drmad.seam.states import States, values_of
 from keras_drmad.seam.traits import SINGULAR, suits_xla
 
 
-class ElementaryProblem:
+class ElementaryProblem(States):
     """An elementary training as pure functions of (state, λ, batch).
 
     Only what a step changes is part of the state, so frozen weights and the
     learning rate cost the adjoint nothing. They are `constants`: read from
     their variables between the loops, and handed to the loops by `at`.
 
-    Attributes:
-        params: list of `keras.Variable`, those that training adjusts.
-        slots: list of `keras.Variable`, the optimizer's that a step changes.
-        buffers: list of `keras.Variable`, the model's others that it changes.
-        fixed: list of `keras.Variable`, those of the model and the optimizer
-            that a step reads and leaves as they are.
-        loose: list of `tf.Variable`, what else a step reads: of a function
-            that is the learning rate, or of a loss, for instance. No scope
-            reaches these; see `holding`.
-        metrics: list of `keras.Variable`, the metrics'.
+    Attributes, beside those of `States`:
         assigns_params: bool, whether the model's call assigns parameters, too.
         carries: bool, whether validation, too, changes buffers, from one
             batch to the next.
@@ -94,154 +82,6 @@ class ElementaryProblem:
         self._apply = pure_update(optimizer)
         self._find_what_changes(batch)
 
-    # ---- states and variables
-
-    def state(self) -> State:
-        """Returns the values that the variables hold now."""
-        return State(*(_values(v) for v in self._variables()))
-
-    def recovered(self, state: State) -> State:
-        """Returns the state of a training, given the state of the model.
-
-        The inverse of `weights_of`: a training adjusts parameters, and the
-        model computes with the weights that hyperparameters make of these.
-
-        Args:
-            state: the model's, with its weights in the place of parameters.
-        """
-        params = self._mapped(
-            self.hyperparameters.params, self.hparams(), state.params
-        )
-        return state._replace(params=params)
-
-    def initial_state(self) -> State:
-        """Returns the weights as they are, with an optimizer that is new."""
-        fresh = new_optimizer(self.optimizer)
-        slots = _values(self._matching(self.slots, fresh))
-        return self.state()._replace(slots=slots)
-
-    def started(self, state: State, hparams: list[tf.Tensor]) -> State:
-        """Returns the state from which a training starts, given the model's.
-
-        Args:
-            state: that of the model, or of a new draw.
-            hparams: list of tensors λ.
-        """
-        start = self.hyperparameters.start
-        return state._replace(params=self._mapped(start, hparams, state.params))
-
-    def start_backward(
-        self,
-        s_0: State,
-        hparams: list[tf.Tensor],
-        d_params: list[tf.Tensor],
-        *,
-        goes_on: bool,
-    ) -> list[tf.Tensor]:
-        """Returns d_paramsᵀ ∂started/∂λ, as `hparams`.
-
-        Args:
-            s_0: what `started` was given.
-            hparams: list of tensors λ.
-            d_params: list of tensors, as the parameters.
-            goes_on: bool, whether s_0 was recovered from the weights that an
-                earlier training left: these are held, not the parameters.
-        """
-        weights = self.weights_of(s_0.params, hparams) if goes_on else []
-        with tf.GradientTape() as tape:
-            tape.watch(hparams)
-            if goes_on:
-                recover = self.hyperparameters.params
-                params = self._mapped(recover, hparams, weights)
-                s_0 = s_0._replace(params=params)
-            params = self.started(s_0, hparams).params
-        return tape.gradient(
-            params, hparams, d_params, tf.UnconnectedGradients.ZERO
-        )
-
-    def assign(
-        self,
-        state: State,
-        hparams: list[tf.Tensor],
-        *,
-        is_final: bool = True,
-    ) -> None:
-        """Gives the variables the values of a state.
-
-        Args:
-            state: the values.
-            hparams: list of tensors λ, with which the model gets the weights
-                that it computes with.
-            is_final: bool, whether training ends here: an optimizer with
-                `use_ema` then replaces the weights with their averages.
-        """
-        if is_final:
-            state = state._replace(params=self.final_params(state))
-        state = state._replace(params=self.weights_of(state.params, hparams))
-        for variables, values in zip(self._variables(), state, strict=True):
-            _assign(variables, values)
-
-    def weights_of(
-        self, params: list[tf.Tensor], hparams: list[tf.Tensor]
-    ) -> list[tf.Tensor]:
-        """Returns the weights that the model computes with.
-
-        Args:
-            params: list of tensors, what training adjusts.
-            hparams: list of tensors λ.
-        """
-        return self._mapped(self.hyperparameters.weights, hparams, params)
-
-    def _mapped(self, hook, hparams, params: list[tf.Tensor]) -> list:
-        """Applies a hook that maps weights, which takes them by their ids."""
-        keys = [id(v) for v in self.params]
-        mapped = hook(hparams, dict(zip(keys, params, strict=True)))
-        return [mapped[key] for key in keys]
-
-    def final_params(self, state: State) -> list[tf.Tensor]:
-        """Returns the parameters with which a training ends."""
-        if not self.optimizer.use_ema:
-            return state.params
-        averages = keras_internals.averages(self.optimizer)
-        keys = [id(v) for v in keras_internals.trained_by(self.optimizer)]
-        average_of = dict(zip(keys, averages, strict=True))
-        slot_of = dict(zip(map(id, self.slots), state.slots, strict=True))
-        return [slot_of[id(average_of[id(v)])] for v in self.params]
-
-    def hparams(self) -> list[tf.Tensor]:
-        """Returns the raw values λ of all hyperparameters."""
-        return self.hyperparameters.hparams()
-
-    def constants(self) -> list[tf.Tensor]:
-        """Returns the values of `fixed` and `loose` as they are now."""
-        loose = [v.read_value() for v in self.loose]
-        return [*_values(self.fixed), *loose]
-
-    @contextlib.contextmanager
-    def holding(self, constants: list[tf.Tensor]) -> Iterator[None]:
-        """Gives `loose` the values that they had, and restores them after.
-
-        Args:
-            constants: list of tensors, as `constants` returns them.
-        """
-        held = constants[len(self.fixed) :]
-        before = [v.read_value() for v in self.loose]
-        _assign(self.loose, held)
-        try:
-            yield
-        finally:
-            _assign(self.loose, before)
-
-    def metrics_state(self) -> list[tf.Tensor]:
-        """Returns the state of metrics that have seen nothing."""
-        self.model.reset_metrics()
-        return _values(self.metrics)
-
-    def logs(self, metrics: list[tf.Tensor]) -> dict[str, Any]:
-        """Returns the results of metrics in a state, as Keras names them."""
-        with keras.StatelessScope(zip(self.metrics, metrics, strict=True)):
-            return _numbers(self.model.get_metrics_result())
-
     # ---- the pure functions of `core.state.Problem`
 
     def at(self, constants: list[tf.Tensor]) -> "ElementaryProblem":
@@ -255,8 +95,10 @@ class ElementaryProblem:
         return problem
 
     def gradient(self, state, hparams, batch):
-        """Returns the training gradient and the buffers after the step."""
-        taken = self.take_gradient(state, hparams, batch, _values(self.metrics))
+        """Returns the training gradient, and the state after the call."""
+        taken = self.take_gradient(
+            state, hparams, batch, values_of(self.metrics)
+        )
         called = state._replace(
             params=taken.params, buffers=taken.scope.left(self.buffers)
         )
@@ -408,14 +250,6 @@ class ElementaryProblem:
         self.suits_xla = suits_xla({*look.operations})
         self.look = look
 
-    def _variables(self) -> tuple[list, list, list]:
-        return self.params, self.slots, self.buffers
-
-    def _matching(self, variables: list, other: keras.Optimizer) -> list:
-        """Returns another optimizer's variables that correspond to ours."""
-        places = {id(v): k for k, v in enumerate(self.optimizer.variables)}
-        return [other.variables[places[id(v)]] for v in variables]
-
     def _scope(self, state, hparams, metrics=(), watch=None) -> Scope:
         """Returns the scope in which variables have the values of a state.
 
@@ -434,7 +268,9 @@ class ElementaryProblem:
     def _pairs(self, state) -> list:
         """Returns pairs of a variable and its value in a state."""
         held = self._constants
-        held = _values(self.fixed) if held is None else held[: len(self.fixed)]
+        held = (
+            values_of(self.fixed) if held is None else held[: len(self.fixed)]
+        )
         pairs = list(zip(self.fixed, held, strict=True))
         for variables, values in zip(self._variables(), state, strict=True):
             pairs += zip(variables, values, strict=True)
@@ -477,32 +313,6 @@ def _reduced(loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
     if not loss.shape.rank:
         return loss, None
     return tf.reduce_sum(loss), tf.cast(tf.size(loss), loss.dtype)
-
-
-def _numbers(results: dict[str, Any]) -> dict[str, Any]:
-    """Returns results of metrics; dicts within are laid flat, as in Keras."""
-    logs: dict[str, Any] = {}
-    for name, value in results.items():
-        if isinstance(value, dict):
-            logs |= _numbers(value)
-        else:
-            logs[name] = _number(value)
-    return logs
-
-
-def _number(value: Any) -> Any:
-    """Returns a metric's result as a float, or an array if it has several."""
-    array = np.asarray(value)
-    return array if array.ndim else float(array)
-
-
-def _values(variables: list) -> list[tf.Tensor]:
-    return [tf.convert_to_tensor(v.value) for v in variables]
-
-
-def _assign(variables: list, values: list) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
 
 
 def _current(scope: keras.StatelessScope, variables: list) -> list:

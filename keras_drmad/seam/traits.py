@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.keras_internals import has_kernel, layers_within
 
 # Kinds of operations with a derivative that is infinite somewhere.
@@ -150,7 +150,7 @@ def whose(name: str, model: keras.Model) -> str:
 def check_sign(
     operations: set[str],
     optimizer: keras.Optimizer,
-    hyperparameters: Iterable[Hyperparameter],
+    hyperparameters: Iterable[Any],
 ) -> None:
     """Checks that an optimizer passes on the derivative of a gradient.
 

@@ -11,19 +11,18 @@ import keras
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.loops import Loops
 from keras_drmad.core.state import Setting, State
 
 Chunks = list[tuple[Any, tf.Tensor]]  # minibatches, and how many
 
 
 def validate(
-    loops: Loops, state: State, setting: Setting, chunks: Chunks
+    loops: Any, state: State, setting: Setting, chunks: Chunks
 ) -> tuple[list, list, list[State]]:
     """Adds up the validation loss of all batches.
 
     Args:
-        loops: of the problem.
+        loops: `core.loops.Loops` of the problem.
         state: s_T.
         setting: `Setting`.
         chunks: the batches.
@@ -46,12 +45,12 @@ def validate(
 
 
 def slopes(
-    loops: Loops, states: list[State], setting: Setting, chunks: Chunks
+    loops: Any, states: list[State], setting: Setting, chunks: Chunks
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Returns the gradients of the sum of losses, in s_T and in λ.
 
     Args:
-        loops: of the problem.
+        loops: `core.loops.Loops` of the problem.
         states: the state before each batch, as `validate` returns them.
         setting: `Setting`.
         chunks: the batches.
