@@ -15,7 +15,7 @@ from keras_drmad.keras_internals import without_rewriting
 # kinks (ReLU, max pooling) has a gradient that jumps, which only steps do not
 # meet that are too short for other numbers than float64.
 STEPS = {"float64": (1e-6, 1e-8, 1e-4), "other": (3e-3, 3e-4, 3e-2)}
-TOLERANCES = {"float64": 1e-2, "other": 1.5}
+TOLERANCES = {"float64": 3e-3, "other": 1.5}
 FLOORS = {"float64": 1e-3, "other": 3e-2}
 MOST_OUTPUTS = 4096
 

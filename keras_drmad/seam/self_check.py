@@ -301,9 +301,11 @@ def _probe(problem, function, at, batch) -> tuple[Probe, str]:
     exact = [tf.cast(x, tf.float64) for x in at]
     try:
         with computing_in(problem.model, "float64"):
-            return Probe(function, exact, [batch]), "float64"
+            probe = Probe(function, exact, [batch])
+        probe.numbers(exact, np.ones(0))
+        return probe, "float64"
     except (TypeError, ValueError, tf.errors.OpError):
-        # Something casts to a dtype of its own.
+        # Something casts to a dtype of its own, or has no kernel for this one.
         return Probe(function, at, [batch]), "other"
 
 

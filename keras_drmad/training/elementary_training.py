@@ -17,7 +17,6 @@ from keras_drmad.core.state import Setting, State
 from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import NOBODY, Diverged, Walked, Watcher
 from keras_drmad.differentiation.base import Differentiation
-from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.training import carried_validation
 from keras_drmad.training.plan import Plan, Source
 
@@ -94,7 +93,7 @@ class ElementaryTraining:
 
     def __init__(
         self,
-        problem: ElementaryProblem,
+        problem: Any,
         loops: Loops,
         differentiation: Differentiation | None,
         *,
