@@ -25,6 +25,7 @@ class Group(NamedTuple):
         is_first: bool, whether the layers stand before all weights.
         dtype: str, the policy; float32 where TensorFlow or Keras has no other.
         note: str, what a reader should know of all.
+        rtol: float, of derivatives.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +33,7 @@ class Group(NamedTuple):
     is_first: bool = False
     dtype: str = "float64"
     note: str = ""
+    rtol: float = 1e-5
 
 
 def model_of(group: Group, names: Sequence[str]) -> keras.Model:
@@ -66,4 +68,5 @@ def check(group: Group, names: Sequence[str]) -> None:
         model,
         (x.astype(dtype), y.astype(dtype)),
         (held_out.astype(dtype), held_out_y.astype(dtype)),
+        group.rtol,
     )

@@ -10,6 +10,7 @@ from conformance.layers_for_images import (
     IN_FLOAT32,
     MOVED_PIXELS,
     PIXELS,
+    RESIZED,
     VOLUMES,
     Within,
 )
@@ -29,6 +30,7 @@ GROUPS = {
     "recurrent": RECURRENT,
     "convolutional recurrent": CONVOLUTIONAL_RECURRENT,
     "images": IMAGES,
+    "resized images": RESIZED,
     "volumes": VOLUMES,
     "float32": IN_FLOAT32,
     "averages in float32": AVERAGES_IN_FLOAT32,
@@ -65,7 +67,7 @@ LAYERS: dict[str, Row] = (
         ),
         "SpectralNormalization": Refused(
             (VECTORS, lambda: L.SpectralNormalization(L.Dense(3))),
-            "assigns weights",
+            "assigns weights|The derivative of",
             "Its call assigns a weight that the optimizer adjusts, too.",
         ),
         "FlaxLayer": NotApplicable(ELSEWHERE),
