@@ -3,17 +3,15 @@
 As in Keras's own `fit`; differentiable; the same when its steps are replayed.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import keras
 import numpy as np
 import pytest
-from keras.optimizers.schedules import CosineDecay, ExponentialDecay
+from keras.optimizers.schedules import ExponentialDecay
 
 import keras_drmad as kd
 from checks import assert_exact_hypergradient, relative_error
 from closed_forms import exact_model, regression
+from conformance.optimizers import OPTIMIZERS, SGD, UPDATES
 from conftest import reseed
 from keras_drmad.hyperparameters import L2, LearningRate
 from small_models import assert_helps, built_once
@@ -29,85 +27,6 @@ TRAINING = {
 }
 # Keras rounds Python numbers to float32: take coefficients that survive it.
 COEFFICIENT = 2.0**-5
-
-SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
-RMSprop = keras.optimizers.RMSprop
-
-
-class Row(NamedTuple):
-    """An optimizer, and what sets it apart from the others.
-
-    Attributes:
-        make: function that returns a new optimizer.
-        as_keras: float, the error against Keras's own `fit`, at most; `None`
-            where Keras does not what it says (see the test of the formula).
-        penalties: bool, whether penalties reach the weights; a sign hides them.
-        reversible: bool, whether steps can be taken back bit for bit.
-    """
-
-    make: Callable[[], keras.Optimizer]
-    as_keras: float | None = 1e-12
-    penalties: bool = True
-    reversible: bool = False
-
-
-def excluding_biases(optimizer):
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return optimizer
-
-
-UPDATES = {
-    "sgd": Row(lambda: SGD(0.1)),
-    "momentum": Row(lambda: SGD(0.1, momentum=0.9), reversible=True),
-    "nesterov": Row(lambda: SGD(0.1, momentum=0.9, nesterov=True)),
-    "adam": Row(lambda: Adam(0.02)),
-    "adamw": Row(lambda: keras.optimizers.AdamW(0.02, weight_decay=0.1)),
-    "adamax": Row(lambda: keras.optimizers.Adamax(0.02)),
-    "nadam": Row(lambda: keras.optimizers.Nadam(0.02)),
-    "rmsprop": Row(lambda: RMSprop(0.01)),
-    "adagrad": Row(lambda: keras.optimizers.Adagrad(0.1)),
-    "adadelta": Row(lambda: keras.optimizers.Adadelta(1.0)),
-    "lamb": Row(lambda: keras.optimizers.Lamb(0.02)),
-    "lion": Row(lambda: keras.optimizers.Lion(0.01), penalties=False),
-    "ftrl": Row(
-        lambda: keras.optimizers.Ftrl(
-            0.1,
-            l1_regularization_strength=0.001,
-            l2_regularization_strength=0.01,
-        )
-    ),
-    "adafactor": Row(lambda: keras.optimizers.Adafactor(0.1)),
-    "muon": Row(lambda: keras.optimizers.Muon(0.05, weight_decay=0.1)),
-    "schedule-free": Row(
-        lambda: keras.optimizers.ScheduleFreeAdamW(0.02, warmup_steps=5),
-        as_keras=None,
-    ),
-}
-OPTIONS = {
-    "amsgrad": Row(lambda: Adam(0.02, amsgrad=True)),
-    "rmsprop-momentum": Row(lambda: RMSprop(0.01, momentum=0.5)),
-    "rmsprop-centered": Row(lambda: RMSprop(0.01, centered=True)),
-    # Schedules compute in float32, and graphs may round a cosine otherwise.
-    "cosine-decay": Row(
-        lambda: SGD(CosineDecay(0.2, 10), momentum=0.9),
-        as_keras=1e-6,
-        reversible=True,
-    ),
-    "exponential-decay": Row(lambda: Adam(ExponentialDecay(0.05, 4, 0.7))),
-    "clipnorm": Row(lambda: SGD(0.1, clipnorm=0.5)),
-    "clipvalue": Row(lambda: SGD(0.1, clipvalue=0.2)),
-    "global-clipnorm": Row(lambda: SGD(0.1, global_clipnorm=0.5)),
-    "weight-decay": Row(lambda: excluding_biases(SGD(0.1, weight_decay=0.1))),
-    "ema": Row(lambda: SGD(0.1, use_ema=True, ema_momentum=0.75)),
-    "ema-overwrite": Row(
-        lambda: SGD(
-            0.1, use_ema=True, ema_momentum=0.75, ema_overwrite_frequency=4
-        )
-    ),
-    "loss-scale": Row(lambda: Adam(0.02, loss_scale_factor=128.0)),
-    "accumulation": Row(lambda: Adam(0.05, gradient_accumulation_steps=2)),
-}
-OPTIMIZERS = UPDATES | OPTIONS
 
 
 def net(penalty=0.0, **options):

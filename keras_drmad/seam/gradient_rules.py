@@ -199,3 +199,19 @@ def _max_pool(picked_at_maxima, op, d):
         options["padding"] = "VALID"
     picked = picked_at_maxima(orig_input=x, orig_output=y, grad=d, **options)
     return None, None, picked
+
+
+# ---- a gradient that is about the derivative, and no more
+
+
+@_rule("ImageProjectiveTransformV3")
+def _image_projective_transform(op, d):
+    """Refuses: TensorFlow moves d back by the inverse, and interpolates again.
+
+    So does Keras's training. What is moved before any weight, as images are
+    that a layer augments, asks for no derivative.
+    """
+    del d
+    raise LookupError(
+        f"No gradient defined for operation '{op.name}' (op type: {op.type})."
+    )
