@@ -32,7 +32,10 @@ from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.training.initial_weights import InitialState
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [
+    pytest.mark.usefixtures("float64"),
+    pytest.mark.self_check,
+]
 
 TABLES = {
     keras.activations: small_things.ACTIVATIONS,

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_drmad import keras_internals
 from keras_drmad.core.state import State
-from keras_drmad.seam.problem import ElementaryProblem
+from keras_drmad.seam.states import States
 
 POLICIES = ("same", "resample", "continue")
 
@@ -26,7 +26,7 @@ class InitialState:
 
     def __init__(
         self,
-        problem: ElementaryProblem,
+        problem: States,
         policy: str,
         seed: int,
         start: Sequence = (),
@@ -109,7 +109,7 @@ class _seeded_random:
         random.setstate(self.before)
 
 
-def _draw_initial_weights(problem: ElementaryProblem) -> None:
+def _draw_initial_weights(problem: States) -> None:
     """Gives what training changes a new draw from the layers' initializers.
 
     Frozen weights, of a pretrained layer for instance, stay as they are.
