@@ -264,3 +264,14 @@ def test_rows_are_picked_and_averaged():
     back = rows.averaged(picked, g, table)[0]
     np.testing.assert_array_equal(back[1], [2, 3])
     np.testing.assert_array_equal(back[0], [0, 0])
+
+
+def test_validates_averages_where_training_ends_with_these():
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    model = wrapped(
+        variables.around(layers.Dense(3)), optimizer, "mse", [LearningRate()]
+    )
+    data = variables.X, variables.Y
+    # The check comes after a training that has moved weights and averages.
+    model.fit(*data, batch_size=4, epochs=3, meta_iterations=0, verbose=0)
+    fits(model, *data, variables.HELD_OUT)

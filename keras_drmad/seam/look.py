@@ -53,7 +53,6 @@ class Look:
                 what no pure function does.
         """
         self._problem = problem
-        self._batch = batch
         self._read: dict[int, keras.Variable] = {}
         self._written: dict[int, keras.Variable] = {}
         self.asked = (problem.params, problem.slots, problem.buffers)

@@ -371,7 +371,7 @@ def _check_validation(problem, state, hparams, batch: Batch) -> None:
     model = problem.model
     with _restored(_variables(problem) + problem.metrics, problem.loose):
         model.reset_metrics()
-        problem.assign(state, hparams, is_final=False)
+        problem.assign(state, hparams)
         try:
             logs = model.test_step((batch.x, batch.y))
         except Exception:  # as above
