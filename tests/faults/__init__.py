@@ -3,9 +3,12 @@
 A member is a small program that ends in one of three ways: what it does is
 right (it returns), it is refused in words before any training (`refused`), or
 it is wrong (it raises). `python tests/walk_faults.py` walks all of them and
-prints which; `faults_test.py` asserts that none is wrong.
+prints which; `faults_in_*_test.py` assert that none is wrong, in several files,
+as the files of tests are what processes share.
 """
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +20,27 @@ import keras_drmad as kd
 from checks import assert_exact_hypergradient, relative_error
 
 RIGHT, REFUSED = "right", "refused"
+PARTS = {
+    "seam": ("derivatives", "sparse_gradients", "variables"),
+    "weights": ("example_weights", "label_axis", "masks", "unreduced_losses"),
+    "kinds": (
+        "layer_choice",
+        "learned_values",
+        "mixed_dtypes",
+        "nothing_differentiated",
+        "out_of_range",
+    ),
+    "door": (
+        "changed_models",
+        "data",
+        "files",
+        "meta_iterations",
+        "metrics",
+        "rates",
+        "verdicts",
+        "words",
+    ),
+}
 MEMBERS: list["Member"] = []
 
 
@@ -27,11 +51,27 @@ class Member(NamedTuple):
         kind: str, what could go wrong, in a few words.
         name: str, which layer, loss, optimizer, shape.
         run: runs the program; returns `RIGHT` or `REFUSED`, or raises.
+        module: str, the module of this package with the program.
     """
 
     kind: str
     name: str
     run: Callable[[], str]
+    module: str
+
+
+def members_of(part: str) -> list[Member]:
+    """Returns the members of a part of the kinds, see `PARTS`."""
+    found = {module.name for module in pkgutil.iter_modules(__path__)}
+    assert found == {name for names in PARTS.values() for name in names}
+    for name in PARTS[part]:
+        importlib.import_module(f"{__name__}.{name}")
+    return [member for member in MEMBERS if member.module in PARTS[part]]
+
+
+def name_of(member: Member) -> str:
+    """Returns the name of a member for pytest."""
+    return f"{member.kind}: {member.name}"
 
 
 def members(kind: str, cases: dict[str, Any]) -> Callable:
@@ -45,7 +85,12 @@ def members(kind: str, cases: dict[str, Any]) -> Callable:
     def decorate(function: Callable) -> Callable:
         for name, case in cases.items():
             MEMBERS.append(
-                Member(kind, name, lambda case=case: function(case) or RIGHT)
+                Member(
+                    kind,
+                    name,
+                    lambda case=case: function(case) or RIGHT,
+                    function.__module__.rpartition(".")[2],
+                )
             )
         return function
 
