@@ -4,10 +4,7 @@ import pytest
 
 import faults
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.self_check,
-]
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.mark.parametrize(
