@@ -97,31 +97,19 @@ def _softsign(op, d):
 
 
 @_rule("ResizeNearestNeighborGrad")
-def _resize_nearest(op, d):
-    size = tf.shape(op.inputs[0])[1:3]
-    return _resized(tf.raw_ops.ResizeNearestNeighbor, op, d, size), None
-
-
 @_rule("ResizeBilinearGrad")
-def _resize_bilinear(op, d):
-    size = tf.shape(op.inputs[0])[1:3]
-    return _resized(tf.raw_ops.ResizeBilinear, op, d, size), None
-
-
 @_rule("ResizeBicubicGrad")
-def _resize_bicubic(op, d):
-    size = tf.shape(op.inputs[0])[1:3]
-    return _resized(tf.raw_ops.ResizeBicubic, op, d, size), None
-
-
-def _resized(resize, op, d, size):
-    """Returns d as images of another size: these gradients are linear."""
-    options = {k: op.get_attr(k) for k in _PLACING}
-    resized = resize(images=d, size=size, **options)
-    return tf.cast(resized, op.inputs[0].dtype)
-
-
-_PLACING = ("align_corners", "half_pixel_centers")
+def _resize(op, d):
+    """The gradient is linear: its derivative resizes d as the images were."""
+    resize = getattr(tf.raw_ops, op.type.removesuffix("Grad"))
+    slope = op.inputs[0]
+    resized = resize(
+        images=d,
+        size=tf.shape(slope)[1:3],
+        align_corners=op.get_attr("align_corners"),
+        half_pixel_centers=op.get_attr("half_pixel_centers"),
+    )
+    return tf.cast(resized, slope.dtype), None
 
 
 @_rule("ScaleAndTranslateGrad")
