@@ -8,6 +8,7 @@ reads them all).
 
 import contextlib
 import io
+import random
 import traceback
 import types
 import zipfile
@@ -16,10 +17,14 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src import backend
+from keras.src.backend.common import global_state
+from keras.src.random import seed_generator
 from tensorflow.python.eager import context
 from tensorflow.python.framework import kernels
+from tensorflow.python.ops import stateful_random_ops
 
 # ---- layers
 
@@ -74,6 +79,18 @@ def own_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     return layer._trainable_variables
 
 
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """Returns all of a layer's own variables, those of inner layers left out.
+
+    `Layer._trainable_variables` and `_non_trainable_variables`, since Keras
+    3.0.
+
+    Args:
+        layer: a layer or model.
+    """
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
 def layer_path(variable: keras.Variable) -> str:
     """Returns the path of the layer that owns a variable.
 
@@ -103,6 +120,47 @@ def is_seed_state(variable: keras.Variable) -> bool:
     Known by the name that `SeedGenerator` gives it since Keras 3.0.
     """
     return variable.name == "seed_generator_state"
+
+
+@contextlib.contextmanager
+def unchanged_random_state() -> Iterator[None]:
+    """Within it, who draws leaves no trace in what is global.
+
+    Of Python, NumPy, TensorFlow and Keras. TensorFlow draws the seeds of
+    operations by a generator of Python's own, `Context._rng`, since TensorFlow
+    2.0, which is there after `tf.random.set_seed`. Operations with equal seeds
+    share a kernel that goes on, so this generator is led elsewhere meanwhile.
+    The global `tf.random.Generator` is `global_generator` of
+    `stateful_random_ops`, since TensorFlow 2.2. Keras keeps a `SeedGenerator`
+    in `global_state`, since Keras 3.0.
+    """
+    key = seed_generator.GLOBAL_SEED_GENERATOR
+    of_context = getattr(context.context(), "_rng", None)
+    of_tensorflow = stateful_random_ops.global_generator
+    of_keras = global_state.get_global_attribute(key)
+    python, numpy = random.getstate(), np.random.get_state()
+    drawn = of_context and of_context.getstate()
+    states = [
+        (variable, tf.identity(variable))
+        for variable in (
+            None if of_tensorflow is None else of_tensorflow.state,
+            None if of_keras is None else of_keras.state.value,
+        )
+        if variable is not None
+    ]
+    if of_context is not None:
+        of_context.seed("elsewhere")
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        if of_context is not None:
+            of_context.setstate(drawn)
+        stateful_random_ops.global_generator = of_tensorflow
+        global_state.set_global_attribute(key, of_keras)
+        for variable, value in states:
+            variable.assign(value)
 
 
 # ---- models
