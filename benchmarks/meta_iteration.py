@@ -116,7 +116,7 @@ def seconds_of_meta_iteration(model, train, arguments) -> float:
         *train,
         **arguments,
         meta_iterations=2,
-        restore_best=False,
+        keep="last",
         callbacks=[clock],
         verbose=0,
     )

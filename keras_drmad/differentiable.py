@@ -3,23 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from keras_drmad import (
-    arguments,
-    hypergradient_check,
-    hyperparameter_summary,
-)
-from keras_drmad.hypergradient_check import HypergradientCheck
+from keras_drmad import arguments, hyperparameter_summary
 from keras_drmad.methods.base import Chosen, Method
-from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.saving import Saved
-from keras_drmad.training import inputs, ranges
-from keras_drmad.training.elementary_training import (
-    ElementaryTraining,
-    Hypergradient,
-)
+from keras_drmad.training import hypergradients, inputs, ranges
+from keras_drmad.training.elementary_training import ElementaryTraining
+from keras_drmad.training.hypergradients import Hypergradient
 from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.plan import Plan
 from keras_drmad.training.tables import takes_strings
 
 # Of one training, beside x and y; as for `fit`.
@@ -113,10 +104,13 @@ class Differentiable(Saved):
         *,
         validation_data: Any,
         seed: int | None = 0,
+        draws: int = 1,
         **data: Any,
     ) -> Hypergradient:
-        """Trains once and differentiates the validation loss.
+        """Trains and differentiates the validation loss.
 
+        Once, from the weights as they are; or several times from new draws of
+        the weights that `fit` would draw anew, and of the order of the data.
         Weights, optimizer and hyperparameters are left as they were.
 
         Args:
@@ -125,7 +119,9 @@ class Differentiable(Saved):
             batch_size: int, 32 by default, with arrays.
             epochs: int.
             validation_data: the data whose loss is differentiated.
-            seed: int; the order of the data and dropout masks follow from it.
+            seed: int; the order of the data, dropout masks and draws follow
+                from it.
+            draws: int, the number of draws; 1 for the weights as they are.
             **data: of the arguments of `fit`: `sample_weight`, `class_weight`,
                 `steps_per_epoch`, `shuffle`, `validation_steps` and
                 `validation_batch_size`.
@@ -133,15 +129,16 @@ class Differentiable(Saved):
         Returns:
             `Hypergradient`: `validation_loss`, `gradients` (a tensor of the
             raw variable's shape for each hyperparameter's name) and
-            `diagnostics`.
+            `diagnostics`; of several draws means, the `standard_errors` of the
+            gradients, and the `certain_share` of the hyperparameters.
 
         Raises:
             TypeError: as `fit`.
             ValueError: as `fit`.
             FloatingPointError: if the training diverges.
         """
-        return self._once(
-            ElementaryTraining.hypergradient,
+        arguments.whole("draws", draws, 1)
+        training, plan = self.prepared(
             x,
             y,
             batch_size=batch_size,
@@ -149,6 +146,18 @@ class Differentiable(Saved):
             validation_data=validation_data,
             seed=seed,
             **data,
+        )
+        if draws == 1:
+            starts = InitialState(training.problem, "same", plan.seed)
+            return training.hypergradient(starts.of(0), plan)
+        starts = self.new_draws(training, plan)
+        return hypergradients.mean(
+            [
+                training.hypergradient(
+                    starts.of(k), plan.drawn(starts.seed_of(k), with_split=True)
+                )
+                for k in range(draws)
+            ]
         )
 
     def validation_loss_after(
@@ -176,8 +185,7 @@ class Differentiable(Saved):
             ValueError: as `fit`.
             FloatingPointError: if the training diverges.
         """
-        return self._once(
-            ElementaryTraining.validation_loss,
+        training, plan = self.prepared(
             x,
             y,
             batch_size=batch_size,
@@ -186,66 +194,24 @@ class Differentiable(Saved):
             seed=seed,
             **data,
         )
+        starts = InitialState(training.problem, "same", plan.seed)
+        return training.validation_loss(starts.of(0), plan)
 
-    def check_hypergradient(
-        self,
-        x: Any = None,
-        y: Any = None,
-        *,
-        directions: int = 2,
-        length: float = 0.03,
-        seed: int = 0,
-        **training: Any,
-    ) -> HypergradientCheck:
-        """Compares the hypergradient with what trainings show.
+    # ---- what these, and checks, begin with
 
-        Moves the raw hyperparameters along the hypergradient, and along random
-        directions, and trains on both sides: (1 + directions) * 2 trainings.
-        Run it once before a long `fit` with an approximate method, and again
-        when its warnings say that a walk backward was cut short. A data set
-        must yield the same batches each time: no `shuffle` without a fixed
-        order. Weights, optimizer and hyperparameters are left as they were.
+    def new_draws(
+        self, training: ElementaryTraining, plan: Plan
+    ) -> InitialState:
+        """Returns the starts of trainings with new weights."""
+        origin = self.origin_of_trainings()
+        return InitialState(training.problem, "resample", plan.seed, origin)
 
-        Args:
-            x: as for `hypergradient`, and so are those in `training`.
-            y: as for `hypergradient`.
-            directions: int, how many random directions, at least 1. With two
-                the estimated cosine is right within a factor of about 2.
-            length: float, how far raw values move, root mean square: 0.03 is
-                3 % of a penalty or a rate. No value moves ten times as far.
-                Too small, and rounding shows; too large, and the loss is no
-                straight line.
-            seed: int, for the training and for the random directions.
-            **training: the other arguments of `hypergradient`;
-                `validation_data` is needed.
-
-        Returns:
-            `HypergradientCheck`: predicted and actual changes, a verdict and
-            advice; `print` shows them.
-
-        Raises:
-            TypeError: as `fit`.
-            ValueError: as `fit`, or if `length` is not positive.
-            FloatingPointError: if a training diverges.
-        """
-        arguments.whole("directions", directions, 1)
-        arguments.positive("length", length)
-        training["seed"] = inputs.drawn_seed(seed)
-        record = self.hypergradient(x, y, **training)
-        return hypergradient_check.check(
-            [np.array(g) for g in record.gradients.values()],
-            [h.raw for h in self.hyperparameters],
-            lambda: self.validation_loss_after(x, y, **training),
-            directions,
-            length,
-            training["seed"],
-            record.validation_loss,
-            is_exact=isinstance(self.resolved.method, ReverseMode),
-        )
-
-    def _once(self, function: Callable, x: Any, y: Any, /, **given: Any) -> Any:
-        """Trains from the weights as they are, and applies a function."""
-        unknown = sorted(set(given) - {*TRAINING_ARGUMENTS})
+    def prepared(
+        self, x: Any, y: Any, /, **given: Any
+    ) -> tuple[ElementaryTraining, Plan]:
+        """Returns the training that arguments ask for, and its plan."""
+        known = {*TRAINING_ARGUMENTS, "validation_split"}
+        unknown = sorted(set(given) - known)
         if unknown:
             raise TypeError(
                 f"Invalid argument `{unknown[0]}`. Expected x, y and, by name, "
@@ -261,6 +227,4 @@ class Differentiable(Saved):
             class_axis=ranges.class_axis(model),
             strings=takes_strings(model),
         )
-        training = self._assembly.training(plan, is_tuned=True)
-        starts = InitialState(training.problem, "same", plan.seed)
-        return function(training, starts.of(0), plan)
+        return self._assembly.training(plan, is_tuned=True), plan

@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 GROUP = "hyperparameter"  # whose rate a trial tries
 CHANGE = "val_loss_change"  # by which trials are ranked; below 0 is good enough
 # Arguments of `fit` that trials set themselves.
-NOT_OF_SEARCH = ("meta_iterations", "initial_epoch", "restore_best")
+NOT_OF_SEARCH = ("meta_iterations", "initial_epoch", "keep", "draws", "refit")
 
 
 class Draw(NamedTuple):
@@ -243,8 +243,9 @@ class MetaRateSearch(engine.BaseTuner):
             x,
             y,
             meta_iterations=self.meta_iterations,
+            keep="last",
             callbacks=[_UntilLower(held), *copy.deepcopy(list(callbacks))],
-            **{"seed": self.seed} | fit,
+            **{"seed": self.seed, "initial_weights": "same"} | fit,
         )
         return history.history["val_loss"]
 

@@ -10,7 +10,8 @@ from keras_drmad import (
     keras_internals,
     meta_optimizers,
 )
-from keras_drmad.differentiable import TRAINING_ARGUMENTS, Differentiable
+from keras_drmad.checkable import Checkable
+from keras_drmad.differentiable import TRAINING_ARGUMENTS
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.suggested import suggested
 from keras_drmad.hyperparameters.together import Together, check_given
@@ -20,8 +21,8 @@ from keras_drmad.methods.base import Method
 from keras_drmad.seam.pure_optimizer import check_known, check_optimizer
 from keras_drmad.seam.traits import check_trainable
 from keras_drmad.training import fit_loops, inputs, ranges
+from keras_drmad.training import tuning as tunings
 from keras_drmad.training.assembly import Assembly
-from keras_drmad.training.initial_weights import POLICIES
 from keras_drmad.training.tables import takes_strings
 
 FIT_ARGUMENTS = (
@@ -33,7 +34,9 @@ FIT_ARGUMENTS = (
     "hyper_data",
     "meta_iterations",
     "initial_weights",
-    "restore_best",
+    "keep",
+    "draws",
+    "refit",
 )
 EACH = (
     "Each meta-iteration needs the validation loss. For a cheaper one, pass "
@@ -42,7 +45,7 @@ EACH = (
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class DrMADModel(Differentiable):
+class DrMADModel(Checkable):
     """A Keras model whose hyperparameters are learned by gradient.
 
     Wraps an elementary model. `fit` repeats an elementary training; after each
@@ -232,28 +235,34 @@ class DrMADModel(Differentiable):
         validation_freq: int = 1,
         *,
         hyper_data: Any = None,
-        meta_iterations: int = 10,
-        initial_weights: str = "same",
-        restore_best: bool = True,
+        meta_iterations: int = 20,
+        initial_weights: str = "resample",
+        keep: str | None = None,
+        draws: int = 1,
+        refit: bool = False,
         seed: int | None = None,
         **others: Any,
     ) -> keras.callbacks.History:
         """Tunes the hyperparameters, and trains the model with them.
 
         Each meta-iteration trains T = epochs x steps_per_epoch steps with a
-        new optimizer, and computes the hypergradient of the validation loss,
-        which is followed by a step at the end of the meta-iteration. To
-        callbacks a meta-iteration is an epoch, and a chunk of up to 200 steps a
+        new optimizer, computes the hypergradient of the validation loss, and
+        ends with a step of the hyperparameters. To callbacks a meta-iteration
+        is an epoch, and a chunk of up to 200 steps a
         batch; so `ReduceLROnPlateau` and `LearningRateScheduler` act between
-        trainings, and not within one.
+        trainings, and not within one. Callbacks are told before the step.
         Logs: `loss` and the metrics
         (means over the last of the `epochs`, penalties included), `val_loss`
         and the metrics as `evaluate` has them, `hypergradient_norm`,
         `adjoint_growth`, `reverse_steps_used`, `copies` (of the weights, kept
         for the walk backward), and mean and standard deviation of each
-        hyperparameter's values, those that this training used.
+        hyperparameter's values, those that this training used. The logs of a
+        last training are in `model.final_logs`.
 
-        An interrupt leaves the model at the best completed meta-iteration.
+        A second `fit` starts where the trainings of the first one started, or
+        from weights that were put into the model since. An interrupt, a
+        callback that stops, and a training that diverges leave what `keep`
+        says of the meta-iterations before.
 
         Args:
             x: arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`. Data
@@ -264,8 +273,9 @@ class DrMADModel(Differentiable):
             epochs: int.
             verbose: as for `keras.Model.fit`; a bar for each meta-iteration.
             callbacks: list of Keras callbacks.
-            validation_split: float, the last fraction of the arrays, to
-                validate on.
+            validation_split: float, the fraction of the arrays to validate on:
+                with `initial_weights="resample"` a new one of each training,
+                otherwise the last one.
             validation_data: the data whose loss is differentiated.
             shuffle: bool, whether arrays are shuffled in each epoch.
             class_weight: dict from class to weight.
@@ -281,17 +291,26 @@ class DrMADModel(Differentiable):
                 are, from weights and optimizer (its velocity, its count of
                 steps) as they are, and epochs are epochs. Compile again, or
                 use `validation_loss_after`, to begin with a new optimizer.
-            initial_weights: where each training starts: `"same"`, from the
-                weights at the call; `"resample"`, from a new draw of the
-                layers' initializers; `"continue"`, from where the last ended.
-                The last two also draw a new order of the data.
-            restore_best: bool, whether the model ends with the weights and
-                hyperparameters of the lowest `val_loss`; the next `fit` then
-                begins with the step that follows these, unless you assign
-                other values. Otherwise with the last weights, and with
-                hyperparameters one step further.
-            seed: int; the order of the data, new initial weights and dropout
-                masks follow from it.
+            initial_weights: where each training starts: `"resample"`, from a
+                new draw of each weight that still holds a draw of its
+                initializer, while loaded weights start as they are;
+                `"same"`, from the same weights, in the same order of the data;
+                `"continue"`, from where the last training ended. Values that
+                were tuned with `"same"` belong to these weights and this order.
+            keep: what the model ends with: `"mean"`, the means of the raw
+                hyperparameters over the last half of the steps, and a last
+                training with these, the default with `"resample"`; `"best"`,
+                weights and hyperparameters of the lowest `val_loss`, the
+                default otherwise, and where `EarlyStopping` is to restore the
+                best weights (the next `fit` then begins with the step that
+                follows these, unless you assign other values); `"last"`, the
+                last weights, and hyperparameters one step further.
+            draws: int, how many trainings from new draws each meta-iteration
+                has, whose mean hypergradient it follows.
+            refit: bool, whether `fit` ends with a training on all examples,
+                those of `validation_split` included.
+            seed: int; splits, the order of the data, new initial weights and
+                dropout masks follow from it.
             **others: refused, by words.
 
         Returns:
@@ -306,9 +325,16 @@ class DrMADModel(Differentiable):
         self.check_compiled()
         arguments.no_others("fit", others, FIT_ARGUMENTS)
         arguments.choice("validation_freq", validation_freq, (1,), advice=EACH)
-        arguments.whole("initial_epoch", initial_epoch, 0)
-        arguments.whole("meta_iterations", meta_iterations, 0)
-        arguments.choice("initial_weights", initial_weights, POLICIES)
+        tuning = tunings.checked(
+            meta_iterations=meta_iterations,
+            initial_epoch=initial_epoch,
+            initial_weights=initial_weights,
+            keep=keep,
+            draws=draws,
+            refit=refit,
+            is_split=bool(validation_split) and validation_data is None,
+            callbacks=callbacks,
+        )
         is_tuned = meta_iterations > 0
         plan = inputs.plan(
             x,
@@ -340,11 +366,8 @@ class DrMADModel(Differentiable):
             self,
             training,
             plan,
+            tuning,
             callbacks,
             verbose=verbose,
-            initial_epoch=initial_epoch,
-            meta_iterations=meta_iterations,
-            initial_weights=initial_weights,
-            restore_best=restore_best,
         )
         return self.history

@@ -17,13 +17,9 @@ from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.layers.in_layers import InLayer
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.training.assembly import Assembly
-from keras_drmad.training.meta_training import (
-    NEW,
-    NOTHING,
-    Left,
-    Progress,
-    Resumed,
-)
+from keras_drmad.training.initial_weights import POLICIES, Origin
+from keras_drmad.training.kept import NEW, NOTHING, Left, Resumed
+from keras_drmad.training.meta_training import Progress
 from keras_drmad.wrapper import Wrapper
 
 OWN = "keras_drmad"  # the group of what a plain model does not have
@@ -42,12 +38,23 @@ class Saved(Wrapper):
         left: what the next `fit` follows first.
         trained_with: list of tensors λ, within `fit` those that the weights
             were trained with; `None` elsewhere.
+        final_logs: dict, the logs of the last training of a `fit` that ends
+            with one; empty where the last meta-iteration was the last training.
+        untuned: list of arrays, the raw hyperparameters before the first `fit`
+            since `compile`; empty before that.
+        tuned_from: str, the `initial_weights` of the last `fit` that tuned;
+            empty before the first.
     """
 
     progress: Progress | None
     resumed: Resumed
     left: Left
     trained_with: list[tf.Tensor] | None
+    final_logs: dict[str, Any]
+    untuned: list[np.ndarray]
+    tuned_from: str
+    _origin: Origin | None = None
+    _saved_origin: list[np.ndarray]
     _assembly: Assembly
     meta_optimizer: Any
     _given_meta_optimizer: Any
@@ -55,6 +62,7 @@ class Saved(Wrapper):
 
     def __init__(self, inputs: Any, outputs: Any = None, name=None):
         super().__init__(inputs, outputs, name)
+        self._saved_origin = []
         self.forget()
 
     def check_compiled(self) -> None:
@@ -82,6 +90,7 @@ class Saved(Wrapper):
         self.progress = None
         self.resumed, self.left = NEW, NOTHING
         self.trained_with = None
+        self.final_logs, self.untuned, self.tuned_from = {}, [], ""
         self._handed_out: dict[bytes, list[tf.Tensor]] = {}
         # As many as there are trainable weights, of which layers may be frozen.
         self.start_weights: list[tf.Variable] = []
@@ -112,6 +121,27 @@ class Saved(Wrapper):
             place = places[id(variable)]
             self.start_weights[place].assign(ends[0][k])
             self.end_weights[place].assign(ends[1][k])
+
+    def origin_of_trainings(self) -> Origin:
+        """Returns where trainings start."""
+        if self._origin is None:
+            self._origin = Origin(self.elementary_model)
+            if self._saved_origin:
+                self._origin.resume(self._saved_origin)
+        self._saved_origin = []
+        self._origin.look()
+        return self._origin
+
+    def leave(self, origin: Origin, initial_weights: str) -> None:
+        """Notes how a `fit` has tuned, and which weights it leaves.
+
+        Args:
+            origin: where its trainings started.
+            initial_weights: str, as for `fit`.
+        """
+        origin.leave()
+        self._origin, self._saved_origin = origin, []
+        self.tuned_from = initial_weights
 
     # ---- weights that callbacks take away and bring back
 
@@ -287,13 +317,16 @@ class Saved(Wrapper):
         """Saves hyperparameters and, within `fit`, what resuming it needs."""
         for h in getattr(self, "hyperparameters", []):
             store[f"hyperparameter_{h.name}"] = h.raw.numpy()
+        kept: dict[str, list] = {"untuned": self.untuned}
+        if self.tuned_from:
+            kept["policy"] = [POLICIES.index(self.tuned_from)]
         if self.progress is not None:
-            kept = self.progress.values()
-        elif self.left.pending:
+            kept |= self.progress.values()
+        elif self.tuned_from:
+            kept["origin"] = self.origin_of_trainings().values()
+        if self.progress is None and self.left.pending:
             raws = [h.raw for h in self.hyperparameters]
-            kept = {"pending": self.left.at(raws, self.meta_optimizer)}
-        else:
-            return
+            kept["pending"] = self.left.at(raws, self.meta_optimizer)
         for name, values in kept.items():
             for k, value in enumerate(values):
                 store[f"{name}_{k}"] = np.asarray(value)
@@ -328,6 +361,11 @@ class Saved(Wrapper):
             return [saved[f"{name}_{k}"] for k in range(count)]
 
         self.resumed = Resumed(*map(listed, Resumed._fields))
+        self.untuned = listed("untuned")
+        for policy in listed("policy"):
+            self.tuned_from = POLICIES[int(policy)]
+        if self.resumed.origin:
+            self._origin, self._saved_origin = None, self.resumed.origin
         raws = [h.raw.numpy() for h in kinds]
         self.left = Left(self.resumed.pending, raws)
 

@@ -206,7 +206,7 @@ def main(_):
         meta_iterations=FLAGS.meta_iterations,
         initial_weights="resample",
         # A new draw each time is noise: the last weights, not the luckiest.
-        restore_best=False,
+        keep="last",
         seed=FLAGS.seed,
         callbacks=[recorder, *run.callbacks()],
     ).history

@@ -151,7 +151,7 @@ def learn(model, drawings, train, test, seed, steps, meta_iterations):
             validation_data=batch(parts[1], drawings),
             meta_iterations=1,
             initial_weights="resample",
-            restore_best=False,  # T goes one step further
+            keep="last",  # T goes one step further
             callbacks=[held_out],
             seed=1000 * seed + k,
         )

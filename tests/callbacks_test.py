@@ -25,6 +25,6 @@ def test_held_out_adds_results_that_later_callbacks_see():
     )
     model = small_models.compiled()
     callbacks = [kd.callbacks.HeldOut(x, y), watch]
-    small_models.fit(model, callbacks=callbacks, restore_best=False)
+    small_models.fit(model, callbacks=callbacks, keep="last")
     loss = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
     np.testing.assert_allclose(seen[-1]["test_loss"], loss, rtol=1e-5)

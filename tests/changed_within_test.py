@@ -182,7 +182,7 @@ class Case:
             steps_per_epoch=T,
             validation_data=VALIDATION,
             meta_iterations=1,
-            restore_best=False,
+            keep="last",
             initial_weights=self.initial_weights,
             callbacks=[within(), steps],
             seed=0,

@@ -141,7 +141,7 @@ def test_bounded_hyperparameters_stay_within():
     callback, found = at_each_end(
         model, lambda m: [h.value().numpy() for h in m.hyperparameters]
     )
-    fit(model, callbacks=[callback], meta_iterations=4, restore_best=False)
+    fit(model, callbacks=[callback], meta_iterations=4, keep="last")
     found.append([rate.value().numpy(), l2.value().numpy()])
     for k, (low, high) in enumerate([(0.05, 0.2), (1e-5, 1e-3)]):
         values = np.array([each[k] for each in found])
@@ -154,8 +154,8 @@ def test_bounded_hyperparameters_stay_within():
 # ---- what it leaves behind
 
 
-@pytest.mark.parametrize("restore_best", [True, False])
-def test_ends_with_the_best_or_the_last(model, restore_best):
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_ends_with_the_best_or_the_last(model, keep):
     after_first = []
 
     def spoil(epoch, logs):
@@ -164,10 +164,10 @@ def test_ends_with_the_best_or_the_last(model, restore_best):
             model.hyperparameters[0].assign(3.0)
 
     callback = keras.callbacks.LambdaCallback(on_epoch_end=spoil)
-    logs = fit(model, callbacks=[callback], restore_best=restore_best)
+    logs = fit(model, callbacks=[callback], keep=keep)
     assert logs["val_loss"][0] < logs["val_loss"][1]
     loss, _ = model.evaluate(*VALIDATION, verbose=0)
-    if restore_best:
+    if keep == "best":
         assert_same([*model.get_weights(), raw(model)], after_first[0])
         assert loss == pytest.approx(logs["val_loss"][0], rel=1e-6)
     else:

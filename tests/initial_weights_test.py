@@ -39,7 +39,7 @@ def starts_and_ends(model, policy):
         callbacks=[callback],
         initial_weights=policy,
         meta_iterations=3,
-        restore_best=False,
+        keep="last",
     )
     starts, ends = zip(*found, strict=True)
     assert_same(ends[-1], model.get_weights())
@@ -96,7 +96,7 @@ def test_resample_leaves_what_training_leaves():
             model,
             callbacks=[callback],
             initial_weights=policy,
-            restore_best=False,
+            keep="last",
         )
         return found
 
@@ -110,23 +110,88 @@ def test_resample_leaves_what_training_leaves():
     assert np.abs(second - first).max() > 0.1 * np.abs(first).max()
 
 
-def test_resample_needs_a_model_that_can_be_built_again():
-    class NoConfig(keras.Model):
-        def __init__(self, units):
-            super().__init__()
-            self.dense = keras.layers.Dense(units)
+class NoConfig(keras.Model):
+    """A model that can't be built again from a config."""
 
-        def call(self, x):
-            return self.dense(x)
+    def __init__(self, units):
+        super().__init__()
+        self.dense = keras.layers.Dense(units)
 
-        def get_config(self):
-            raise NotImplementedError("no config")
+    def call(self, x):
+        return self.dense(x)
 
+    def get_config(self):
+        raise NotImplementedError("no config")
+
+
+def test_resample_needs_no_config():
     plain = NoConfig(3)
     plain(X[:1])
     model = compiled(plain)
+    starts, _ = starts_and_ends(model, "resample")
+    assert np.all(starts[0][0] != starts[1][0])
+
+
+# ---- a second fit
+
+
+def first_start(model, **options):
+    """Returns the weights from which the first training of a fit starts."""
+    callback, found = at_each_end(
+        model, lambda m: [np.array(w) for w in m.start_weights]
+    )
+    fit(model, callbacks=[callback], meta_iterations=1, **options)
+    return found[0]
+
+
+@pytest.mark.parametrize("policy", ["same", "resample"])
+def test_a_second_fit_starts_where_the_first_did(model, policy):
+    start = first_start(model, initial_weights=policy)
+    assert np.any(model.get_weights()[0] != start[0])
+    assert_same(first_start(model, initial_weights=policy), start)
+
+
+def test_ordinary_training_and_loaded_weights_are_where_to_start(model):
+    fit(model, initial_weights="resample")
     before = model.get_weights()
-    with pytest.raises(ValueError, match="`initial_weights`.*'resample'"):
-        fit(model, initial_weights="resample")
-    assert_same(model.get_weights(), before)
-    fit(model, initial_weights="same")
+    fit(model, meta_iterations=0)
+    trained = model.get_weights()
+    assert np.any(before[0] != trained[0])
+    assert_same(first_start(model, initial_weights="resample"), trained)
+    model.set_weights(before)
+    assert_same(first_start(model, initial_weights="resample"), before)
+
+
+def test_a_new_head_on_a_body_that_stays(model):
+    """One part of the weights is loaded between two fits, the other is not."""
+    fit(model, initial_weights="resample")
+    body = [np.ones((4, 5), "float32"), np.full(5, 0.5, "float32")]
+    model.get_layer("first").set_weights(body)
+    one = first_start(model, initial_weights="resample", seed=1)
+    other = first_start(model, initial_weights="resample", seed=2)
+    assert_same(one[:2], body)
+    assert_same(other[:2], body)
+    assert np.abs(one[2] - other[2]).min() > 0
+
+
+def test_early_stopping_that_restores_puts_no_other_weights_in(model):
+    early = keras.callbacks.EarlyStopping(
+        patience=1, restore_best_weights=True
+    )
+    start = first_start(model, initial_weights="resample")
+    fit(model, callbacks=[early], meta_iterations=3, seed=5)
+    assert_same(first_start(model, initial_weights="resample"), start)
+
+
+@pytest.mark.parametrize("policy", ["same", "resample"])
+def test_a_saved_model_starts_where_its_trainings_did(model, policy, tmp_path):
+    start = first_start(model, initial_weights=policy)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(first_start(loaded, initial_weights=policy), start)
+    loaded.save_weights(tmp_path / "model.weights.h5")
+    again = compiled(hidden())
+    again.load_weights(tmp_path / "model.weights.h5")
+    assert_same(first_start(again, initial_weights=policy), start)
+
+

@@ -211,10 +211,10 @@ def test_hyper_data_is_what_hyperparameters_are_fitted_to():
         return model, logs, np.array(model.hyperparameters[0].raw)
 
     model, logs, raw = fitted(
-        validation_data=other, hyper_data=VALIDATION, restore_best=False
+        validation_data=other, hyper_data=VALIDATION, keep="last"
     )
-    _, expected, same = fitted(validation_data=VALIDATION, restore_best=False)
-    _, _, different = fitted(validation_data=other, restore_best=False)
+    _, expected, same = fitted(validation_data=VALIDATION, keep="last")
+    _, _, different = fitted(validation_data=other, keep="last")
     np.testing.assert_allclose(raw, same, rtol=1e-6)
     assert np.abs(raw - different).max() > 1e-3
     # The report is on validation_data.

@@ -129,8 +129,8 @@ def test_divergence_at_once_is_an_error_that_says_where():
     assert_same(known(model), before)
 
 
-@pytest.mark.parametrize("restore_best", [True, False])
-def test_later_divergence_keeps_the_best(restore_best):
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_later_divergence_keeps_the_best(keep):
     model = diverging(0.05)
     callback, found = at_each_end(model, known)
     with pytest.warns(RuntimeWarning) as warned:
@@ -139,7 +139,7 @@ def test_later_divergence_keeps_the_best(restore_best):
             **SQUARED,
             callbacks=[callback],
             meta_iterations=5,
-            restore_best=restore_best,
+            keep=keep,
         )
     [message] = [
         str(each.message) for each in warned if "Stopped" in str(each.message)

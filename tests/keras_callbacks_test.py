@@ -220,7 +220,7 @@ def test_reduce_lr_on_plateau_is_heard(model):
     # Hyperparameters stand still, so that only the rate changes.
     model.meta_optimizer.learning_rate.assign(0.0)
     logs = fit(
-        model, callbacks=[plateau], meta_iterations=3, restore_best=False
+        model, callbacks=[plateau], meta_iterations=3, keep="last"
     )
     np.testing.assert_array_equal(model.hyperparameters[0].raw, before)
     assert logs["learning_rate"] == pytest.approx([0.1, 0.1, 0.02])

@@ -88,7 +88,7 @@ def test_fit_moves_the_raw_values_by_the_step():
     before = kind.raw.numpy()
     data = {"x": x, "y": y, "validation_data": (x[:4], y[:4]), "batch_size": 4}
     gradient = model.hypergradient(**data, seed=0).gradients["l2"]
-    model.fit(**data, meta_iterations=1, restore_best=False, seed=0, verbose=0)
+    model.fit(**data, meta_iterations=1, keep="last", seed=0, verbose=0)
     np.testing.assert_allclose(
         kind.raw, before - 0.5 * np.sign(gradient), rtol=1e-6
     )
@@ -119,7 +119,7 @@ def raws(model):
 def test_each_hyperparameter_moves_by_its_own_optimizer():
     model = grouped()
     before = raws(model)
-    fit(model, meta_iterations=1, restore_best=False)
+    fit(model, meta_iterations=1, keep="last")
     after = raws(model)
     # Adam's first step has the size of its rate, too, but for its epsilon.
     for name, step in {"l2": 0.5, "learning_rate": 0.25}.items():
@@ -130,7 +130,7 @@ def test_each_hyperparameter_moves_by_its_own_optimizer():
 def test_hyperparameters_that_are_not_named_stay():
     model = grouped(meta_optimizer={"l2": "adam"})
     before = raws(model)
-    fit(model, restore_best=False)
+    fit(model, keep="last")
     after = raws(model)
     np.testing.assert_array_equal(
         after["learning_rate"], before["learning_rate"]

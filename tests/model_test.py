@@ -141,7 +141,7 @@ def test_one_hypergradient_is_drawn_by_its_seed(noisy):
 def test_compiled_again_keeps_what_was_learned():
     l2 = kd.hyperparameters.L2(per="input", initial=1e-2)
     model = compiled(hyperparameters=[l2])
-    fit(model, restore_best=False)
+    fit(model, keep="last")
     learned = np.array(l2.raw)
     model.compile("sgd", cross_entropy(), hyperparameters=[l2])
     np.testing.assert_array_equal(l2.raw, learned)

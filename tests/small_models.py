@@ -58,6 +58,7 @@ def compiled(model=None, **options):
         loss=cross_entropy(),
         hyperparameters=[kd.hyperparameters.L2(per="input", initial=1e-2)],
         jit_compile=False,
+        meta_optimizer=keras.optimizers.Adam(0.05),
     )
     model.compile(**defaults | options)
     model.optimizer.build(model.trainable_variables)
@@ -65,8 +66,10 @@ def compiled(model=None, **options):
 
 
 def fit(model, **options):
-    """Returns the history of a short `fit`, as a dict."""
-    defaults = FIT | dict(validation_data=VALIDATION, meta_iterations=2)
+    """Returns the history of a short `fit` on one path, as a dict."""
+    defaults = FIT | dict(
+        validation_data=VALIDATION, meta_iterations=2, initial_weights="same"
+    )
     return model.fit(**defaults | options).history
 
 

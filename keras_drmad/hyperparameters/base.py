@@ -286,6 +286,17 @@ class Hyperparameter(abc.ABC):
             ValueError: if a value is out of the bounds or the kind's range, or
                 the array has another shape.
         """
+        self._bound().assign(self.checked_raw(value))
+
+    def checked_raw(self, value: Any) -> np.ndarray:
+        """Returns the raw numbers of values, of the shape of `raw`.
+
+        Args:
+            value: as for `assign`.
+
+        Raises:
+            ValueError: as `assign`.
+        """
         variable = self._bound()
         array = np.asarray(value, float)
         raw = values.raw_of(array, self.bounds, self.transform)
@@ -298,7 +309,7 @@ class Hyperparameter(abc.ABC):
                 f"{values.range_in_words(self.bounds, self.transform)}, for "
                 f"the hyperparameter '{self.name}'",
             )
-        variable.assign(np.broadcast_to(raw, variable.shape))
+        return np.broadcast_to(raw, variable.shape)
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Splits values by the layers whose values they are.

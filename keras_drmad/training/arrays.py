@@ -64,9 +64,22 @@ class ArrayBatches:
     Each pass over the n examples is a permutation drawn from (seed, pass), cut
     into batches; the last one of a pass is short where `batch_size` does not
     divide n, as in `keras.Model.fit`. Passes follow each other without end.
+    `Batch.index` has the examples' places in the arrays, also where the batches
+    are of a part of the arrays.
+
+    Attributes:
+        size: int, the number of examples in the arrays.
+        steps_per_pass: int, the number of batches in a pass.
     """
 
-    def __init__(self, data, batch_size: int, shuffle: bool, seed: int):
+    def __init__(
+        self,
+        data,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        examples: np.ndarray | None = None,
+    ):
         """Initializes the batches.
 
         Args:
@@ -74,23 +87,41 @@ class ArrayBatches:
             batch_size: int, the number of examples in a full batch.
             shuffle: bool, whether each pass draws a new permutation.
             seed: int, from which the permutations are drawn.
+            examples: `(n,)` integers, the places of the examples that batches
+                are made of; all by default.
         """
         self.data = map_arrays(tf.convert_to_tensor, data)
         self.size = int(leaves(data)[0].shape[0])
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
-        self.steps_per_pass = -(-self.size // batch_size)
+        if examples is None:
+            examples = np.arange(self.size)
+        self._examples = examples.astype(np.int32)
+        self.steps_per_pass = -(-len(examples) // batch_size)
 
     def with_seed(self, seed: int) -> "ArrayBatches":
-        """Returns the same data in another order."""
-        return ArrayBatches(self.data, self.batch_size, self.shuffle, seed)
+        """Returns the same examples in another order."""
+        return ArrayBatches(
+            self.data, self.batch_size, self.shuffle, seed, self._examples
+        )
+
+    def with_examples(self, examples: np.ndarray | None) -> "ArrayBatches":
+        """Returns batches of other examples of the same arrays.
+
+        Args:
+            examples: `(n,)` integers, their places; `None` for all.
+        """
+        return ArrayBatches(
+            self.data, self.batch_size, self.shuffle, self.seed, examples
+        )
 
     def first(self) -> Batch:
         """Returns the first batch in the order given."""
-        data = map_arrays(lambda a: a[: self.batch_size], self.data)
-        x, y, sample_weight = data
-        return Batch(x, y, sample_weight, tf.range(self.batch_size))
+        index = tf.constant(self._examples[: self.batch_size])
+        return Batch(
+            *map_arrays(lambda a: tf.gather(a, index), self.data), index
+        )
 
     def forward(
         self,
@@ -123,7 +154,7 @@ class ArrayBatches:
             yield iterations, self._chunk(iterations)
 
     def _chunk(self, iterations: np.ndarray) -> ArrayChunk:
-        B, remainder = self.batch_size, self.size % self.batch_size
+        B, remainder = self.batch_size, len(self._examples) % self.batch_size
         indices = np.zeros((CHUNK_SIZE, B), np.int32)
         is_short = np.zeros(CHUNK_SIZE, bool)
         order_of: dict[int, np.ndarray] = {}
@@ -147,9 +178,9 @@ class ArrayBatches:
     def _order(self, number: int) -> np.ndarray:
         """Returns the examples in the order of one pass."""
         if not self.shuffle:
-            return np.arange(self.size, dtype=np.int32)
+            return self._examples
         generator = np.random.default_rng((self.seed, number))
-        return generator.permutation(self.size).astype(np.int32)
+        return self._examples[generator.permutation(len(self._examples))]
 
 
 def reversed_order(n: int, size: int = CHUNK_SIZE) -> np.ndarray:

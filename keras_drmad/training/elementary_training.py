@@ -3,7 +3,7 @@
 import inspect
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -18,31 +18,8 @@ from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import NOBODY, Diverged, Walked, Watcher
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.training import carried_validation
+from keras_drmad.training.hypergradients import Hypergradient
 from keras_drmad.training.plan import Plan, Source
-
-
-class Hypergradient(NamedTuple):
-    """The derivative of the validation loss of a training.
-
-    Attributes:
-        validation_loss: float, the loss F(w_T) of which this is the gradient.
-        gradients: dict from the name of a hyperparameter to the tensor
-            dF/d raw, of the shape of `raw`.
-        diagnostics: dict of floats: `hypergradient_norm`, the norm of all
-            gradients; `adjoint_growth`, the largest norm of the adjoint of the
-            weights on the walk backward over its first one; `reverse_steps`,
-            those asked for; `reverse_steps_used`, fewer where the walk was
-            ended because the adjoint grew past its limit; `copies`, what is
-            kept for the walk backward, in copies of the weights;
-            `seconds_forward`, `seconds_validation` and `seconds_backward`.
-            Reversible learning adds `buffer_bits` (for each weight and step)
-            and `is_reversed` (1.0 if the walk returned to every bit of the
-            start), conjugate gradients `residual`.
-    """
-
-    validation_loss: float
-    gradients: dict[str, tf.Tensor]
-    diagnostics: dict[str, float]
 
 
 class Trained(NamedTuple):
@@ -252,15 +229,37 @@ class ElementaryTraining:
 
     def validation_loss(self, s_0: State, plan: Plan) -> float:
         """Trains from s_0 and returns the validation loss."""
-        hparams = self.hparams()
+        logs = self.outcome(s_0, self.hparams(), plan, {"": plan.hyper})
+        check_finite(logs["loss"], plan)
+        return logs["loss"]
+
+    def outcome(
+        self,
+        s_0: State,
+        hparams: list[tf.Tensor],
+        plan: Plan,
+        sources: Mapping[str, Source],
+    ) -> dict[str, float]:
+        """Trains from s_0 and returns losses and metrics.
+
+        Args:
+            s_0: the first state.
+            hparams: list of tensors λ.
+            plan: data and length.
+            sources: dict from a prefix of names to batches to validate on.
+
+        Raises:
+            Diverged: if the training loss leaves the finite numbers.
+        """
         start = self.problem.started(s_0, hparams)
         s_T = self.differentiation.last_state(
             self._walk(plan), start, hparams, plan.span
         )
-        logs = self.validate(s_T, hparams, plan.hyper)
-        loss = logs["loss"]
-        check_finite(loss, plan)
-        return loss
+        return {
+            prefix + name: value
+            for prefix, source in sources.items()
+            for name, value in self.validate(s_T, hparams, source).items()
+        }
 
     # ---- inside
 

@@ -56,11 +56,31 @@ def check_data(
         if source is None:
             continue
         first = batch if argument == "x" else source.batches.first()
-        y_pred, assigned = check_batch(model, first, argument)
-        written |= assigned
-        check = functools.partial(ranges.check, model, y_pred, argument)
-        _check_all(source.batches, first, check)
+        written |= check_source(model, source.batches, first, argument)
     return written
+
+
+def check_source(
+    model: keras.Model, batches: Any, first: Batch, argument: str
+) -> dict[int, keras.Variable]:
+    """Checks that a model and its loss can take batches.
+
+    Args:
+        model: a built and compiled model.
+        batches: `ArrayBatches` or `StreamBatches`.
+        first: `Batch`, the first one.
+        argument: str, the argument that the batches came in.
+
+    Returns:
+        Dict from id to variable, those that calls without training assign.
+
+    Raises:
+        ValueError: if they can't.
+    """
+    y_pred, assigned = check_batch(model, first, argument)
+    check = functools.partial(ranges.check, model, y_pred, argument)
+    _check_all(batches, first, check)
+    return assigned
 
 
 def _check_all(batches: Any, first: Batch, check: Callable) -> None:

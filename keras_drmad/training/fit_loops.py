@@ -1,22 +1,24 @@
 """The loops of `DrMADModel.fit`, with callbacks."""
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.core.walked import Diverged, Watcher
-from keras_drmad.training.elementary_training import ElementaryTraining
-from keras_drmad.training.initial_weights import InitialState
-from keras_drmad.training.meta_training import (
-    NEW,
-    NOTHING,
-    MetaTraining,
-    Progress,
+from keras_drmad.training.elementary_training import (
+    ElementaryTraining,
+    Trained,
 )
+from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.kept import NEW, NOTHING
+from keras_drmad.training.meta_training import MetaTraining, Progress
 from keras_drmad.training.plan import Plan
+from keras_drmad.training.tuning import Tuning
 
 # Keras's own that are always there, and assign nothing.
 HARMLESS = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
@@ -30,13 +32,10 @@ def run(
     model: Any,
     training: ElementaryTraining,
     plan: Plan,
+    tuning: Tuning,
     callbacks: Any,
     *,
     verbose: str | int,
-    initial_epoch: int,
-    meta_iterations: int,
-    initial_weights: str,
-    restore_best: bool,
 ) -> None:
     """Runs what a `fit` was asked for, and tells the callbacks.
 
@@ -44,20 +43,22 @@ def run(
         model: the `DrMADModel` that callbacks look at.
         training: the elementary training.
         plan: its data and length.
-        callbacks: as for `fit`, and so are the others.
+        tuning: how hyperparameters are tuned.
+        callbacks: as for `fit`.
+        verbose: as for `fit`.
 
     Raises:
         Diverged: if the first training does.
     """
-    is_tuned = meta_iterations > 0
+    is_tuned = tuning.meta_iterations > 0
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = keras.callbacks.CallbackList(
             callbacks,
             add_history=True,
             add_progbar=verbose != 0,
             verbose=verbose,
-            epochs=meta_iterations or plan.epochs,
-            steps=plan.T if is_tuned else plan.training.steps,
+            epochs=tuning.meta_iterations or plan.epochs,
+            steps=plan.T * tuning.draws if is_tuned else plan.training.steps,
             model=model,
         )
     for one in callbacks.callbacks:
@@ -65,42 +66,51 @@ def run(
         if isinstance(one, keras.callbacks.ModelCheckpoint) and is_whole:
             arguments.keras_file("filepath", one.filepath)
     model.stop_training = False
+    model.final_logs = {}
+    origin = model.origin_of_trainings() if is_tuned else None
+    if not model.untuned:
+        model.untuned = [np.array(raw) for raw in training.hparams()]
     with model.handing_out():
         callbacks.on_train_begin()
-        first = keras_internals.take_initial_epoch(model) or initial_epoch
+        first = keras_internals.take_initial_epoch(model) or tuning.first
         if is_tuned:
-            resumed = model.resumed if first > 0 else NEW
-            if not resumed.pending:
-                left = model.left.at(training.hparams(), model.meta_optimizer)
-                resumed = resumed._replace(pending=left)
-            starts = InitialState(
-                training.problem, initial_weights, plan.seed, resumed.start
-            )
-            meta = MetaTraining(training, plan, model.meta_optimizer, resumed)
-            logs = fit_hyperparameters(
-                model,
-                meta,
-                starts,
-                callbacks,
-                range(first, meta_iterations),
-                restore_best=restore_best,
-            )
+            tuning = tuning._replace(first=first)
+            meta = _meta_training(model, training, plan, tuning, origin)
+            logs = fit_hyperparameters(model, meta, callbacks, verbose)
         else:
             starts = InitialState(training.problem, "same", plan.seed)
             logs = fit_weights(
                 model, training, plan, starts.going_on(), callbacks, first
             )
         callbacks.on_train_end(logs)
+    if is_tuned:
+        model.leave(origin, tuning.initial_weights)
+
+
+def _meta_training(model, training, plan, tuning, origin) -> MetaTraining:
+    resumed = model.resumed if tuning.first > 0 else NEW
+    if not resumed.pending:
+        left = model.left.at(training.hparams(), model.meta_optimizer)
+        resumed = resumed._replace(pending=left)
+    if resumed.origin:
+        origin.resume(resumed.origin)
+    starts = InitialState(
+        training.problem,
+        tuning.initial_weights,
+        plan.seed,
+        origin,
+        resumed.start,
+    )
+    return MetaTraining(
+        training, plan, model.meta_optimizer, starts, tuning, resumed
+    )
 
 
 def fit_hyperparameters(
     model: Any,
     meta: MetaTraining,
-    starts: InitialState,
     callbacks: keras.callbacks.CallbackList,
-    meta_iterations: range,
-    *,
-    restore_best: bool,
+    verbose: str | int,
 ) -> dict[str, float] | None:
     """Runs meta-iterations, each of them an epoch to the callbacks.
 
@@ -109,10 +119,8 @@ def fit_hyperparameters(
     Args:
         model: the `DrMADModel` that callbacks look at.
         meta: the meta-training.
-        starts: where each training starts.
         callbacks: Keras's list, already begun.
-        meta_iterations: which ones.
-        restore_best: bool, as for `fit`.
+        verbose: as for `fit`.
 
     Returns:
         The last logs, `None` if no meta-iteration was completed.
@@ -121,63 +129,118 @@ def fit_hyperparameters(
         Diverged: if the first meta-iteration does.
     """
     left = model.left
-    model.progress, model.left = Progress(meta, starts), NOTHING
+    model.progress, model.left = Progress(meta), NOTHING
+    logs = None
     try:
-        logs = _meta_iterations(model, meta, starts, callbacks, meta_iterations)
+        for each in _meta_iterations(model, meta, callbacks):
+            logs = each
     except BaseException as error:
         if meta.best is None:
             meta.restore_best()
             model.left = NOTHING if isinstance(error, Diverged) else left
         elif isinstance(error, KeyboardInterrupt):
-            meta.restore_best()
-            model.left = meta.left()
+            _finish(model, meta, verbose)
         raise
     finally:
         model.progress, model.resumed = None, NEW
-    if restore_best:
-        meta.restore_best()
-    else:
-        meta.step_hyperparameters()
+    if meta.best is None:
+        return logs
+    return _finish(model, meta, verbose) or logs
+
+
+def _finish(
+    model: Any, meta: MetaTraining, verbose: str | int
+) -> dict[str, float]:
+    """Leaves the model with what `keep` says; returns logs of a last training.
+
+    An interrupt within the last training leaves the hyperparameters that were
+    found, and the weights of the meta-iteration before.
+    """
+    meta.settle()
     model.left = meta.left()
+    if not meta.tuning.trains_again:
+        return {}
+    if verbose:
+        which = "all examples" if meta.tuning.refit else "the found values"
+        print(f"Last training, with {which}")
+    bar = keras.callbacks.CallbackList(
+        add_progbar=verbose != 0,
+        verbose=verbose,
+        epochs=1,
+        steps=meta.plan.T,
+        model=model,
+    )
+    was_stopped, model.stop_training = model.stop_training, False
+    bar.on_train_begin()
+    bar.on_epoch_begin(0)
+    try:
+        trained, logs = meta.train_again(_Reporter(model, bar, meta.plan.T))
+    except Diverged as error:
+        meta.restore_best()
+        model.left = meta.left()
+        _warn_stopped(f"in the last training, {error}", meta)
+        return {}
+    finally:
+        model.stop_training = was_stopped
+    _assign(model, meta, trained)
+    bar.on_epoch_end(0, logs)
+    bar.on_train_end(logs)
+    model.final_logs = logs
     return logs
 
 
-def _meta_iterations(
-    model, meta, starts, callbacks, meta_iterations
-) -> dict[str, float] | None:
-    logs = None
-    for k in meta_iterations:
-        meta.step_hyperparameters()
+def _assign(model: Any, meta: MetaTraining, trained: Trained) -> None:
+    """Gives the model the weights of a training."""
+    problem, hparams = meta.training.problem, trained.hparams
+    problem.assign(trained.s_T, hparams)
+    started = problem.started(trained.s_0, hparams)
+    model.keep_ends(problem, started, trained.s_T, hparams)
+    model.trained_with = hparams
+
+
+def _warn_stopped(why: str, meta: MetaTraining) -> None:
+    if meta.is_mean:
+        left = "with the means of the hyperparameters before"
+    else:
+        left = (
+            "at the best meta-iteration so far, number "
+            f"{meta.best.meta_iteration + 1}, with its hyperparameters"
+        )
+    warnings.warn(
+        f"Stopped: {why} The model is left {left}.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _meta_iterations(model, meta, callbacks) -> Iterator[dict[str, float]]:
+    """Runs meta-iterations, and yields their logs."""
+    tuning, T = meta.tuning, meta.plan.T
+    meta.follow()  # what was left, or saved before its step
+    for k in range(tuning.first, tuning.meta_iterations):
         callbacks.on_epoch_begin(k)
         model.check_trainable()
-        plan = meta.plan.with_order(starts.seed_of(k))
-        watcher = _Reporter(model, callbacks, plan.T)
+        watchers = [
+            _Reporter(model, callbacks, tuning.draws * T, draw * T)
+            for draw in range(tuning.draws)
+        ]
         try:
-            trained, logs = meta.iterate(k, starts.of(k), plan, watcher)
+            trained, logs = meta.iterate(k, watchers)
         except _Stopped:
-            break
+            return
         except Diverged as error:
+            numbered = Diverged(error.step, error.what, k + 1)
             if meta.best is None:
-                raise Diverged(error.step, error.what, k + 1) from None
-            warnings.warn(
-                f"Stopped: {Diverged(error.step, error.what, k + 1)} The model "
-                "is left at the best meta-iteration so far, number "
-                f"{meta.best.meta_iteration + 1}, with its hyperparameters.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            meta.best = meta.best._replace(pending=None)  # led to this
-            meta.restore_best()
-            break
-        problem, hparams = meta.training.problem, trained.hparams
-        problem.assign(trained.s_T, hparams)
-        started = problem.started(trained.s_0, hparams)
-        model.keep_ends(problem, started, trained.s_T, hparams)
-        model.trained_with = hparams
+                raise numbered from None
+            meta.give_up()
+            _warn_stopped(str(numbered), meta)
+            return
+        _assign(model, meta, trained)
         callbacks.on_epoch_end(k, logs)
+        meta.follow()
+        yield logs
         if model.stop_training:
-            break
-    return logs
+            return
 
 
 def fit_weights(
@@ -236,6 +299,7 @@ class _Reporter(Watcher):
         model: keras.Model,
         callbacks: keras.callbacks.CallbackList,
         steps: int,
+        before: int = 0,
     ):
         """Initializes the reporter.
 
@@ -243,6 +307,7 @@ class _Reporter(Watcher):
             model: whose `stop_training` ends the walk.
             callbacks: Keras's list.
             steps: int, the steps of an epoch.
+            before: int, the steps of the epoch before the walk.
         """
         self._model = model
         self._callbacks = callbacks
@@ -250,13 +315,16 @@ class _Reporter(Watcher):
             isinstance(one, HARMLESS) for one in callbacks.callbacks
         )
         self._steps = steps
+        self._before = before
 
     def on_begin(self, first: int) -> None:
-        self._callbacks.on_train_batch_begin(first % self._steps)
+        step = (self._before + first) % self._steps
+        self._callbacks.on_train_batch_begin(step)
         self._model.check_trainable()
 
     def on_end(self, last: int, logs: dict[str, float]) -> None:
-        self._callbacks.on_train_batch_end(last % self._steps, logs)
+        step = (self._before + last) % self._steps
+        self._callbacks.on_train_batch_end(step, logs)
         self._model.check_trainable()
         if self._model.stop_training:
             raise _Stopped

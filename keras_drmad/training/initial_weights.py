@@ -1,8 +1,8 @@
 """Where each elementary training starts."""
 
-import random
-import zlib
+import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,8 +11,113 @@ import tensorflow as tf
 from keras_drmad import keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.seam.states import States
+from keras_drmad.training.randomness import hashed
+from keras_drmad.training.redraw import Redraw
 
-POLICIES = ("same", "resample", "continue")
+POLICIES = ("resample", "same", "continue")
+CHECKED = 10**9  # the first number of trainings that no `fit` counts up to
+
+
+class Origin:
+    """The weights from which the trainings of a model start.
+
+    A `fit` leaves trained weights in the model. Where these still are when the
+    next `fit` begins, its trainings start where those of the first one did;
+    other weights were put in meanwhile, and start as they are.
+
+    Attributes:
+        redraw: `Redraw`, which of the model's variables are drawn anew.
+    """
+
+    def __init__(self, model: keras.Model):
+        """Initializes the origin with the model's weights as they are.
+
+        Args:
+            model: the elementary model, built.
+        """
+        self._model = model
+        self._variables = [
+            v for v in model.variables if not keras_internals.is_seed_state(v)
+        ]
+        self._values = [tf.convert_to_tensor(v.value) for v in self._variables]
+        self._left: list[bytes] = []
+        self.redraw = Redraw(model, self._variables, self._values)
+
+    def leave(self) -> None:
+        """Notes that the model has the weights that a `fit` left in it."""
+        self._left = list(map(_digest, self._variables))
+
+    def look(self) -> None:
+        """Takes over weights that were put into the model since `leave`."""
+        found = list(map(_digest, self._variables))
+        left = self._left or [b""] * len(found)
+        if found == left:
+            return
+        for k, variable in enumerate(self._variables):
+            if found[k] != left[k]:
+                self._values[k] = tf.convert_to_tensor(variable.value)
+        self.redraw = Redraw(self._model, self._variables, self._values)
+
+    def values(self) -> list[np.ndarray]:
+        """Returns what `resume` takes: enough to go on in another process."""
+        changed = [
+            _digest(variable) != _digest(value)
+            for variable, value in zip(
+                self._variables, self._values, strict=True
+            )
+        ]
+        left = [np.frombuffer(one, np.uint8) for one in self._left]
+        starts = zip(self._values, changed, strict=True)
+        return [
+            np.array(self.redraw.drawn),
+            np.array(changed),
+            np.array(left),
+            *(np.asarray(value) for value, is_changed in starts if is_changed),
+        ]
+
+    def resume(self, saved: Sequence[np.ndarray]) -> None:
+        """Starts where trainings started in another process.
+
+        Args:
+            saved: list of arrays, as `values` returned them there.
+
+        Raises:
+            ValueError: if the model can't draw what was drawn there.
+        """
+        drawn, changed, left, *values = saved
+        self.redraw.resume(list(map(bool, drawn)))
+        for k, value in zip(np.flatnonzero(changed), values, strict=True):
+            self._values[k] = tf.convert_to_tensor(value)
+        self._left = [one.tobytes() for one in left]
+
+    def of(self, state: State, problem: States) -> State:
+        """Returns a state with the weights of the origin."""
+        return self._replaced(state, problem, self._values)
+
+    def drawn(self, state: State, problem: States, seed: int) -> State:
+        """Returns a state with new draws of the weights that have draws."""
+        return self._replaced(state, problem, self.redraw.draw(seed))
+
+    def _replaced(
+        self, state: State, problem: States, values: Sequence
+    ) -> State:
+        known = dict(zip(map(id, self._variables), values, strict=True))
+
+        def replaced(variables, values):
+            pairs = zip(variables, values, strict=True)
+            new = [(known.get(id(v)), value) for v, value in pairs]
+            return [value if one is None else one for one, value in new]
+
+        return state._replace(
+            params=replaced(problem.params, state.params),
+            buffers=replaced(problem.buffers, state.buffers),
+        )
+
+
+def _digest(value: Any) -> bytes:
+    """Returns a few bytes that are different for different values."""
+    array = np.ascontiguousarray(value)
+    return hashlib.blake2b(array.tobytes()).digest()
 
 
 class InitialState:
@@ -29,20 +134,25 @@ class InitialState:
         problem: States,
         policy: str,
         seed: int,
+        origin: Any = None,
         start: Sequence = (),
     ):
         """Initializes the starts.
 
         Args:
             problem: the elementary problem.
-            policy: `"same"`, `"resample"` or `"continue"`.
+            policy: `"resample"`, `"same"` or `"continue"`.
             seed: int.
+            origin: `Origin`, where trainings start; `None` for the model's
+                weights as they are. Training that continues starts from these
+                in any case.
             start: values of parameters and buffers to start from in place of
                 the model's own, as `values` returns them; empty for these.
         """
         self.problem = problem
         self.policy = policy
         self.seed = seed
+        self.origin = origin
         self.repeats = policy == "same"
         self.first = problem.initial_state()
         if start:
@@ -51,22 +161,27 @@ class InitialState:
             self.first = self.first._replace(
                 params=values[:count], buffers=values[count:]
             )
+        elif origin is not None and policy != "continue":
+            self.first = origin.of(self.first, problem)
 
     def values(self) -> list[tf.Tensor]:
         """Returns the parameters and buffers of the first state."""
         return [*self.first.params, *self.first.buffers]
 
-    def of(self, meta_iteration: int) -> State:
-        """Returns the state from which a meta-iteration's training starts."""
+    def of(self, number: int) -> State:
+        """Returns the state from which a training starts.
+
+        Args:
+            number: int, of the training, counted from 0.
+        """
         if self.repeats:
             return self.seeded(self.first, 0)
         if self.policy == "resample":
-            with _seeded_random(self.seed_of(meta_iteration)):
-                _draw_initial_weights(self.problem)
-        state = self.problem.initial_state()
-        if self.policy == "continue":
-            state = self.problem.recovered(state)
-        return self.seeded(state, meta_iteration)
+            seed = self.seed_of(number)
+            state = self.origin.drawn(self.first, self.problem, seed)
+        else:
+            state = self.problem.recovered(self.problem.initial_state())
+        return self.seeded(state, number)
 
     def going_on(self) -> State:
         """Returns the state of a training that goes on from the model's own.
@@ -75,64 +190,17 @@ class InitialState:
         """
         return self.seeded(self.problem.recovered(self.problem.state()), 0)
 
-    def seed_of(self, meta_iteration: int) -> int:
-        """Returns the seed of a meta-iteration's batches."""
+    def seed_of(self, number: int) -> int:
+        """Returns the seed of the draws of a training."""
         if self.repeats:
             return self.seed
-        return _hash(self.seed, meta_iteration)
+        return hashed(self.seed, number)
 
-    def seeded(self, state: State, meta_iteration: int) -> State:
+    def seeded(self, state: State, number: int) -> State:
         """Returns the state with random generators that follow the seed."""
         buffers = list(state.buffers)
         for k, variable in enumerate(self.problem.buffers):
             if keras_internals.is_seed_state(variable):
-                seed = _hash(self.seed, meta_iteration, k)
+                seed = hashed(self.seed, number, k)
                 buffers[k] = tf.constant([seed, 0], buffers[k].dtype)
         return state._replace(buffers=buffers)
-
-
-def _hash(*numbers: int) -> int:
-    return zlib.crc32(np.array(numbers, np.int64).tobytes()) >> 1
-
-
-class _seeded_random:
-    """Seeds Python's generator, from which Keras draws unset seeds."""
-
-    def __init__(self, seed: int):
-        self.seed = seed
-
-    def __enter__(self):
-        self.before = random.getstate()
-        random.seed(self.seed)
-
-    def __exit__(self, *exception):
-        random.setstate(self.before)
-
-
-def _draw_initial_weights(problem: States) -> None:
-    """Gives what training changes a new draw from the layers' initializers.
-
-    Frozen weights, of a pretrained layer for instance, stay as they are.
-
-    Raises:
-        ValueError: if a copy of the model can't be built from its config.
-    """
-    model = problem.model
-    try:
-        copy = keras.models.clone_model(model)
-        if not copy.built:
-            copy.build_from_config(model.get_build_config())
-        shapes = [v.shape for v in copy.variables]
-        if shapes != [v.shape for v in model.variables]:
-            raise ValueError(f"its copy has variables of shapes {shapes}")
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise ValueError(
-            "Invalid value for argument `initial_weights`. 'resample' needs a "
-            f"model that can be built again from its config; '{model.name}' "
-            f"can't: {error}. Use 'same' or 'continue', or give the model "
-            "`get_config` and `build`."
-        ) from error
-    changed = {id(v) for v in (*problem.params, *problem.buffers)}
-    for variable, fresh in zip(model.variables, copy.variables, strict=True):
-        if id(variable) in changed:
-            variable.assign(fresh)

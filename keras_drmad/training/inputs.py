@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import arguments
-from keras_drmad.core.nested import leaves, map_arrays
+from keras_drmad.core.nested import leaves
 from keras_drmad.core.state import Batch
 from keras_drmad.training import streams, tables
 from keras_drmad.training.arrays import ArrayBatches
-from keras_drmad.training.plan import Plan, Source
+from keras_drmad.training.plan import Plan, Source, Split
 from keras_drmad.training.streams import StreamBatches
 
 
@@ -52,11 +52,12 @@ def plan(
             fewer than a batch, or an argument is not valid.
     """
     arguments.whole("epochs", epochs, 1)
+    parts = None
     if validation_split and validation_data is None:
-        (x, y, sample_weight), validation_data = split(
-            x, y, sample_weight, validation_split, strings
-        )
-    if is_tuned and validation_data is None and hyper_data is None:
+        x, y, sample_weight = _arrays_to_split(x, y, sample_weight, strings)
+        parts = split(len(leaves(x)[0]), validation_split)
+    held = validation_data is not None or parts is not None
+    if is_tuned and not held and hyper_data is None:
         raise ValueError(
             "Invalid value for argument `validation_data`. Hyperparameters are "
             "fitted to the loss on data that is not trained on. Received: "
@@ -75,6 +76,7 @@ def plan(
         seed,
         strings,
         class_axis,
+        None if parts is None else parts.last()[0],
     )
 
     def held_out(data, argument):
@@ -86,11 +88,21 @@ def plan(
             data, size, validation_steps, argument, strings, y is None
         )
 
-    reports = held_out(validation_data, "validation_data")
+    if parts is None:
+        reports = held_out(validation_data, "validation_data")
+    else:
+        size = validation_batch_size
+        reports = _held_out_source(
+            training.batches,
+            (x, y, sample_weight),
+            parts.last()[1],
+            batch_size if size is None else size,
+            validation_steps,
+        )
     hyper = held_out(hyper_data, "hyper_data")
     if hyper is None:
         hyper, reports = reports, None
-    return Plan(training, epochs, hyper, reports, seed)
+    return Plan(training, epochs, hyper, reports, seed, parts)
 
 
 def drawn_seed(seed: int | None) -> int:
@@ -115,8 +127,14 @@ def training_source(
     seed: int,
     strings: bool = False,
     class_axis: int | None = -1,
+    examples: np.ndarray | None = None,
 ) -> Source:
     """Returns the training batches; the arguments are those of `plan`.
+
+    Args:
+        x: as for `plan`, and so are the others.
+        examples: `(n,)` integers, the places of the examples to train on; all
+            by default.
 
     Raises:
         ValueError: if the data are empty, of unequal lengths, not finite, or
@@ -134,7 +152,14 @@ def training_source(
         if class_weight is not None:
             data = _weighted_by_class(data, class_weight, class_axis)
         return _array_source(
-            data, batch_size, steps_per_epoch, shuffle, seed, "x", "batch_size"
+            data,
+            batch_size,
+            steps_per_epoch,
+            shuffle,
+            seed,
+            "x",
+            "batch_size",
+            examples,
         )
     return _stream_source(
         x,
@@ -194,49 +219,58 @@ def validation_source(
     )
 
 
-def split(
-    x: Any, y: Any, sample_weight: Any, fraction: float, strings: bool = False
-) -> tuple:
-    """Splits off the last fraction of the examples, as `keras.Model.fit`.
+def split(size: int, fraction: float) -> Split:
+    """Returns the division that holds out a fraction of the examples.
 
-    Returns:
-        `(x, y, sample_weight)` for training, and the same for validation.
+    As many examples are held out as by `keras.Model.fit`.
 
     Raises:
         TypeError: if the fraction is not a number.
-        ValueError: if it leaves nothing on one side, or `x` is not made of
-            arrays.
+        ValueError: if it leaves nothing on one side.
     """
     if not arguments.is_real(fraction):
         expected = "a fraction in (0, 1)"
         raise arguments.type_error("validation_split", fraction, expected)
-    if _is_stream(x, y, sample_weight, "x"):
-        raise ValueError(
-            "Argument `validation_split` needs arrays. Received: "
-            f"x of type {type(x).__name__}. Pass `validation_data` instead."
-        )
-    data = tables.all_arrays(x, y, sample_weight, "x", strings)
-    size = len(leaves(data)[0])
-    place = math.floor(size * (1 - fraction)) if 0 < fraction < 1 else 0
-    if not 0 < place < size:
+    count = math.floor(size * (1 - fraction)) if 0 < fraction < 1 else 0
+    if not 0 < count < size:
         raise ValueError(
             "Invalid value for argument `validation_split`. Expected a "
             "fraction in (0, 1) that leaves examples on both sides. "
             f"Received: validation_split={fraction} for {size} examples."
         )
-    parts = slice(0, place), slice(place, size)
-    return tuple(
-        map_arrays(lambda a, part=part: a[part], data) for part in parts
-    )
+    return Split(size, count)
+
+
+def _arrays_to_split(
+    x: Any, y: Any, sample_weight: Any, strings: bool
+) -> tuple[Any, Any, Any]:
+    """Returns the arguments as arrays.
+
+    Raises:
+        ValueError: if `x` is not made of arrays.
+    """
+    if _is_stream(x, y, sample_weight, "x"):
+        raise ValueError(
+            "Argument `validation_split` needs arrays. Received: "
+            f"x of type {type(x).__name__}. Pass `validation_data` instead."
+        )
+    return tables.all_arrays(x, y, sample_weight, "x", strings)
 
 
 # ---- arrays
 
 
 def _array_source(
-    data, batch_size, steps, shuffle, seed, argument, size_argument
+    data,
+    batch_size,
+    steps,
+    shuffle,
+    seed,
+    argument,
+    size_argument,
+    examples=None,
 ) -> Source:
-    size = len(leaves(data)[0])
+    size = len(leaves(data)[0]) if examples is None else len(examples)
     batch_size = min(32, size) if batch_size is None else batch_size
     _check_steps(size_argument, batch_size)
     if batch_size > size:
@@ -245,8 +279,45 @@ def _array_source(
             f"the number of examples in `{argument}`, {size}. "
             f"Received: {size_argument}={batch_size}."
         )
-    source = ArrayBatches(data, batch_size, shuffle, seed)
+    source = ArrayBatches(data, batch_size, shuffle, seed, examples)
     return Source(source, steps or source.steps_per_pass)
+
+
+def _held_out_source(
+    training: ArrayBatches,
+    data: tuple,
+    examples: np.ndarray,
+    batch_size: int | None,
+    steps: int | None,
+) -> Source:
+    """Returns the batches of the examples that were split off.
+
+    Args:
+        training: the training batches; inputs and targets are on the device
+            once, for both.
+        data: `(x, y, sample_weight)`, as `fit` was given it.
+        examples: `(n,)` integers, the places of the held-out examples.
+        batch_size: int, 32 by default, at most the number of examples.
+        steps: int, the number of batches; all by default.
+
+    Raises:
+        TypeError: if a number is not whole.
+        ValueError: if a number is not positive.
+    """
+    _check_steps("validation_steps", steps)
+    _check_steps("validation_batch_size", batch_size)
+    x, y, _ = training.data
+    limit = min(32 if batch_size is None else batch_size, len(examples))
+    return _array_source(
+        (x, y, data[2]),
+        limit,
+        steps,
+        False,
+        0,
+        "x",
+        "validation_batch_size",
+        examples,
+    )
 
 
 def _weighted_by_class(

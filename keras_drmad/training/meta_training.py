@@ -1,12 +1,13 @@
 """Meta-iterations: train, differentiate, step the hyperparameters."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.core.state import State
+from keras_drmad.core import nested
 from keras_drmad.core.walked import Watcher
 from keras_drmad.training.elementary_training import (
     ElementaryTraining,
@@ -14,80 +15,17 @@ from keras_drmad.training.elementary_training import (
     check_finite,
 )
 from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.kept import NOTHING, Left, Resumed, Snapshot, Tail
 from keras_drmad.training.plan import Plan
+from keras_drmad.training.tuning import Tuning
 
 _LOGGED = (
     "hypergradient_norm",
     "adjoint_growth",
+    "reverse_steps",
     "reverse_steps_used",
     "copies",
 )
-
-
-class Snapshot(NamedTuple):
-    """A completed meta-iteration.
-
-    Attributes:
-        meta_iteration: int, counted from 0.
-        loss: float, its validation loss.
-        s_T: the trained state.
-        hparams: the raw hyperparameters it was trained with.
-        pending: list of tensors, its hypergradient; `None` if that leads to
-            a training that diverges.
-    """
-
-    meta_iteration: int
-    loss: float
-    s_T: State
-    hparams: list[tf.Tensor]
-    pending: list[tf.Tensor] | None
-
-
-class Resumed(NamedTuple):
-    """What `fit` needs to go on where a saved one was interrupted.
-
-    Attributes:
-        start: list of arrays, see `InitialState.values`.
-        pending: list of arrays, see `MetaTraining.values`.
-        best: list of arrays, see `MetaTraining.values`.
-    """
-
-    start: list
-    pending: list
-    best: list
-
-
-NEW = Resumed([], [], [])  # a `fit` that resumes nothing
-
-
-class Left(NamedTuple):
-    """What a `fit` that ended with its best meta-iteration left to the next.
-
-    Attributes:
-        pending: list of arrays, the hypergradient of that meta-iteration.
-        hparams: list of arrays, the raw values at which that is.
-        steps: int, those that the meta-optimizer had taken; `None` if unknown.
-    """
-
-    pending: list
-    hparams: list
-    steps: int | None = None
-
-    def at(self, hparams: list, meta_optimizer: keras.Optimizer) -> list:
-        """Returns `pending`, or nothing if numbers were assigned since.
-
-        Args:
-            hparams: list of tensors λ, as they are now.
-            meta_optimizer: as it is now.
-        """
-        if self.steps not in (None, int(meta_optimizer.iterations)):
-            return []
-        pairs = zip(self.hparams, map(np.asarray, hparams), strict=False)
-        is_same = all(np.array_equal(a, b) for a, b in pairs)
-        return self.pending if is_same else []
-
-
-NOTHING = Left([], [])
 
 
 class MetaTraining:
@@ -103,6 +41,7 @@ class MetaTraining:
         best: `Snapshot` of the lowest validation loss, `None` before the first.
         pending: list of tensors, the hypergradient that is still to be
             followed, or `None`.
+        tail: `Tail`, the raw values of the last half of the steps.
     """
 
     def __init__(
@@ -110,6 +49,8 @@ class MetaTraining:
         training: ElementaryTraining,
         plan: Plan,
         meta_optimizer: keras.Optimizer,
+        starts: InitialState,
+        tuning: Tuning,
         resumed: Resumed,
     ):
         """Initializes the meta-training.
@@ -118,17 +59,23 @@ class MetaTraining:
             training: the elementary training.
             plan: its data and length.
             meta_optimizer: a Keras optimizer that moves the raw values.
+            starts: where each training starts.
+            tuning: what is drawn anew, and what is kept.
             resumed: where to go on, empty lists for a new beginning.
         """
         self.training = training
         self.plan = plan
         self.meta_optimizer = meta_optimizer
+        self.starts = starts
+        self.tuning = tuning
         self.pending: list[tf.Tensor] | None = None
         self.best: Snapshot | None = None
         self._has_warned = False
+        self._has_diverged = False
         problem = training.problem
         moved = [*problem.hyperparameters.raws, *meta_optimizer.variables]
         self._start = [(v, tf.convert_to_tensor(v.value)) for v in moved]
+        self.tail = Tail(resumed.tail)
         if resumed.pending:
             self.pending = list(map(tf.constant, resumed.pending))
         if resumed.best:
@@ -140,15 +87,16 @@ class MetaTraining:
             self.best = Snapshot(int(number), float(loss), *rest)
 
     def values(self) -> dict[str, list[np.ndarray]]:
-        """Returns `pending` and `best` of `Resumed`, as lists of arrays."""
+        """Returns `pending`, `best` and `tail` of `Resumed`."""
         pending = self.pending or []
         best = [] if self.best is None else tf.nest.flatten(self.best)
         return {
             "pending": [np.asarray(x) for x in pending],
             "best": [np.asarray(x) for x in best],
+            "tail": self.tail.values(),
         }
 
-    def step_hyperparameters(self) -> None:
+    def follow(self) -> None:
         """Follows the pending hypergradient, within the bounds."""
         if self.pending is None:
             return
@@ -156,29 +104,58 @@ class MetaTraining:
         self.meta_optimizer.apply(self.pending, together.raws)
         together.clip()
         self.pending = None
+        self.tail.add([np.array(raw) for raw in together.raws])
 
     def iterate(
-        self,
-        meta_iteration: int,
-        s_0: State,
-        plan: Plan,
-        watcher: Watcher,
-    ) -> tuple[Trained, dict[str, float]]:
-        """Runs one meta-iteration.
+        self, meta_iteration: int, watchers: Sequence[Watcher]
+    ) -> tuple[Trained, dict[str, Any]]:
+        """Runs one meta-iteration, up to the step of the hyperparameters.
 
         Args:
             meta_iteration: int, counted from 0.
-            s_0: where its training starts.
-            plan: its data and length.
-            watcher: is told of the chunks of the training.
+            watchers: are told of the chunks, of one training each.
 
         Returns:
-            The training, and the logs.
+            The last of the trainings, and the means of the logs.
 
         Raises:
             Diverged: if training or validation leaves the finite numbers.
         """
-        training = self.training
+        draws = self.tuning.draws
+        each_logs, gradients = [], []
+        for draw, watcher in enumerate(watchers):
+            number = meta_iteration * draws + draw
+            trained, logs, gradient = self._draw(number, watcher)
+            each_logs.append(logs)
+            gradients.append(gradient)
+        logs = {k: _mean([one[k] for one in each_logs]) for k in each_logs[0]}
+        self.pending = [
+            tf.add_n(parts) / draws for parts in zip(*gradients, strict=True)
+        ]
+        norm = float(nested.norm(self.pending))
+        logs |= {"hypergradient_norm": norm}
+        self._warn_if_cut_short(meta_iteration, logs)
+        for name in ("reverse_steps", "residual"):
+            logs.pop(name, None)
+        logs |= self.training.problem.hyperparameters.statistics(
+            trained.hparams
+        )
+        if self.best is None or logs["val_loss"] < self.best.loss:
+            self.best = Snapshot(
+                meta_iteration,
+                logs["val_loss"],
+                trained.s_T,
+                trained.hparams,
+                self.pending,
+            )
+        return trained, logs
+
+    def _draw(
+        self, number: int, watcher: Watcher
+    ) -> tuple[Trained, dict[str, Any], list[tf.Tensor]]:
+        """Trains once; returns the training, its logs and its hypergradient."""
+        training, plan = self.training, self.plan_of(number)
+        s_0 = self.starts.of(number)
         trained = training.forward(s_0, training.hparams(), plan, watcher)
         reported, slopes = training.differentiate(trained, plan.hyper)
         check_finite(reported["loss"], plan)
@@ -190,21 +167,66 @@ class MetaTraining:
             )
         logs |= {f"val_{name}": value for name, value in reported.items()}
         check_finite(logs["val_loss"], plan)
-        self.pending, diagnostics = training.backward(trained, slopes, plan)
-        trained = trained.forgotten()
-        self._warn_if_cut_short(meta_iteration, diagnostics)
-        logs |= {k: diagnostics[k] for k in _LOGGED}
-        together = training.problem.hyperparameters
-        logs |= together.statistics(trained.hparams)
-        if self.best is None or logs["val_loss"] < self.best.loss:
-            self.best = Snapshot(
-                meta_iteration,
-                logs["val_loss"],
-                trained.s_T,
-                trained.hparams,
-                self.pending,
-            )
-        return trained, logs
+        gradient, diagnostics = training.backward(trained, slopes, plan)
+        logs |= {name: diagnostics[name] for name in _LOGGED}
+        if "residual" in diagnostics:
+            logs["residual"] = diagnostics["residual"]
+        return trained.forgotten(), logs, gradient
+
+    def plan_of(self, number: int) -> Plan:
+        """Returns the plan of a training, with the order and split drawn."""
+        seed = self.starts.seed_of(number)
+        return self.plan.drawn(seed, with_split=self.tuning.are_drawn)
+
+    def train_again(self, watcher: Watcher) -> tuple[Trained, dict[str, Any]]:
+        """Trains once more, from a new draw, with the values as they are.
+
+        Args:
+            watcher: is told of the chunks.
+
+        Returns:
+            The training, and its logs.
+
+        Raises:
+            Diverged: if training or validation leaves the finite numbers.
+        """
+        training, tuning = self.training, self.tuning
+        number = tuning.meta_iterations * tuning.draws
+        plan = self.plan_of(number)
+        if tuning.refit:
+            plan = plan.of_all_examples()
+        s_0 = self.starts.of(number)
+        trained = training.forward(s_0, training.hparams(), plan, watcher)
+        logs = dict(trained.walked.logs)
+        source = plan.validation or plan.hyper
+        if source is not None:
+            reported = training.validate(trained.s_T, trained.hparams, source)
+            check_finite(reported["loss"], plan)
+            logs |= {f"val_{name}": value for name, value in reported.items()}
+        logs |= training.problem.hyperparameters.statistics(trained.hparams)
+        return trained.forgotten(), logs
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the mean of the last half of the steps is what is kept."""
+        return self.tuning.keep == "mean" and not self.tail.is_empty
+
+    def give_up(self) -> None:
+        """Takes back the last step, which led to a training that diverges."""
+        self._has_diverged = True
+        self.tail.drop()
+        self.best = self.best._replace(pending=None)
+
+    def settle(self) -> None:
+        """Gives the model what is to be kept, before any last training."""
+        keep = self.tuning.keep
+        if keep != "best" and not self._has_diverged:
+            self.follow()
+        if self.is_mean:
+            together = self.training.problem.hyperparameters
+            together.assign(self.tail.mean())
+        elif keep != "last" or self._has_diverged:
+            self.restore_best()
 
     def restore_best(self) -> None:
         """Gives the model the best weights and hyperparameters so far.
@@ -244,12 +266,23 @@ class Progress(NamedTuple):
 
     Attributes:
         meta: the meta-training.
-        starts: where each training starts.
     """
 
     meta: MetaTraining
-    starts: InitialState
 
     def values(self) -> dict[str, list]:
         """Returns what `Resumed` takes, lists of arrays by name."""
-        return {"start": self.starts.values(), **self.meta.values()}
+        starts = self.meta.starts
+        return {
+            "start": starts.values(),
+            "origin": starts.origin.values(),
+            **self.meta.values(),
+        }
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    """Returns the mean of numbers, or of arrays; the only one as it is."""
+    if len(values) == 1:
+        return values[0]
+    mean = np.mean(np.stack(values), axis=0)
+    return mean if mean.ndim else float(mean)

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from keras_drmad.core.span import Span
 
 
@@ -17,6 +19,31 @@ class Source(NamedTuple):
     steps: int
 
 
+class Split(NamedTuple):
+    """A division of the examples into those to train on and the held-out ones.
+
+    Attributes:
+        size: int, the number of all examples.
+        count: int, how many of them are trained on.
+    """
+
+    size: int
+    count: int
+
+    def last(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns both parts, where the last examples are held out."""
+        return self._cut(np.arange(self.size))
+
+    def drawn(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns both parts of a new draw, each in the order of the arrays."""
+        generator = np.random.default_rng((seed, self.size, self.count))
+        first, rest = self._cut(generator.permutation(self.size))
+        return np.sort(first), np.sort(rest)
+
+    def _cut(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return places[: self.count], places[self.count :]
+
+
 class Plan(NamedTuple):
     """The elementary training that each meta-iteration repeats.
 
@@ -27,6 +54,8 @@ class Plan(NamedTuple):
             `None` where none are fitted.
         validation: the batches that only report, `None` for `hyper`.
         seed: int, from which all draws follow.
+        split: `Split`, where the data that are not trained on were split off
+            the training arrays; `None` where they were given.
     """
 
     training: Source
@@ -34,6 +63,7 @@ class Plan(NamedTuple):
     hyper: Any
     validation: Source | None
     seed: int
+    split: Split | None = None
 
     @property
     def T(self) -> int:
@@ -55,7 +85,28 @@ class Plan(NamedTuple):
         """The first step of the last epoch, where the metrics start anew."""
         return (self.T - self.training.steps,)
 
-    def with_order(self, seed: int) -> "Plan":
-        """Returns the plan with the training batches in another order."""
-        batches = self.training.batches.with_seed(seed)
+    def drawn(self, seed: int, *, with_split: bool) -> "Plan":
+        """Returns the plan with the training batches in another order.
+
+        Args:
+            seed: int, of the order.
+            with_split: bool, whether a split is drawn anew, too.
+        """
+        plan = self._with_batches(self.training.batches.with_seed(seed))
+        if self.split is None or not with_split:
+            return plan
+        trained, held_out = self.split.drawn(seed)
+        plan = plan._with_batches(plan.training.batches.with_examples(trained))
+        name = "hyper" if self.validation is None else "validation"
+        source = getattr(self, name)
+        batches = source.batches.with_examples(held_out)
+        return plan._replace(**{name: source._replace(batches=batches)})
+
+    def of_all_examples(self) -> "Plan":
+        """Returns the plan of training on held-out examples as well."""
+        everything = self.training.batches.with_examples(None)
+        name = "hyper" if self.validation is None else "validation"
+        return self._with_batches(everything)._replace(**{name: None})
+
+    def _with_batches(self, batches: Any) -> "Plan":
         return self._replace(training=self.training._replace(batches=batches))

@@ -55,23 +55,66 @@ class Redraw:
             loaded or trained, or nothing explains them: they stay.
     """
 
-    def __init__(self, model: keras.Model, variables: Sequence[keras.Variable]):
-        """Looks at the present values of the variables.
+    def __init__(
+        self,
+        model: keras.Model,
+        variables: Sequence[keras.Variable],
+        values: Sequence[Any] | None = None,
+    ):
+        """Looks at the values of the variables.
 
         Args:
             model: a built model.
             variables: those that training changes, in any order.
+            values: list of tensors, what they held when the model was built or
+                loaded; what they hold now by default.
         """
         self.variables = list(variables)
-        look = _Look(model)
+        if values is None:
+            values = [v.value for v in self.variables]
+        self._look = look = _Look(model)
         with keras_internals.unchanged_random_state():
-            unique = {id(v): v for v in self.variables}
-            known = {key: look.source(v) for key, v in unique.items()}
+            unique = {
+                id(v): (v, value)
+                for v, value in zip(self.variables, values, strict=True)
+            }
+            known = {key: look.source(*pair) for key, pair in unique.items()}
         self._sources = [known[id(v)] for v in self.variables]
+        self._sort()
+
+    def _sort(self) -> None:
         self.drawn = [
             s is not None and bool(s.randomness) for s in self._sources
         ]
         self.fixed = [s is not None and not s.randomness for s in self._sources]
+
+    def resume(self, drawn: Sequence[bool]) -> None:
+        """Draws the variables anew that were drawn where a run was saved.
+
+        There their values were seen, which are lost here; it is the initializer
+        that the layer keeps for a variable that draws.
+
+        Args:
+            drawn: list of bool, as the attribute.
+
+        Raises:
+            ValueError: if a layer keeps no initializer for such a variable.
+        """
+        for k, (variable, is_drawn) in enumerate(
+            zip(self.variables, drawn, strict=True)
+        ):
+            if is_drawn == self.drawn[k]:
+                continue
+            self._sources[k] = self._look.kept(variable) if is_drawn else None
+            if is_drawn and self._sources[k] is None:
+                raise ValueError(
+                    "A saved run has drawn initial weights anew that this "
+                    f"model can't draw: no layer keeps the initializer of "
+                    f"'{variable.path}'. Build the model anew, as before the "
+                    "run that was saved, and load its weights within `fit` "
+                    "alone, by `keras.callbacks.BackupAndRestore`."
+                )
+        self._sort()
 
     def draw(self, seed: int) -> list[tf.Tensor | None]:
         """Returns new values, in the order of `variables`.
@@ -145,11 +188,10 @@ class _Look:
         self._kept: dict[int, list[Kept]] = {}  # by the layer's id
         self._counts: dict[int, int] = {}  # draws of generators that were found
 
-    def source(self, variable: keras.Variable) -> _Source | None:
+    def source(self, variable: keras.Variable, tensor: Any) -> _Source | None:
         """Returns where a variable's values come from, `None` if unknown."""
-        value = np.asarray(tf.convert_to_tensor(variable.value))
-        layers = self._owners.get(id(variable), [])
-        kept = [one for layer in layers for one in self._kept_by(layer)]
+        value = np.asarray(tf.convert_to_tensor(tensor))
+        kept = self._kept_for(variable)
         named = [one for one in kept if one.is_for(variable)]
         for one in named or kept:
             source = self._holding(variable, value, one.initializer)
@@ -160,6 +202,18 @@ class _Look:
         # What a named initializer did not give was loaded or trained.
         found = None if named else recognized(value)
         return None if found is None else _source_of(found)
+
+    def kept(self, variable: keras.Variable) -> _Source | None:
+        """Returns what draws by the names of things, `None` if unknown."""
+        for one in self._kept_for(variable):
+            source = _source_of(one.initializer)
+            if one.is_for(variable) and source.randomness:
+                return source
+        return None
+
+    def _kept_for(self, variable: keras.Variable) -> list[Kept]:
+        layers = self._owners.get(id(variable), [])
+        return [one for layer in layers for one in self._kept_by(layer)]
 
     def _kept_by(self, layer: keras.Layer) -> list[Kept]:
         if id(layer) not in self._kept:

@@ -75,15 +75,15 @@ def early(**options):
     },
 )
 def ends_with_one_meta_iteration(callbacks):
-    for restore_best in (True, False):
-        model, keep = tuned(), Keep()
+    for keep in ("best", "last"):
+        model, kept = tuned(), Keep()
         model.fit(
             **FIT,
             meta_iterations=4,
-            callbacks=[keep, *callbacks],
-            restore_best=restore_best,
+            callbacks=[kept, *callbacks],
+            keep=keep,
         )
-        count = sum(same(known(model), one) for one in keep.kept)
+        count = sum(same(known(model), one) for one in kept.kept)
         assert count == 1, count
 
 
@@ -141,7 +141,7 @@ def through_files(model):
     "a loop of fit(meta_iterations=1)",
     {
         "as it is": again,
-        "not restored": lambda m: again(m, restore_best=False),
+        "not restored": lambda m: again(m, keep="last"),
         "continued": lambda m: again(m, initial_weights="continue"),
         "with a callback that restores": lambda m: again(
             m, callbacks=[early(monitor="val_loss")]
@@ -158,7 +158,7 @@ def moves_each_time(loop):
 
 @members(
     "a loop of fit is one fit",
-    {"restored": {}, "not restored": {"restore_best": False}},
+    {"restored": {}, "not restored": {"keep": "last"}},
 )
 def is_one_fit(options):
     """From the same weights, a loop of three is a fit of three."""

@@ -1,0 +1,105 @@
+"""What a `fit` is asked to do with the hyperparameters, as a record."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_drmad import arguments
+from keras_drmad.training.initial_weights import POLICIES
+
+KEEP = ("mean", "best", "last")
+
+
+class Tuning(NamedTuple):
+    """How hyperparameters are tuned, and what is kept; see `DrMADModel.fit`.
+
+    Attributes:
+        meta_iterations: int, 0 where nothing is tuned.
+        first: int, the meta-iteration to start at.
+        initial_weights: str, where trainings start.
+        keep: str, which hyperparameters and weights the model ends with.
+        draws: int, the trainings whose mean hypergradient is followed.
+        refit: bool, whether a last training is on all examples.
+    """
+
+    meta_iterations: int
+    first: int
+    initial_weights: str
+    keep: str
+    draws: int
+    refit: bool
+
+    @property
+    def are_drawn(self) -> bool:
+        """Whether each training has new weights and a new split."""
+        return self.initial_weights == "resample"
+
+    @property
+    def trains_again(self) -> bool:
+        """Whether one more training follows the meta-iterations."""
+        return self.keep == "mean" or self.refit
+
+
+def checked(
+    *,
+    meta_iterations: int,
+    initial_epoch: int,
+    initial_weights: str,
+    keep: str | None,
+    draws: int,
+    refit: bool,
+    is_split: bool,
+    callbacks: Any,
+) -> Tuning:
+    """Returns the arguments of `fit`, checked.
+
+    Args:
+        meta_iterations: as for `fit`, and so are the others.
+        keep: as for `fit`; `None` for what suits the other arguments.
+        is_split: bool, whether examples are split off to validate on.
+        callbacks: as for `fit`.
+
+    Raises:
+        TypeError: if an argument is of a type that can't serve.
+        ValueError: if an argument is not valid, or does not go with another.
+    """
+    arguments.whole("initial_epoch", initial_epoch, 0)
+    arguments.whole("meta_iterations", meta_iterations, 0)
+    arguments.choice("initial_weights", initial_weights, POLICIES)
+    arguments.whole("draws", draws, 1)
+    arguments.boolean("refit", refit)
+    if keep is None:
+        is_mean = initial_weights == "resample" and not _restores(callbacks)
+        keep = "mean" if is_mean else "best"
+    arguments.choice("keep", keep, KEEP)
+    if draws > 1 and initial_weights != "resample":
+        raise arguments.value_error(
+            "draws",
+            draws,
+            f"1 with initial_weights={initial_weights!r}, where trainings "
+            "start alike",
+            advice="Use initial_weights='resample' for several draws.",
+        )
+    if refit and not is_split:
+        raise arguments.value_error(
+            "refit",
+            refit,
+            "False where no examples are split off: all of `x` are trained on",
+            advice="Pass `validation_split=` in place of `validation_data`, "
+            "with all examples in `x`.",
+        )
+    return Tuning(
+        meta_iterations, initial_epoch, initial_weights, keep, draws, refit
+    )
+
+
+def _restores(callbacks: Any) -> bool:
+    """Returns whether a callback brings back the best weights."""
+    each = getattr(callbacks, "callbacks", callbacks)
+    each = each if isinstance(each, Sequence) else [each]
+    return any(
+        isinstance(one, keras.callbacks.EarlyStopping)
+        and one.restore_best_weights
+        for one in each
+    )
