@@ -1,0 +1,214 @@
+"""Checks of a hypergradient, and of the hyperparameters that were found."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad import arguments, hypergradient_check, hyperparameter_check
+from keras_drmad.core.walked import Diverged
+from keras_drmad.differentiable import Differentiable
+from keras_drmad.hypergradient_check import HypergradientCheck
+from keras_drmad.hyperparameter_check import HyperparameterCheck
+from keras_drmad.methods.reverse_mode import ReverseMode
+from keras_drmad.training import first_look, inputs
+from keras_drmad.training.initial_weights import CHECKED
+from keras_drmad.training.tables import takes_strings
+
+
+class Checkable(Differentiable):
+    """A wrapped model that says how far its numbers can be trusted."""
+
+    def check_hypergradient(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        directions: int = 2,
+        length: float = 0.03,
+        seed: int = 0,
+        **training: Any,
+    ) -> HypergradientCheck:
+        """Compares the hypergradient with what trainings show.
+
+        Moves the raw hyperparameters along the hypergradient, and along random
+        directions, and trains on both sides: (1 + directions) * 2 trainings.
+        Run it once before a long `fit` with an approximate method, and again
+        when its warnings say that a walk backward was cut short. A data set
+        must yield the same batches each time: no `shuffle` without a fixed
+        order. Weights, optimizer and hyperparameters are left as they were.
+
+        Args:
+            x: as for `hypergradient`, and so are those in `training`.
+            y: as for `hypergradient`.
+            directions: int, how many random directions, at least 1. With two
+                the estimated cosine is right within a factor of about 2.
+            length: float, how far raw values move, root mean square: 0.03 is
+                3 % of a penalty or a rate. No value moves ten times as far.
+                Too small, and rounding shows; too large, and the loss is no
+                straight line.
+            seed: int, for the training and for the random directions.
+            **training: the other arguments of `hypergradient`;
+                `validation_data` is needed.
+
+        Returns:
+            `HypergradientCheck`: predicted and actual changes, a verdict and
+            advice; `print` shows them.
+
+        Raises:
+            TypeError: as `fit`.
+            ValueError: as `fit`, or if `length` is not positive.
+            FloatingPointError: if a training diverges.
+        """
+        arguments.whole("directions", directions, 1)
+        arguments.positive("length", length)
+        training["seed"] = inputs.drawn_seed(seed)
+        record = self.hypergradient(x, y, **training)
+        return hypergradient_check.check(
+            [np.array(g) for g in record.gradients.values()],
+            [h.raw for h in self.hyperparameters],
+            lambda: self.validation_loss_after(x, y, **training),
+            directions,
+            length,
+            training["seed"],
+            record.validation_loss,
+            is_exact=isinstance(self.resolved.method, ReverseMode),
+        )
+
+    def check_hyperparameters(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        test_data: Any = None,
+        draws: int = 5,
+        others: Mapping[str, Mapping[str, Any]] | None = None,
+        seed: int = 0,
+        verbose: str | int = "auto",
+        **training: Any,
+    ) -> HyperparameterCheck:
+        """Compares found hyperparameters with the starting ones, on new draws.
+
+        Trains with the values from before the first `fit` and with those that
+        the model has now, from the same draws of weights, batches, masks and
+        splits, which no `fit` has seen: 2 x `draws` trainings. Weights,
+        optimizer and hyperparameters are left as they were.
+
+        Args:
+            x: as for `fit`, and so are those in `training`.
+            y: as for `fit`.
+            validation_data: as for `fit`.
+            validation_split: as for `fit`; a new split of each draw.
+            test_data: what else to evaluate on, as `validation_data`. The
+                verdict is by it where it is given.
+            draws: int, at least 2.
+            others: dict from a name to other values to compare with, each a
+                dict from a hyperparameter's name to its values, a number or
+                an array; hyperparameters that it does not name have the
+                values found. `draws` more trainings each.
+            seed: int; the draws follow from it.
+            verbose: 0 for no progress bar.
+            **training: of the arguments of `fit`: `batch_size`, `epochs`,
+                `steps_per_epoch`, `shuffle`, `sample_weight`, `class_weight`,
+                `validation_steps` and `validation_batch_size`.
+
+        Returns:
+            `HyperparameterCheck`: all results, the mean difference and its
+            standard error, and a verdict; `print` shows them,
+            `keras_drmad.plots.hyperparameter_check` draws them.
+
+        Raises:
+            TypeError: as `fit`.
+            ValueError: as `fit`, or if no `fit` has tuned the model.
+        """
+        arguments.whole("draws", draws, 2)
+        self.check_compiled()
+        if not self.untuned:
+            raise ValueError(
+                "`check_hyperparameters` compares the values that `fit` found "
+                "with those before it. Received: a model that was not tuned "
+                "since `compile`. Call `fit` first."
+            )
+        elementary, plan = self.prepared(
+            x,
+            y,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            seed=inputs.drawn_seed(seed),
+            **training,
+        )
+        values = self._values_to_compare(others or {})
+        test = self._test_source(test_data, training)
+        starts = self.new_draws(elementary, plan)
+
+        def outcome(hparams: list[tf.Tensor], draw: int) -> dict[str, float]:
+            number = CHECKED + draw
+            drawn = plan.drawn(starts.seed_of(number), with_split=True)
+            sources = {"val_": drawn.validation or drawn.hyper}
+            sources |= {"test_": test} if test else {}
+            try:
+                return elementary.outcome(
+                    starts.of(number), hparams, drawn, sources
+                )
+            except Diverged:
+                return dict.fromkeys(
+                    [f"{name}loss" for name in sources], np.nan
+                )
+
+        bar = keras.utils.Progbar(
+            len(values) * draws, verbose=int(verbose != 0), unit_name="training"
+        )
+        return hyperparameter_check.check(values, outcome, draws, bar.update)
+
+    # ---- inside
+
+    def _values_to_compare(
+        self, others: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, list[tf.Tensor]]:
+        """Returns raw values by the names of the sets; checks `others`."""
+        kinds = {h.name: h for h in self.hyperparameters}
+        found = [tf.convert_to_tensor(h.raw.value) for h in kinds.values()]
+        start = [
+            tf.constant(raw, now.dtype)
+            for raw, now in zip(self.untuned, found, strict=True)
+        ]
+        values = {
+            hyperparameter_check.START: start,
+            hyperparameter_check.FOUND: found,
+        }
+        for name, given in others.items():
+            if name in values or not set(given) <= set(kinds):
+                raise arguments.value_error(
+                    "others",
+                    others,
+                    "a dict from names other than 'start' and 'found' to dicts "
+                    f"from names of hyperparameters, {list(kinds)}, to values",
+                )
+            values[name] = [
+                tf.constant(kind.checked_raw(given[key]), now.dtype)
+                if key in given
+                else now
+                for (key, kind), now in zip(kinds.items(), found, strict=True)
+            ]
+        return values
+
+    def _test_source(self, test_data: Any, training: dict[str, Any]) -> Any:
+        """Returns the batches of test data; `None` for none."""
+        if test_data is None:
+            return None
+        model = self.elementary_model
+        size = training.get("validation_batch_size")
+        source = inputs.validation_source(
+            test_data,
+            training.get("batch_size") if size is None else size,
+            None,
+            "test_data",
+            takes_strings(model),
+        )
+        first = source.batches.first()
+        first_look.check_source(model, source.batches, first, "test_data")
+        return source

@@ -1,0 +1,183 @@
+"""Found hyperparameters against the starting ones, on draws new to both."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+LEVEL = 0.05  # of the two-sided t-test
+START, FOUND = "start", "found"
+
+
+class Difference(NamedTuple):
+    """How far a loss with one set of values is below that with another set.
+
+    Attributes:
+        mean: float, the mean over the draws of loss minus loss, of pairs with
+            the same weights, batches and split; below 0, the first is better.
+        standard_error: float, of the mean.
+        p_value: float, of the two-sided t-test on the pairs, in [0, 1].
+    """
+
+    mean: float
+    standard_error: float
+    p_value: float
+
+
+class HyperparameterCheck(NamedTuple):
+    """Whether found hyperparameters carry over; prints as a table and words.
+
+    Attributes:
+        results: dict from the name of a set of values (`"start"`, `"found"`
+            and those given) to a dict from the name of a measure (`"val_loss"`,
+            `"test_loss"`, and metrics) to an array `(draws,)`.
+        differences: dict from the name of a loss to `Difference`, of the found
+            values from the starting ones.
+        verdict: str, `"carries over"`, `"does not carry over"` or `"can't be
+            told"`: by the test loss where there is one, else by the validation
+            loss, at the level of 5 %.
+        advice: str, a sentence on what to do.
+    """
+
+    results: dict[str, dict[str, np.ndarray]]
+    differences: dict[str, Difference]
+    verdict: str
+    advice: str
+
+    @property
+    def draws(self) -> int:
+        """The number of draws."""
+        return len(self.results[FOUND]["val_loss"])
+
+    def __str__(self) -> str:
+        names = list(self.results)
+        width = max(map(len, [*self.results[FOUND], "measure"])) + 2
+        head = "".join(f"{name:>14}" for name in names)
+        lines = [f"{'mean':{width}}{head}    found - start"]
+        for measure in self.results[FOUND]:
+            means = [np.mean(self.results[name][measure]) for name in names]
+            row = "".join(f"{mean:14.4g}" for mean in means)
+            change = difference(*self.pair(measure))
+            lines.append(
+                f"{measure:{width}}{row}    {change.mean:+.4g} ± "
+                f"{change.standard_error:.2g}"
+            )
+        lines.append(f"{self.draws} new draws; ± is one standard error")
+        return "\n".join([*lines, f"Verdict: {self.verdict}. {self.advice}"])
+
+    def pair(self, measure: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a measure with the found and with the starting values."""
+        return self.results[FOUND][measure], self.results[START][measure]
+
+
+def check(
+    values: Mapping[str, Any],
+    outcome: Callable[[Any, int], dict[str, float]],
+    draws: int,
+    progress: Callable[[int], Any],
+) -> HyperparameterCheck:
+    """Compares sets of values on the same draws.
+
+    Args:
+        values: dict from a name to raw hyperparameters; "start" and "found"
+            are among them.
+        outcome: trains with raw hyperparameters from draw k, and returns
+            losses and metrics by their names; nan where training diverges.
+        draws: int, at least 2.
+        progress: is told how many trainings are done.
+    """
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in values}
+    done = 0
+    for draw in range(draws):
+        for name, hparams in values.items():
+            rows[name].append(outcome(hparams, draw))
+            done += 1
+            progress(done)
+    measures = dict.fromkeys(
+        measure for each in rows.values() for row in each for measure in row
+    )
+    results = {
+        name: {
+            measure: np.array([row.get(measure, math.nan) for row in each])
+            for measure in measures
+        }
+        for name, each in rows.items()
+    }
+    losses = [m for m in results[FOUND] if m in ("val_loss", "test_loss")]
+    differences = {
+        loss: difference(results[FOUND][loss], results[START][loss])
+        for loss in losses
+    }
+    verdict, advice = _verdict(results, differences, draws)
+    return HyperparameterCheck(results, differences, verdict, advice)
+
+
+def difference(
+    some: Sequence[float] | np.ndarray, others: Sequence[float] | np.ndarray
+) -> Difference:
+    """Returns the mean difference of pairs.
+
+    Args:
+        some: `(n,)` numbers, n at least 2.
+        others: `(n,)` numbers.
+    """
+    each = np.asarray(some, float) - np.asarray(others, float)
+    mean, n = float(each.mean()), len(each)
+    error = float(each.std(ddof=1) / n**0.5)
+    if not math.isfinite(mean):
+        return Difference(mean, math.nan, math.nan)
+    if error == 0:
+        return Difference(mean, 0.0, 1.0 if mean == 0 else 0.0)
+    freedom, t = n - 1.0, mean / error
+    # Student's distribution by the regularized incomplete beta function.
+    p_value = tf.math.betainc(
+        tf.constant(freedom / 2, tf.float64),
+        tf.constant(0.5, tf.float64),
+        tf.constant(freedom / (freedom + t**2), tf.float64),
+    )
+    return Difference(mean, error, float(p_value))
+
+
+def _verdict(
+    results: dict[str, dict[str, np.ndarray]],
+    differences: dict[str, Difference],
+    draws: int,
+) -> tuple[str, str]:
+    """Returns the verdict and the advice of a `HyperparameterCheck`."""
+    measure = "test_loss" if "test_loss" in differences else "val_loss"
+    which = "test" if measure == "test_loss" else "validation"
+    mean, error, p_value = differences[measure]
+    diverged = {
+        name: int(np.sum(~np.isfinite(each[measure])))
+        for name, each in results.items()
+    }
+    if diverged[FOUND]:
+        return "does not carry over", (
+            f"With the found values {diverged[FOUND]} of {draws} trainings "
+            "diverge. Set `bounds=`, or lower the rate of the meta-optimizer."
+        )
+    if diverged[START]:
+        return "carries over", (
+            f"With the starting values {diverged[START]} of {draws} trainings "
+            "diverge, with the found ones none."
+        )
+    start = float(np.mean(results[START][measure]))
+    size = (
+        f"The {which} loss is {abs(mean):.3g} ± {error:.2g} "
+        f"({abs(mean / start):.1%}) {'lower' if mean < 0 else 'higher'} with "
+        "the found values"
+    )
+    if not p_value < LEVEL:
+        return "can't be told", (
+            f"{size}, which {draws} draws can't tell from chance. Use more "
+            "`draws`, or a larger test set."
+        )
+    if mean < 0:
+        return "carries over", f"{size}, on draws that the tuning did not see."
+    return "does not carry over", (
+        f"{size}. Tune with `initial_weights='resample'` and a "
+        "`validation_split` that is drawn anew, with more meta-iterations, or "
+        "tune fewer values: `per='layer'` or `per='all'`."
+    )
