@@ -86,6 +86,19 @@ def test_config_round_trip(name):
     assert copy.name == kind.name and copy.bounds == kind.bounds
 
 
+# ---- natural units
+
+PLAIN = {"InitialWeights", "LearnedData", "WeightSharing"}
+
+
+@each_kind
+def test_a_unit_is_a_finite_positive_number(name):
+    kind = model_of(name).hyperparameters[0]
+    unit = np.broadcast_to(kind.unit, kind.raw.shape)
+    assert np.all((unit > 0) & np.isfinite(unit))
+    assert (unit == 1).all() != (name in PLAIN)
+
+
 # ---- all together: with other ways back, compilers and sources
 
 TOGETHER = (

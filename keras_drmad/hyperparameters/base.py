@@ -272,6 +272,24 @@ class Hyperparameter(abc.ABC):
 
     # ---- values
 
+    @property
+    def unit(self) -> float | np.ndarray:
+        """How far a raw value sensibly moves: a natural size of steps.
+
+        A positive number, or an array that broadcasts to `raw`. The
+        meta-optimizers of this package move in these units. The unit is 1 for
+        logarithms and logits; a kind with plain numbers (`Identity`) overrides
+        this property, for instance by `Transform.unit_of`.
+        Meta-optimizers ask once, when they are built, and keep the answer.
+        """
+        return self.transform.unit
+
+    @property
+    def raw_bounds(self) -> tuple[float, float]:
+        """The raw numbers of the bounds; ±inf where there is no bound."""
+        lowest, highest = self.bounds
+        return self.transform.raw(lowest), self.transform.raw(highest)
+
     def value(self) -> tf.Tensor:
         """Returns the values that training uses, of the shape of `raw`."""
         return self.transform.value(self._bound().value)
@@ -335,7 +353,7 @@ class Hyperparameter(abc.ABC):
 
     def clip(self) -> None:
         """Moves each raw value that left the bounds to the bound it passed."""
-        lowest, highest = (self.transform.raw(x) for x in self.bounds)
+        lowest, highest = self.raw_bounds
         if math.isfinite(lowest) or math.isfinite(highest):
             raw = self._bound()
             raw.assign(tf.clip_by_value(raw.value, lowest, highest))

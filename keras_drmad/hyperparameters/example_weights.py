@@ -86,6 +86,11 @@ class ExampleWeights(base.Hyperparameter):
         self.create((int(count),), self.initial)
 
     @property
+    def unit(self) -> float:
+        """The size of the weights at first, where these are plain numbers."""
+        return self.transform.unit_of(self.initial, self.bounds)
+
+    @property
     def examples(self) -> int | None:
         """How many training examples have a weight."""
         return self.size

@@ -67,6 +67,24 @@ class InitialWeights(Start):
         flat = np.concatenate(weights).astype(float)
         self.create(self._groups.shape, np.clip(flat, *self.bounds))
 
+    @property
+    def unit(self) -> np.ndarray:
+        """The spread of the values of each weight's tensor, `(count,)`.
+
+        For a tensor of equal values, such as biases of zeros, the median of
+        those of the other tensors.
+        """
+        unit_of = self.transform.unit_of
+        tensors = np.split(
+            self._bound().numpy(), [m.start for m in self._groups.members[1:]]
+        )
+        varied = [w for w in tensors if np.ptp(w) > 0] or tensors
+        usual = np.median([unit_of(w, self.bounds) for w in varied])
+        units = [
+            unit_of(w, self.bounds) if np.ptp(w) > 0 else usual for w in tensors
+        ]
+        return np.repeat(units, [w.size for w in tensors])
+
     @staticmethod
     def first(entries: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
         del w

@@ -70,6 +70,14 @@ class LearnedData(base.Hyperparameter):
         self.create(self.initial.shape, self.initial)
 
     @property
+    def unit(self) -> float:
+        """The spread of all inputs at first, where inputs are plain numbers.
+
+        One unit for all features: standardize features of different scales.
+        """
+        return self.transform.unit_of(self.initial, self.bounds)
+
+    @property
     def examples(self) -> int | None:
         """How many inputs are learned."""
         return len(self.initial)

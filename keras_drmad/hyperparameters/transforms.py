@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -16,10 +17,13 @@ class Transform(abc.ABC):
     Attributes:
         lowest: float, the lower end of the range, which no value reaches.
         highest: float, the upper end of the range, which no value reaches.
+        unit: float, how far a raw number sensibly moves: 1 for logarithms and
+            logits; see `Hyperparameter.unit`.
     """
 
     lowest: float = -math.inf
     highest: float = math.inf
+    unit: float = 1.0
 
     @abc.abstractmethod
     def value(self, raw: tf.Tensor) -> tf.Tensor:
@@ -36,6 +40,16 @@ class Transform(abc.ABC):
         Args:
             value: float, within the range or at one of its ends.
         """
+
+    def unit_of(self, initial: Any, bounds: tuple[float, float]) -> float:
+        """Returns the unit for raw numbers whose values are known at first.
+
+        Args:
+            initial: number or array, the values at first.
+            bounds: `(lowest, highest)` value.
+        """
+        del initial, bounds
+        return self.unit
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -62,7 +76,25 @@ class Log(Transform):
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class Identity(Transform):
-    """Any number, as it is."""
+    """Any number, as it is.
+
+    A plain scale has no unit of its own: a kind with plain numbers says how far
+    these sensibly move, for instance by `unit_of`.
+    """
+
+    def unit_of(self, initial: Any, bounds: tuple[float, float]) -> float:
+        """Returns the standard deviation of the values at first.
+
+        Of equal values their size, and 1 for zeros. At most a tenth of the way
+        between two bounds.
+
+        Args:
+            initial: number or array, the values at first.
+            bounds: `(lowest, highest)` value.
+        """
+        array = np.asarray(initial, float)
+        unit = np.std(array) if np.ptp(array) > 0 else abs(array.flat[0])
+        return float(min(unit or 1.0, (bounds[1] - bounds[0]) / 10))
 
     def value(self, raw: tf.Tensor) -> tf.Tensor:
         return tf.identity(raw)

@@ -122,6 +122,11 @@ class WeightSharing(base.Hyperparameter):
             )
         return towers
 
+    @property
+    def unit(self) -> float:
+        """A tenth of the way from towers tied together to towers apart."""
+        return 0.1
+
     def weights(self, raw: tf.Tensor, params: dict[int, Any]) -> dict[int, Any]:
         return self._mixed(self.transform.value(raw), params)
 

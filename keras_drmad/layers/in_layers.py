@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_drmad import keras_internals
 from keras_drmad.hyperparameters import base
@@ -43,6 +44,13 @@ class InLayer(base.Hyperparameter):
         super().__init__(name, None)
         self.bounds = hyperparameter.bounds
         self.raw = hyperparameter.raw
+        self.initial = hyperparameter.initial
+
+    @property
+    def unit(self) -> float:
+        """The size of the values at first, where these are plain numbers."""
+        size = np.mean(np.abs(self.initial))
+        return self.transform.unit_of(size, self.bounds)
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         """Does nothing: `raw` belongs to the layer, which has created it."""
