@@ -63,14 +63,17 @@ class Groups(NamedTuple):
         """
         if not self.shape:
             return {"all layers": values[..., None]}
-        places: dict[str, list[int]] = {}
+        places: dict[str, dict[int, int]] = {}
         for member in self.members:
             layer = keras_internals.layer_path(member.variable)
-            size = math.prod(member.shape)
-            own = range(member.start, member.start + size)
-            places.setdefault(layer, []).extend(own)
+            # By their starts: weights of a layer may share entries.
+            own = places.setdefault(layer, {})
+            own[member.start] = math.prod(member.shape)
         return {
-            layer: values[..., list(dict.fromkeys(own))]
+            layer: values[
+                ...,
+                np.concatenate([np.arange(k, k + n) for k, n in own.items()]),
+            ]
             for layer, own in places.items()
         }
 
