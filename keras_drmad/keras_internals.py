@@ -463,6 +463,22 @@ def trained_by(optimizer: keras.Optimizer) -> list[keras.Variable]:
     return list(getattr(optimizer, "_trainable_variables", []))
 
 
+def place_in(optimizer: keras.Optimizer, variable: Any) -> int:
+    """Returns the place of a variable in `trained_by`.
+
+    `Optimizer._get_variable_index`, since Keras 3.0; TensorFlow's layer of an
+    optimizer gives `update_step` the `tf.Variable` inside a `keras.Variable`.
+
+    Args:
+        optimizer: a Keras optimizer.
+        variable: `keras.Variable`, or the `tf.Variable` inside.
+
+    Raises:
+        KeyError: if the optimizer was not built for the variable.
+    """
+    return optimizer._get_variable_index(variable)
+
+
 # What an optimizer holds of its own state; `BaseOptimizer`, since Keras 3.0.
 _STATE = (
     "_accumulated_gradients",

@@ -29,6 +29,7 @@ MAY_ASK = {
         "seam",
     },
     "export": {"hyperparameters", "keras_internals"},
+    "meta_optimizers": {"hyperparameters", "keras_internals", "seam"},
 }
 # What the members of a family share; sideways they do not ask each other.
 SHARED = {
