@@ -9,7 +9,7 @@ from keras_drmad import (
     loss_along_line,
     plots,
 )
-from keras_drmad.meta_optimizers import SignDescent
+from keras_drmad.meta_optimizers import SignConsensus, SignDescent
 from keras_drmad.methods import (
     Auto,
     DrMAD,
@@ -43,6 +43,7 @@ __all__ = [
     "Implicit",
     "OneStep",
     "ReverseMode",
+    "SignConsensus",
     "SignDescent",
     "Truncated",
     "callbacks",

@@ -166,6 +166,7 @@ def test_config(kind):
         kd.DrMAD(reverse_steps=0.5),
         kd.ReverseMode(),
         kd.SignDescent(0.3),
+        kd.SignConsensus(0.2, reach=4.0, single="both"),
         kd.hyperparameters.L1(per="layer", layers=["a", "b.*"], biases=True),
         kd.hyperparameters.L2(initial=0.5, bounds=(None, 2.0), name="x"),
         kd.hyperparameters.LearningRate(per="layer", bounds=(1e-3, None)),

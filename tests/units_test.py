@@ -72,7 +72,7 @@ def test_of_first_weights_that_are_all_equal():
     np.testing.assert_array_equal(kind.unit, np.ones(12))
 
 
-@pytest.mark.parametrize("rule", [kd.SignDescent])
+@pytest.mark.parametrize("rule", [kd.SignDescent, kd.SignConsensus])
 def test_steps_are_taken_in_units(rule):
     x = np.random.default_rng(0).normal(0.0, 5.0, size=(20, 4))
     kind = kinds.LearnedData(x)

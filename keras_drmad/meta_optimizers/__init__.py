@@ -6,10 +6,12 @@ from keras_drmad.meta_optimizers.given import (
     checked_meta_optimizer,
     united,
 )
+from keras_drmad.meta_optimizers.sign_consensus import SignConsensus
 from keras_drmad.meta_optimizers.sign_descent import SignDescent
 
 __all__ = [
     "MetaOptimizer",
+    "SignConsensus",
     "SignDescent",
     "check_moves",
     "checked_meta_optimizer",
