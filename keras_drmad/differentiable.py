@@ -67,8 +67,10 @@ class Differentiable(Saved):
     ) -> None:
         """Prints every hyperparameter with its shape, count and values.
 
-        Below the table stands which kinds could not be tuned in this model, by
-        this optimizer and method, and why.
+        Below the table stands how far `fit` can move the values, where the
+        meta-optimizer tells; how certain the gradients' signs were, after a
+        `fit` with `SignConsensus`; and which kinds could not be tuned in this
+        model, by this optimizer and method, and why.
 
         Args:
             print_fn: takes the text; `print` by default.
@@ -83,6 +85,7 @@ class Differentiable(Saved):
                 self.optimizer,
                 self.hyperparameters,
                 self.method,
+                meta_optimizer=self.meta_optimizer,
             )
         )
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_drmad import arguments
+from keras_drmad import arguments, keras_internals
 from keras_drmad import hyperparameters as kinds
 from keras_drmad.hyperparameters import Hyperparameter
+from keras_drmad.meta_optimizers.base import MetaOptimizer, movers
+from keras_drmad.meta_optimizers.sign_consensus import SignConsensus
 from keras_drmad.methods.base import Method
 
 # The kinds whose constructors need no data.
@@ -34,14 +37,24 @@ def summary(
     optimizer: keras.Optimizer,
     tuned: Iterable[Hyperparameter],
     method: Method,
+    *,
+    meta_optimizer: keras.Optimizer | None = None,
+    meta_iterations: int = 20,
 ) -> str:
     """Returns a table of hyperparameters, and what can't be tuned and why.
+
+    And how far a `fit` can move the values, where the meta-optimizer tells; and
+    how certain the signs of the gradients were, after `fit` with
+    `SignConsensus`.
 
     Args:
         model: the elementary model, compiled.
         optimizer: the model's optimizer.
         tuned: the hyperparameters that are tuned.
         method: the method of the hypergradient.
+        meta_optimizer: what moves the raw values, built; see
+            `meta_optimizers.united`.
+        meta_iterations: int, the length of the `fit`.
     """
     rule = "─" * WIDTH
     tuned = list(tuned)
@@ -55,18 +68,21 @@ def summary(
         rule,
         f" Tuned by gradient: {total:,}",
         f" Hypergradient: {method!r}",
+        *_reached(tuned, meta_optimizer, meta_iterations),
+        *_certainty(tuned, meta_optimizer),
     ]
     refused = _refused(model, optimizer, method)
     if refused:
         lines.append(" Can't be tuned here:")
     for name, why in refused.items():
-        lines += textwrap.wrap(
-            f"{name}: {why}",
-            WIDTH,
-            initial_indent="   ",
-            subsequent_indent="     ",
-        )
+        lines += _wrapped(f"{name}: {why}")
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent="   ", subsequent_indent="     "
+    )
 
 
 def _row(h: Hyperparameter) -> str:
@@ -79,9 +95,86 @@ def _row(h: Hyperparameter) -> str:
     )
 
 
-def _span(values: Any) -> str:
-    low, high = (f"{x:.4g}" for x in (values.min(), values.max()))
+def _span(values: Any, digits: int = 4) -> str:
+    low, high = (f"{x:.{digits}g}" for x in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
+
+
+# ---- what the meta-optimizer tells
+
+
+def _mover(h: Hyperparameter, meta_optimizer: keras.Optimizer | None) -> Any:
+    """Returns the optimizer that moves a hyperparameter, or `None`."""
+    for one in movers(meta_optimizer) if meta_optimizer else []:
+        if any(v is h.raw for v in keras_internals.trained_by(one)):
+            return one
+    return None
+
+
+def _reached(
+    tuned: list[Hyperparameter],
+    meta_optimizer: keras.Optimizer | None,
+    meta_iterations: int,
+) -> list[str]:
+    """Returns lines on where meta-iterations can move the values."""
+    lines = []
+    for h in tuned:
+        mover = _mover(h, meta_optimizer)
+        if isinstance(mover, MetaOptimizer):
+            ends = np.clip(
+                mover.within_reach(h.raw, meta_iterations), *h.raw_bounds
+            )
+            span = _span(h.transform.value(ends).numpy(), digits=2)
+            warning = _warning(ends, h)
+            lines += _wrapped(f"{h.name}: {span}.{warning}")
+    if lines:
+        head = f" Within reach of {meta_iterations} meta-iterations, at most:"
+        lines.insert(0, head)
+    return lines
+
+
+def _warning(ends: np.ndarray, h: Hyperparameter) -> str:
+    """Returns a warning if less than half of what is within bounds is reached.
+
+    Args:
+        ends: `(2, *shape)`, the lowest and the highest raw values.
+        h: the hyperparameter.
+    """
+    lowest, highest = h.raw_bounds
+    reached = np.mean(ends[1] - ends[0]) / (highest - lowest)
+    if not math.isfinite(highest - lowest) or reached >= 0.5:
+        return ""
+    bounds = "{:.4g}, {:.4g}".format(*h.bounds)
+    return (
+        f" WARNING: that is {reached:.0%} of the way between the bounds "
+        f"({bounds}), in raw values. For more, raise `meta_iterations` or the "
+        "meta-optimizer's `learning_rate`."
+    )
+
+
+def _certainty(
+    tuned: list[Hyperparameter], meta_optimizer: keras.Optimizer | None
+) -> list[str]:
+    """Returns lines on how certain the signs of the gradients were."""
+    lines = []
+    for h in tuned:
+        mover = _mover(h, meta_optimizer)
+        if not isinstance(mover, SignConsensus):
+            continue
+        votes, certainty = mover.votes(h.raw), mover.certainty(h.raw)
+        if votes.any():
+            lines += _wrapped(
+                f"{h.name}: median {np.median(certainty):.2f}, above 0.5 for "
+                f"{np.mean(certainty > 0.5):.0%} of the entries, by up to "
+                f"{votes.max():.0f} gradients."
+            )
+    if lines:
+        head = " Certainty of the gradients' signs (1: all agreed):"
+        lines.insert(0, head)
+    return lines
+
+
+# ---- what can't be tuned
 
 
 def _refused(

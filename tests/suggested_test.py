@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+import tensorflow as tf
 
 import keras_drmad as kd
 from closed_forms import tanh_net
@@ -89,6 +90,61 @@ def test_summary_has_shape_count_values_and_bounds():
     assert rows["l2"] == ["l2", "(L2)", "(7,)", "7", "0.25", "0,", "inf"]
     assert rows["learning_rate"][2:] == ["()", "1", "0.5", "0.1,", "1"]
     assert "Tuned by gradient: 8" in text
+
+
+def moved_by(meta_optimizer):
+    """Returns the summary for a meta-optimizer and bounded penalties."""
+    hyperparameters = [
+        kinds.L2("input", 1e-2, bounds=(1e-6, 10.0)),
+        kinds.LearningRate(initial=0.1),
+    ]
+    return summary_of(
+        hyperparameters=hyperparameters, meta_optimizer=meta_optimizer
+    )
+
+
+def below(head, text):
+    """Returns the lines under a head, by the names of hyperparameters."""
+    lines = text.partition(head)[2].splitlines()[1:]
+    words = [line.strip().partition(": ") for line in lines]
+    return {name: value for name, _, value in reversed(words)}
+
+
+def test_summary_says_how_far_values_can_get():
+    found = below(
+        "Within reach of 20 meta-iterations",
+        moved_by(kd.SignDescent(0.1)),
+    )
+    # Two steps on the scale of logarithms.
+    assert found["l2"].startswith("0.0014 to 0.074. WARNING: that is 25% of")
+    assert found["learning_rate"] == "0.014 to 0.74."
+    found = below(
+        "Within reach of 20 meta-iterations",
+        moved_by(kd.SignConsensus()),
+    )
+    assert found["l2"] == "1e-06 to 10."
+    # A single entry has steps alone: 20 · 0.3.
+    assert found["learning_rate"] == "0.00025 to 40."
+
+
+def test_summary_of_what_other_optimizers_move():
+    text = moved_by({"l2": "adam"})
+    assert "Within reach" not in text and "Certainty" not in text
+
+
+def test_summary_says_how_certain_signs_were():
+    model = compiled(meta_optimizer=kd.SignConsensus())
+    raw = model.hyperparameters[0].raw
+    for signs in ([1, 1, 1, 1], [1, -1, 1, 0], [1, -1, -1, 0], [1, 1, 0, 0]):
+        gradient = tf.constant(signs, "float32")
+        model.meta_optimizer.apply([gradient], [raw])
+    text: list[str] = []
+    model.hyperparameter_summary(print_fn=text.append)
+    # Certainties are 1, 0, 1/3, 1.
+    assert below("Certainty of the gradients' signs", text[0])["l2"] == (
+        "median 0.67, above 0.5 for 50% of the entries, by up to 4 gradients."
+    )
+    assert max(map(len, text[0].splitlines())) <= 104
 
 
 @pytest.mark.parametrize("make", POSSIBLE)
