@@ -94,7 +94,7 @@ class DrMADModel(Checkable):
         weighted_metrics: Any = None,
         *,
         hyperparameters: Sequence[Hyperparameter] | str = (),
-        hypergradient: Method | str | None = None,
+        hypergradient: Method | str = "auto",
         meta_optimizer: str
         | keras.Optimizer
         | dict[str, str | keras.Optimizer]
@@ -122,13 +122,13 @@ class DrMADModel(Checkable):
                 are added; `"auto"` for a penalty and a learning rate for each
                 layer with a kernel, and a weight decay where the optimizer has
                 one.
-            hypergradient: the method, `DrMAD()` by default; `"auto"` for
-                `Auto()`, the most faithful one that memory and time allow,
-                which is the default with `hyperparameters="auto"`.
-            meta_optimizer: moves the raw hyperparameters; any Keras optimizer
-                or `SignDescent`. `keras.optimizers.Adam(0.05)` by default. Or
-                a dict from names of hyperparameters to optimizers; those that
-                it does not name stay as they are.
+            hypergradient: the method, such as `DrMAD()` or `ReverseMode()`;
+                `"auto"` for `Auto()`, which chooses by what is tuned, memory
+                and time.
+            meta_optimizer: moves the raw hyperparameters; `SignConsensus()` by
+                default, or `SignDescent`, or any Keras optimizer. Or a dict
+                from names of hyperparameters to optimizers; those that it does
+                not name stay as they are.
             jit_compile: bool, whether XLA compiles the loops of training; or
                 `"auto"`, yes where the model is likely to gain by it. Dropout
                 masks of one seed differ between the two.
@@ -182,7 +182,7 @@ class DrMADModel(Checkable):
         self_check,
     ) -> None:
         is_auto = isinstance(hyperparameters, str)
-        method = given_method(hypergradient or ("auto" if is_auto else None))
+        method = given_method(hypergradient)
         model, optimizer = self.elementary_model, self.optimizer
         check_trainable(model)
         check_optimizer(optimizer)
@@ -197,7 +197,7 @@ class DrMADModel(Checkable):
         self._are_suggested = is_auto
         self._jit_choice = jit_compile
         self._given_meta_optimizer = meta_optimizers.checked_meta_optimizer(
-            keras.optimizers.Adam(0.05)
+            meta_optimizers.SignConsensus()
             if meta_optimizer is None
             else meta_optimizer,
             self.hyperparameters,
