@@ -50,15 +50,19 @@ class Differentiable(Saved):
         return None if loops is None else loops.compiler.jit_compile
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
-        """Prints the elementary model's summary, and the method.
+        """Prints the elementary model's summary, and what training does.
 
-        Where the method chooses (`Auto`, or one with `memory=`), what it chose
-        for the last training, and why.
+        The method; where it chooses (`Auto`, or one with `memory=`), what it
+        chose for the last training, and why. And which weights the trainings
+        of a `fit` draw anew.
         """
         super().summary(*args, **kwargs)
         if self.compiled:
             say = kwargs.get("print_fn") or print
             say(self.words_on_method())
+            say(
+                f" Initial weights: {self.origin_of_trainings().redraw.words()}"
+            )
             if not self._assembly.self_check:
                 say(" Self-check: off, numbers are not compared with Keras's.")
 

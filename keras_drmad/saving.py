@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,12 @@ from keras_drmad.training.meta_training import Progress
 from keras_drmad.wrapper import Wrapper
 
 OWN = "keras_drmad"  # the group of what a plain model does not have
+OF_ONE_PATH = (
+    "These hyperparameters were tuned with `initial_weights='same'`: they are "
+    "fitted to one draw of initial weights and batches, and may be worse than "
+    "untuned ones for another draw. Ask `model.check_hyperparameters`, or tune "
+    "with `initial_weights='resample'`."
+)
 
 
 class Saved(Wrapper):
@@ -188,7 +195,9 @@ class Saved(Wrapper):
         plain Keras gives the same weights, but for rounding. (With
         `ScheduleFreeAdamW` it does not: Keras steps otherwise on TensorFlow.)
         What Keras has no place for is left out, with a warning that names it
-        and says what to do.
+        and says what to do. Values that were tuned with
+        `initial_weights="same"` are good for these weights and this order of
+        the data, and another warning says so.
 
         Example:
 
@@ -210,6 +219,8 @@ class Saved(Wrapper):
         """
         self.check_compiled()
         self._assembly.hyperparameters.check_bound(self.elementary_model)
+        if self.tuned_from == "same":
+            warnings.warn(OF_ONE_PATH, RuntimeWarning, stacklevel=2)
         return exported(
             self.elementary_model, self.optimizer, self.hyperparameters
         )
