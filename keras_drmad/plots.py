@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_drmad import loss_along_line as line
+from keras_drmad.hyperparameter_check import HyperparameterCheck
 
 
 def values_by_layer(
@@ -100,6 +101,48 @@ def curves(
         axes.plot(np.arange(1, len(values) + 1), values, label=label)
     _number_meta_iterations(axes)
     axes.set_ylabel(ylabel)
+    axes.legend()
+    return axes
+
+
+def hyperparameter_check(
+    check: HyperparameterCheck, *, axes: Any = None
+) -> Any:
+    """Draws the losses of a `model.check_hyperparameters`, draw by draw.
+
+    Args:
+        check: what `check_hyperparameters` returned.
+        axes: matplotlib `Axes`.
+
+    Returns:
+        The axes: for each loss and each set of values a point a draw, where
+        thin lines join points of the same draw, and a bar for their mean.
+    """
+    axes = _axes(axes)
+    sets = list(check.results)
+    losses = list(check.differences)
+    places = np.arange(len(sets), dtype=float)
+    for number, loss in enumerate(losses):
+        rows = np.array([check.results[name][loss] for name in sets])
+        across = places + number * (len(sets) + 0.5)
+        color = f"C{number}"
+        axes.plot(across, rows, color=color, alpha=0.35, linewidth=0.8)
+        axes.plot(across, rows, ".", color=color)
+        label = "test loss" if loss == "test_loss" else "validation loss"
+        axes.hlines(
+            rows.mean(axis=1),
+            across - 0.25,
+            across + 0.25,
+            color=color,
+            linewidth=2.5,
+            label=f"{label} and its mean",
+        )
+    shifts = np.arange(len(losses)) * (len(sets) + 0.5)
+    axes.set_xticks(
+        (places + shifts[:, None]).ravel(), sets * len(losses), rotation=20
+    )
+    axes.set_ylabel("loss")
+    axes.set_title(f"On {check.draws} new draws: {check.verdict}")
     axes.legend()
     return axes
 

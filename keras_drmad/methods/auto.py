@@ -89,7 +89,8 @@ class Auto(Method):
             allowed = memory_lib.available_bytes() // 2
         else:
             allowed = arguments.nbytes("memory", self.memory)
-        if all(h.acts_on == "loss" for h in hyperparameters):
+        places = {h.acts_on for h in hyperparameters}
+        if places == {"loss"}:
             line = DrMAD()
             needed = line.nbytes(T, state)
             if needed > allowed:
