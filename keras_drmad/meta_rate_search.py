@@ -239,13 +239,14 @@ class MetaRateSearch(engine.BaseTuner):
         model = self.build_model(others | {name: rate})
         _check_model(model, self.ranges)
         held = [kind for kind in model.hyperparameters if kind.name != name]
+        own: dict[str, Any] = {"seed": self.seed, "initial_weights": "same"}
         history = model.fit(
             x,
             y,
             meta_iterations=self.meta_iterations,
             keep="last",
             callbacks=[_UntilLower(held), *copy.deepcopy(list(callbacks))],
-            **{"seed": self.seed, "initial_weights": "same"} | fit,
+            **own | fit,
         )
         return history.history["val_loss"]
 

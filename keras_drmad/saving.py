@@ -17,10 +17,9 @@ from keras_drmad.export.plain_builder import exported
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.layers.in_layers import InLayer
 from keras_drmad.seam.problem import ElementaryProblem
-from keras_drmad.training.assembly import Assembly
-from keras_drmad.training.initial_weights import POLICIES, Origin
+from keras_drmad.training.initial_weights import Origin
 from keras_drmad.training.kept import NEW, NOTHING, Left, Resumed
-from keras_drmad.training.meta_training import Progress
+from keras_drmad.training.tuning import POLICIES
 from keras_drmad.wrapper import Wrapper
 
 OWN = "keras_drmad"  # the group of what a plain model does not have
@@ -39,7 +38,7 @@ class Saved(Wrapper):
         start_weights: list of `tf.Variable`, the trainable weights at the
             start of the last elementary training; empty before the first.
         end_weights: list of `tf.Variable`, those at its end.
-        progress: the meta-training that is running, or `None`.
+        progress: `Progress`, the `fit` that is tuning, or `None`.
         resumed: what a `fit` goes on with that is begun after a file was
             loaded which a running `fit` had saved.
         left: what the next `fit` follows first.
@@ -53,7 +52,7 @@ class Saved(Wrapper):
             empty before the first.
     """
 
-    progress: Progress | None
+    progress: Any
     resumed: Resumed
     left: Left
     trained_with: list[tf.Tensor] | None
@@ -62,7 +61,7 @@ class Saved(Wrapper):
     tuned_from: str
     _origin: Origin | None = None
     _saved_origin: list[np.ndarray]
-    _assembly: Assembly
+    _assembly: Any
     meta_optimizer: Any
     _given_meta_optimizer: Any
     _jit_choice: Any

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -10,6 +11,9 @@ import numpy as np
 import keras_drmad as kd
 from studies.fidelity_problems import Task
 from studies.study import cosine
+
+OTHERS = 1000  # the first seed of draws of which a mean is taken
+FOUR = 4
 
 
 def methods() -> dict[str, Any]:
@@ -53,24 +57,34 @@ class Bench:
         task: the `Task`.
         starts: list of the initial weights, for each seed.
         exact: list of the exact hypergradients in float64, for each seed.
+        others: the mean exact hypergradient, in float64, of other draws of
+            weights and batches.
         direct: list of their direct parts.
     """
 
-    def __init__(self, task: Task, seeds: int, meta_step: float):
+    def __init__(
+        self, task: Task, seeds: int, meta_step: float, other_draws: int
+    ):
         """Computes the references.
 
         Args:
             task: the problem.
             seeds: int, how many.
             meta_step: float, root mean square of the meta-step.
+            other_draws: int, of which the mean hypergradient is taken.
         """
         self.task = task
         self.seeds = range(seeds)
         self.meta_step = meta_step
-        self.starts = [self._start(seed) for seed in self.seeds]
+        # A mean of four is taken, however few the seeds.
+        self.draws = range(max(seeds, FOUR))
+        rest = range(OTHERS, OTHERS + other_draws)
+        self.starts = {k: self._start(k) for k in (*self.draws, *rest)}
         with in_float64():
-            self.exact = self._for_each_seed(kd.ReverseMode())
-            self.direct = self._for_each_seed(kd.Truncated(1))
+            exact = self._of_draws(kd.ReverseMode(), (*self.seeds, *rest))
+            self.direct = self._of_draws(kd.Truncated(1), self.seeds)
+        self.exact = exact[:seeds]
+        self.others = np.mean(exact[seeds:], axis=0)
         self.alone = self.model(kd.DrMAD(1))
         self.hypergradient(self.alone, 0)  # traces and compiles
 
@@ -128,7 +142,12 @@ class Bench:
         """Returns what is measured of one method, a row for each seed."""
         model = self.model(method)
         self.hypergradient(model, 0)  # traces and compiles
-        return [self.row(name, model, seed) for seed in self.seeds]
+        first = [self.hypergradient(model, k)[0] for k in self.draws[:FOUR]]
+        four = cosine(np.mean(first, axis=0), self.others)
+        return [
+            self.row(name, model, seed) | {"others_4": four}
+            for seed in self.seeds
+        ]
 
     def row(self, name: str, model, seed: int) -> dict[str, Any]:
         """Returns what is measured of one method for one seed."""
@@ -146,6 +165,7 @@ class Bench:
             seed=seed,
             cosine=cosine(g, exact),
             indirect=cosine(without(g, direct), without(exact, direct)),
+            others=cosine(g, self.others),
             signs=float(np.mean(np.sign(g) == np.sign(exact))),
             norm=float(np.linalg.norm(g) / np.linalg.norm(exact)),
             gain=(base - losses[0]) / (base - losses[1]),
@@ -158,10 +178,10 @@ class Bench:
         keras.utils.set_random_seed(seed)
         return keras.Model(*self.task.net()).get_weights()
 
-    def _for_each_seed(self, method: Any) -> list:
+    def _of_draws(self, method: Any, draws: Iterable[int]) -> list:
         """Returns a method's hypergradients."""
         model = self.model(method)
-        return [self.hypergradient(model, seed)[0] for seed in self.seeds]
+        return [self.hypergradient(model, draw)[0] for draw in draws]
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,6 +24,7 @@ def test_short_form(tmp_path):
             "--problems=omniglot",
             "--seeds=2",
             "--divide_steps=20",
+            "--other_draws=2",
             f"--rows={DRMAD},{EXACT}",
             f"--save_dir={tmp_path}",
             "--run_name=short",
@@ -43,6 +45,11 @@ def test_short_form(tmp_path):
     cosines = {row["method"]: float(row["cosine"]) for row in found}
     assert cosines["ReverseMode()"] == pytest.approx(1, abs=1e-4)
     assert cosines["DrMAD()"] < 0.9999
+    # Other draws are others: not even the exact one has their direction.
+    others = [float(row["others"]) for row in found]
+    assert all(0.2 < other < 0.9999 for other in others)
+    of_four = {row["method"]: float(row["others_4"]) for row in found}
+    assert min(of_four.values()) > np.mean(others)
     gains = [float(r["gain"]) for r in found if r["method"] == "ReverseMode()"]
     assert gains == pytest.approx([1, 1], abs=0.02)
     table = (folder / "table.md").read_text()

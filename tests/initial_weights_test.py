@@ -175,9 +175,7 @@ def test_a_new_head_on_a_body_that_stays(model):
 
 
 def test_early_stopping_that_restores_puts_no_other_weights_in(model):
-    early = keras.callbacks.EarlyStopping(
-        patience=1, restore_best_weights=True
-    )
+    early = keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True)
     start = first_start(model, initial_weights="resample")
     fit(model, callbacks=[early], meta_iterations=3, seed=5)
     assert_same(first_start(model, initial_weights="resample"), start)
@@ -193,5 +191,3 @@ def test_a_saved_model_starts_where_its_trainings_did(model, policy, tmp_path):
     again = compiled(hidden())
     again.load_weights(tmp_path / "model.weights.h5")
     assert_same(first_start(again, initial_weights=policy), start)
-
-

@@ -51,7 +51,12 @@ def by_us(model, loss, options):
     l2 = kd.hyperparameters.L2(initial=PENALTY)
     model = compiled(model, optimizer=sgd(), loss=loss, hyperparameters=[l2])
     history = model.fit(
-        epochs=2, shuffle=False, verbose=0, meta_iterations=1, **options
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        meta_iterations=1,
+        initial_weights="same",
+        **options,
     ).history
     return model.get_weights(), {k: v[-1] for k, v in history.items()}
 
@@ -204,6 +209,7 @@ def test_weights_of_classes_and_examples_multiply():
 def test_hyper_data_is_what_hyperparameters_are_fitted_to():
     other = data(40, seed=2)
     options = dict(x=X, y=Y, batch_size=8, seed=0, verbose=0)
+    options["initial_weights"] = "same"
 
     def fitted(**sets):
         model = compiled()

@@ -53,7 +53,8 @@ def test_the_progress_bar_is_a_line_each_that_moves(model, capsys):
 
 def test_verbose_2_is_a_line_for_each_meta_iteration(model, capsys):
     logs = fit(model, verbose=2)
-    lines = capsys.readouterr().out.splitlines()
+    said, *lines = capsys.readouterr().out.splitlines()
+    assert said.startswith(" Hypergradient: DrMAD(): ")
     assert [line.split(" - ")[0] for line in lines] == [
         "Epoch 1/2",
         "6/6",
@@ -219,9 +220,7 @@ def test_reduce_lr_on_plateau_is_heard(model):
     before = np.array(model.hyperparameters[0].raw)
     # Hyperparameters stand still, so that only the rate changes.
     model.meta_optimizer.learning_rate.assign(0.0)
-    logs = fit(
-        model, callbacks=[plateau], meta_iterations=3, keep="last"
-    )
+    logs = fit(model, callbacks=[plateau], meta_iterations=3, keep="last")
     np.testing.assert_array_equal(model.hyperparameters[0].raw, before)
     assert logs["learning_rate"] == pytest.approx([0.1, 0.1, 0.02])
     assert logs["loss"][0] == logs["loss"][1] != logs["loss"][2]
@@ -232,12 +231,7 @@ def test_a_learned_rate_takes_the_place_of_a_scheduled_one():
     rate = kd.hyperparameters.LearningRate(initial=0.02)
     model = compiled(hyperparameters=[rate])
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
-    model.fit(
-        **FIT,
-        validation_data=VALIDATION,
-        meta_iterations=1,
-        callbacks=[scheduler],
-    )
+    fit(model, meta_iterations=1, callbacks=[scheduler])
     twin = compiled(hyperparameters=[kd.hyperparameters.LearningRate()])
     twin.hyperparameters[0].assign(0.02)
     fit(twin, meta_iterations=1)

@@ -313,9 +313,7 @@ def test_hyperparameter_of_a_layer_learns_and_is_saved(tmp_path):
     model = filled(exact_model(bent(), [kinds.L2()], momentum()))
     assert [h.name for h in model.hyperparameters] == ["l2", "bend.slopes"]
     before = model.hyperparameters[1].value().numpy()
-    model.fit(
-        X, Y, **TRAINING, meta_iterations=3, verbose=0, keep="last"
-    )
+    model.fit(X, Y, **TRAINING, meta_iterations=3, verbose=0, keep="last")
     learned = model.hyperparameters[1].value().numpy()
     assert np.abs(learned - before).min() > 1e-3
     layer = model.get_layer("bend")

@@ -88,7 +88,14 @@ def test_fit_moves_the_raw_values_by_the_step():
     before = kind.raw.numpy()
     data = {"x": x, "y": y, "validation_data": (x[:4], y[:4]), "batch_size": 4}
     gradient = model.hypergradient(**data, seed=0).gradients["l2"]
-    model.fit(**data, meta_iterations=1, keep="last", seed=0, verbose=0)
+    model.fit(
+        **data,
+        meta_iterations=1,
+        initial_weights="same",
+        keep="last",
+        seed=0,
+        verbose=0,
+    )
     np.testing.assert_allclose(
         kind.raw, before - 0.5 * np.sign(gradient), rtol=1e-6
     )

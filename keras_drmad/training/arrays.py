@@ -119,9 +119,9 @@ class ArrayBatches:
     def first(self) -> Batch:
         """Returns the first batch in the order given."""
         index = tf.constant(self._examples[: self.batch_size])
-        return Batch(
-            *map_arrays(lambda a: tf.gather(a, index), self.data), index
-        )
+        data = map_arrays(lambda a: tf.gather(a, index), self.data)
+        x, y, sample_weight = data
+        return Batch(x, y, sample_weight, index)
 
     def forward(
         self,

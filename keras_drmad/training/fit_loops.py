@@ -204,7 +204,7 @@ def _warn_stopped(why: str, meta: MetaTraining) -> None:
     else:
         left = (
             "at the best meta-iteration so far, number "
-            f"{meta.best.meta_iteration + 1}, with its hyperparameters"
+            f"{meta.best_number + 1}, with its hyperparameters"
         )
     warnings.warn(
         f"Stopped: {why} The model is left {left}.",

@@ -10,11 +10,9 @@ import tensorflow as tf
 
 from keras_drmad import keras_internals
 from keras_drmad.core.state import State
-from keras_drmad.seam.states import States
 from keras_drmad.training.randomness import hashed
 from keras_drmad.training.redraw import Redraw
 
-POLICIES = ("resample", "same", "continue")
 CHECKED = 10**9  # the first number of trainings that no `fit` counts up to
 
 
@@ -90,17 +88,15 @@ class Origin:
             self._values[k] = tf.convert_to_tensor(value)
         self._left = [one.tobytes() for one in left]
 
-    def of(self, state: State, problem: States) -> State:
+    def of(self, state: State, problem: Any) -> State:
         """Returns a state with the weights of the origin."""
         return self._replaced(state, problem, self._values)
 
-    def drawn(self, state: State, problem: States, seed: int) -> State:
+    def drawn(self, state: State, problem: Any, seed: int) -> State:
         """Returns a state with new draws of the weights that have draws."""
         return self._replaced(state, problem, self.redraw.draw(seed))
 
-    def _replaced(
-        self, state: State, problem: States, values: Sequence
-    ) -> State:
+    def _replaced(self, state: State, problem: Any, values: Sequence) -> State:
         known = dict(zip(map(id, self._variables), values, strict=True))
 
         def replaced(variables, values):
@@ -116,7 +112,7 @@ class Origin:
 
 def _digest(value: Any) -> bytes:
     """Returns a few bytes that are different for different values."""
-    array = np.ascontiguousarray(value)
+    array = np.ascontiguousarray(keras.ops.convert_to_numpy(value))
     return hashlib.blake2b(array.tobytes()).digest()
 
 
@@ -131,7 +127,7 @@ class InitialState:
 
     def __init__(
         self,
-        problem: States,
+        problem: Any,
         policy: str,
         seed: int,
         origin: Any = None,

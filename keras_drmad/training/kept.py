@@ -118,7 +118,7 @@ class Tail:
     def mean(self) -> list[np.ndarray]:
         """Returns the mean of what is kept, an array for each kind."""
         return [
-            np.mean(np.stack(rows), axis=0, dtype=np.float64)
+            np.asarray(np.mean(np.stack(rows), axis=0, dtype=np.float64))
             for rows in zip(*self._rows, strict=True)
         ]
 

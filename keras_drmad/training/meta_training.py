@@ -104,7 +104,7 @@ class MetaTraining:
         self.meta_optimizer.apply(self.pending, together.raws)
         together.clip()
         self.pending = None
-        self.tail.add([np.array(raw) for raw in together.raws])
+        self.tail.add([raw.numpy() for raw in together.raws])
 
     def iterate(
         self, meta_iteration: int, watchers: Sequence[Watcher]
@@ -207,6 +207,11 @@ class MetaTraining:
         return trained.forgotten(), logs
 
     @property
+    def best_number(self) -> int:
+        """The number of the best meta-iteration, counted from 0."""
+        return -1 if self.best is None else self.best.meta_iteration
+
+    @property
     def is_mean(self) -> bool:
         """Whether the mean of the last half of the steps is what is kept."""
         return self.tuning.keep == "mean" and not self.tail.is_empty
@@ -215,7 +220,8 @@ class MetaTraining:
         """Takes back the last step, which led to a training that diverges."""
         self._has_diverged = True
         self.tail.drop()
-        self.best = self.best._replace(pending=None)
+        if self.best is not None:
+            self.best = self.best._replace(pending=None)
 
     def settle(self) -> None:
         """Gives the model what is to be kept, before any last training."""

@@ -24,11 +24,11 @@ class Split(NamedTuple):
 
     Attributes:
         size: int, the number of all examples.
-        count: int, how many of them are trained on.
+        trained: int, how many of them are trained on.
     """
 
     size: int
-    count: int
+    trained: int
 
     def last(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns both parts, where the last examples are held out."""
@@ -36,12 +36,12 @@ class Split(NamedTuple):
 
     def drawn(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns both parts of a new draw, each in the order of the arrays."""
-        generator = np.random.default_rng((seed, self.size, self.count))
+        generator = np.random.default_rng((seed, self.size, self.trained))
         first, rest = self._cut(generator.permutation(self.size))
         return np.sort(first), np.sort(rest)
 
     def _cut(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return places[: self.count], places[self.count :]
+        return places[: self.trained], places[self.trained :]
 
 
 class Plan(NamedTuple):
@@ -97,16 +97,21 @@ class Plan(NamedTuple):
             return plan
         trained, held_out = self.split.drawn(seed)
         plan = plan._with_batches(plan.training.batches.with_examples(trained))
-        name = "hyper" if self.validation is None else "validation"
-        source = getattr(self, name)
-        batches = source.batches.with_examples(held_out)
-        return plan._replace(**{name: source._replace(batches=batches)})
+        if self.validation is None:
+            return plan._replace(hyper=_of(self.hyper, held_out))
+        return plan._replace(validation=_of(self.validation, held_out))
 
     def of_all_examples(self) -> "Plan":
         """Returns the plan of training on held-out examples as well."""
-        everything = self.training.batches.with_examples(None)
-        name = "hyper" if self.validation is None else "validation"
-        return self._with_batches(everything)._replace(**{name: None})
+        plan = self._with_batches(self.training.batches.with_examples(None))
+        if self.validation is None:
+            return plan._replace(hyper=None)
+        return plan._replace(validation=None)
 
     def _with_batches(self, batches: Any) -> "Plan":
         return self._replace(training=self.training._replace(batches=batches))
+
+
+def _of(source: Source, examples: np.ndarray) -> Source:
+    """Returns the batches of other examples of the same arrays."""
+    return source._replace(batches=source.batches.with_examples(examples))

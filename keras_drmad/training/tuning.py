@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_drmad import arguments
-from keras_drmad.training.initial_weights import POLICIES
 
+POLICIES = ("resample", "same", "continue")
 KEEP = ("mean", "best", "last")
 
 
