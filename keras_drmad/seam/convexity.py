@@ -40,50 +40,50 @@ def _has_negative_curvature(
 ) -> bool:
     """Returns whether dᵀ (∂²L/∂z²) d < 0 for one of some directions d."""
 
-    def curvatures():
+    @tf.function(autograph=False)
+    def is_negative(number):
         state, hparams = problem.state(), problem.hparams()
         z, _, loss_of = problem.outputs(
             state, hparams, batch, before_activation
         )
-        found = []
-        for number in range(24):
-            at = [
-                x + (number % 3) * _normal(x, (number, k))
-                for k, x in enumerate(z)
-            ]
-            d = [_one_example(x, (number, k)) for k, x in enumerate(z)]
-            with tf.GradientTape() as second, tf.GradientTape() as first:
-                second.watch(at)
-                first.watch(at)
-                slopes = first.gradient(
-                    loss_of(at), at, unconnected_gradients="zero"
-                )
-            products = second.gradient(
-                slopes, at, output_gradients=d, unconnected_gradients="zero"
+        at = [
+            x + tf.cast(number % 3, x.dtype) * _normal(x, number, k)
+            for k, x in enumerate(z)
+        ]
+        d = [_one_example(x, number, k) for k, x in enumerate(z)]
+        with tf.GradientTape() as second, tf.GradientTape() as first:
+            second.watch(at)
+            first.watch(at)
+            slopes = first.gradient(
+                loss_of(at), at, unconnected_gradients="zero"
             )
-            pairs = list(zip(d, products, strict=True))
-            curvature = sum(tf.reduce_sum(x * y) for x, y in pairs)
-            scale = sum(tf.reduce_sum(tf.abs(x * y)) for x, y in pairs)
-            found.append(curvature < -1e-3 * scale)
-        return tf.stack(found)
+        products = second.gradient(
+            slopes, at, output_gradients=d, unconnected_gradients="zero"
+        )
+        pairs = list(zip(d, products, strict=True))
+        curvature = sum(tf.reduce_sum(x * y) for x, y in pairs)
+        scale = sum(tf.reduce_sum(tf.abs(x * y)) for x, y in pairs)
+        return curvature < -1e-3 * scale
 
-    return bool(tf.reduce_any(quiet(tf.function(curvatures))()))
+    # Traced once, for all numbers; traced all in one, it takes seconds.
+    return any(bool(quiet(is_negative)(tf.constant(n))) for n in range(24))
 
 
-def _normal(x: tf.Tensor, seed: tuple[int, int]) -> tf.Tensor:
-    draws = tf.random.stateless_normal(x.shape, seed, dtype=tf.float32)
+def _normal(x: tf.Tensor, number: tf.Tensor, k: int) -> tf.Tensor:
+    draws = tf.random.stateless_normal(x.shape, [number, k], dtype=tf.float32)
     return tf.cast(draws, x.dtype)
 
 
-def _one_example(x: tf.Tensor, seed: tuple[int, int]) -> tf.Tensor:
+def _one_example(x: tf.Tensor, number: tf.Tensor, k: int) -> tf.Tensor:
     """Returns a direction in the outputs of one example; or in one of them.
 
     A sum over all would hide one negative curvature among many positive ones.
     """
-    number, _ = seed
-    d = _normal(x, seed)
-    if number % 2:
-        flat = tf.one_hot(tf.argmax(tf.reshape(d, [-1])), tf.size(d))
-        return tf.cast(tf.reshape(flat, x.shape), x.dtype)
+    d = _normal(x, number, k)
+    flat = tf.one_hot(tf.argmax(tf.reshape(d, [-1])), tf.size(d), dtype=x.dtype)
     example = tf.one_hot(number % x.shape[0], x.shape[0], dtype=x.dtype)
-    return d * tf.reshape(example, [-1] + [1] * (len(x.shape) - 1))
+    return tf.where(
+        number % 2 == 1,
+        tf.reshape(flat, x.shape),
+        d * tf.reshape(example, [-1] + [1] * (len(x.shape) - 1)),
+    )
