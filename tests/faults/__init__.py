@@ -139,8 +139,11 @@ def assert_trains_like_keras(
     fit = {"shuffle": False, "verbose": 0} | fit
     plain = plain or {}
     theirs = make_model()
+    # Keras's few steps take less time than to trace and rewrite them.
     theirs.compile(
-        make_optimizer(), plain.get("loss", loss), **plain.get("compile", {})
+        make_optimizer(),
+        plain.get("loss", loss),
+        **{"run_eagerly": True} | plain.get("compile", {}),
     )
     first = [np.array(w) for w in theirs.get_weights()]
     theirs.fit(x, y, **(fit | plain.get("fit", {})))
