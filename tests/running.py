@@ -1,9 +1,14 @@
 """Examples and studies, run as a user runs them."""
 
 import csv
+import functools
+import multiprocessing
+import os
 import pathlib
+import runpy
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 
@@ -23,15 +28,50 @@ def python(*arguments: str) -> subprocess.CompletedProcess:
 
 def run_program(module: str, save_dir: pathlib.Path, *flags: str) -> str:
     """Runs `python -m <module>` into the run "short"; returns stdout."""
-    done = python(
-        "-m",
-        module,
-        f"--save_dir={save_dir}",
-        "--run_name=short",
-        *flags,
+    done = module_forked(
+        module, f"--save_dir={save_dir}", "--run_name=short", *flags
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def module_forked(module: str, *flags: str) -> subprocess.CompletedProcess:
+    """Runs `python -m <module>` in a process of its own, but for the imports.
+
+    The process is forked from one that has imported TensorFlow already, which
+    takes longer than many a program does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
+        process = _forks().Process(
+            target=_run, args=(module, flags, paths, dict(os.environ))
+        )
+        process.start()
+        process.join()
+        stdout, stderr = (path.read_text() for path in paths)
+    return subprocess.CompletedProcess(
+        [module, *flags], process.exitcode, stdout, stderr
+    )
+
+
+@functools.cache
+def _forks():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_drmad", "matplotlib.pyplot"])
+    return context
+
+
+def _run(module, flags, paths, environment):
+    """Becomes a program; called in its process."""
+    for number, path in enumerate(paths, start=1):
+        with path.open("w") as file:
+            os.dup2(file.fileno(), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    sys.argv[1:] = flags
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def assert_flag_is_refused_without_tensorflow(module: str, flag: str) -> None:
