@@ -88,7 +88,7 @@ def recurrent():
 def test_trains_as_keras_does(make):
     options = dict(batch_size=7, epochs=2, shuffle=False, verbose=0)
     twin = drawn(make)
-    twin.compile(keras.optimizers.SGD(0.1), cross_entropy())
+    twin.compile(keras.optimizers.SGD(0.1), cross_entropy(), run_eagerly=True)
     expected = twin.fit(X, Y, validation_data=VALIDATION, **options).history
     negligible = kd.hyperparameters.L2(initial=1e-12)
     optimizer = keras.optimizers.SGD(0.1)
@@ -125,7 +125,7 @@ def test_several_outputs():
         shuffle=False,
     )
     twin = two_headed()
-    twin.compile(**given)
+    twin.compile(**given, run_eagerly=True)
     expected = twin.fit(X, batch_size=8, epochs=2, verbose=0, **options).history
     given["optimizer"] = keras.optimizers.SGD(0.05)
     negligible = kd.hyperparameters.L2(initial=1e-12)

@@ -126,7 +126,7 @@ def of_another_model():
 
 def of_a_plain_model():
     plain, optimizer = hidden(), keras.optimizers.Adam(0.1)
-    plain.compile(optimizer, cross_entropy())
+    plain.compile(optimizer, cross_entropy(), run_eagerly=True)
     plain.fit(X, Y, verbose=0)
     tuned(optimizer=optimizer)
 

@@ -88,7 +88,7 @@ def arrays_of_strings(case):
     given.pop("validation_data")
     ours = tf.convert_to_tensor if not isinstance(x, dict) else _tensors
     plain, other = make(), make()
-    plain.compile(keras.optimizers.SGD(0.05), "mse")
+    plain.compile(keras.optimizers.SGD(0.05), "mse", run_eagerly=True)
     plain.fit(ours(x), T, **given, shuffle=False, verbose=0)
     other = wrapped(other, keras.optimizers.SGD(0.05), "mse", [kinds[0]])
     other.fit(x, T, **given, shuffle=False, verbose=0, meta_iterations=0)

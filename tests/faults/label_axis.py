@@ -146,6 +146,7 @@ def follows_the_weight_of_the_loss(weight):
         sgd(),
         LOSSES.CategoricalCrossentropy(True, label_smoothing=0.3),
         loss_weights=weight,
+        run_eagerly=True,
     )
     theirs.fit(X, y, batch_size=4, shuffle=False, verbose=0)
     ours = wrapped(
@@ -175,7 +176,11 @@ def spreads_over_the_classes(case):
     y = labels(classes, (positions,), 1)
     smooth = 0.7 * y + 0.3 / classes
     theirs = make_model()
-    theirs.compile(sgd(), LOSSES.CategoricalCrossentropy(logits, axis=1))
+    theirs.compile(
+        sgd(),
+        LOSSES.CategoricalCrossentropy(logits, axis=1),
+        run_eagerly=True,
+    )
     theirs.fit(X, smooth, batch_size=4, shuffle=False, verbose=0)
     ours = wrapped(
         make_model(),
@@ -208,6 +213,7 @@ def smooths_sparse_labels(case):
     theirs.compile(
         sgd(),
         LOSSES.CategoricalCrossentropy(True, label_smoothing=0.3, **options),
+        run_eagerly=True,
     )
     scale = ignored.size / (~ignored).sum()  # Keras's mean is over the rest
     theirs.fit(

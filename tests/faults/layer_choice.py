@@ -141,7 +141,7 @@ def weighs_losses_of_layers(case):
     options, layers = case
     tripled = {k: v if k == "deeper" else 3 * v for k, v in options.items()}
     theirs = net(**tripled)
-    theirs.compile(keras.optimizers.SGD(0.1), "mse")
+    theirs.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
     theirs.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
     ours = wrapped(
         net(**options),

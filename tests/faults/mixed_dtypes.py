@@ -110,7 +110,7 @@ def trains_as_a_regularizer(make_model):
     theirs = make_model()
     for layer in theirs.layers[1:]:
         layer.kernel.regularizer = penalty
-    theirs.compile(momentum(), "mse")
+    theirs.compile(momentum(), "mse", run_eagerly=True)
     theirs.fit(X, Y, batch_size=8, epochs=2, verbose=0)
     ours = wrapped(make_model(), momentum(), "mse", [kinds.L2(initial=0.1)])
     ours.fit(X, Y, batch_size=8, epochs=2, meta_iterations=0, verbose=0)

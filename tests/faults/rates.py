@@ -205,7 +205,7 @@ def leaves_with_its_rate(rate):
         net(), keras.optimizers.SGD(rate, momentum=0.5), "mse", kinds
     )
     plain = net()
-    plain.compile(model.to_keras().optimizer, "mse")
+    plain.compile(model.to_keras().optimizer, "mse", run_eagerly=True)
     plain.fit(X, Y, **FIT, shuffle=False, verbose=0)
     model.fit(X, Y, **FIT, shuffle=False, verbose=0, meta_iterations=0)
     for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):

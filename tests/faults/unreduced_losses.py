@@ -111,7 +111,7 @@ def trains_like_keras(case):
 @members(KIND, {"the loss of reduction=None, a short last batch": squares})
 def reports_like_keras(loss):
     theirs = net()
-    theirs.compile(sgd(), loss())
+    theirs.compile(sgd(), loss(), run_eagerly=True)
     fit = dict(batch_size=3, epochs=2, shuffle=False, verbose=0)
     expected = theirs.fit(X, Y, validation_data=(X, Y), **fit).history
     ours = wrapped(net(), sgd(), loss(), [kinds.LearningRate()])
