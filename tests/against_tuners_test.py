@@ -8,7 +8,7 @@ import pytest
 
 import keras_drmad as kd
 from examples import datasets
-from running import python
+from running import forked, python
 from studies import against_tuners_searches as searches
 from studies import study
 from studies.grouped_l2 import groups_of_rows
@@ -39,7 +39,7 @@ def test_flags_are_answered_without_tensorflow():
 def test_missing_data_is_named(tmp_path):
     no_folder = tmp_path / "file"  # TFDS can't try to download into it
     no_folder.touch()
-    done = python(
+    done = forked(
         "-m",
         "studies.against_tuners",
         f"--data_dir={no_folder}",
@@ -96,7 +96,7 @@ def test_best_so_far_is_that_of_the_lowest_validation_loss():
 @pytest.mark.slow
 def test_short_form(tmp_path):
     T, budget = 30, 4
-    done = python(
+    done = forked(
         "-m",
         "studies.against_tuners",
         "--dataset=digits",

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from running import python
+from running import forked
 
 SHORT = (
     "--dataset=digits",
@@ -25,7 +25,7 @@ SHORT = (
 
 
 def run_study(save_dir: pathlib.Path, *flags: str):
-    return python(
+    return forked(
         "-m",
         "studies.deep_net",
         f"--save_dir={save_dir}",

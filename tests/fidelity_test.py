@@ -1,40 +1,30 @@
 """The comparison of all methods, in its short form."""
 
 import csv
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from running import forked
+
 DRMAD, EXACT = 3, 20  # rows of the table
 
 
 @pytest.mark.slow
 def test_short_form(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "studies.fidelity",
-            "--problems=momentum_2",
-            "--problems=omniglot",
-            "--seeds=2",
-            "--divide_steps=20",
-            "--other_draws=2",
-            f"--rows={DRMAD},{EXACT}",
-            f"--save_dir={tmp_path}",
-            "--run_name=short",
-            "--processes=0",
-            "--data_dir=",
-        ],
-        cwd=ROOT,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
+    done = forked(
+        "-m",
+        "studies.fidelity",
+        "--problems=momentum_2",
+        "--problems=omniglot",
+        "--seeds=2",
+        "--divide_steps=20",
+        "--other_draws=2",
+        f"--rows={DRMAD},{EXACT}",
+        f"--save_dir={tmp_path}",
+        "--run_name=short",
+        "--processes=0",
+        "--data_dir=",
     )
     assert done.returncode == 0, done.stderr
     assert "No omniglot28.npz" in done.stderr

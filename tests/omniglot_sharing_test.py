@@ -8,7 +8,7 @@ import pytest
 
 from running import (
     assert_flag_is_refused_without_tensorflow,
-    python,
+    forked,
     run_program,
 )
 from studies import omniglot
@@ -88,7 +88,7 @@ def test_flags_are_answered_without_tensorflow():
 
 
 def test_missing_data_is_reported_before_work_starts(tmp_path):
-    done = python(
+    done = forked(
         "-m",
         f"studies.{NAME}",
         f"--data_dir={tmp_path}",

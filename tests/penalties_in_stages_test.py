@@ -7,7 +7,7 @@ import pytest
 
 from running import (
     assert_flag_is_refused_without_tensorflow,
-    python,
+    forked,
     run_program,
 )
 
@@ -68,5 +68,5 @@ np.testing.assert_array_equal(got, [2.0] * 7)
 
 
 def test_finer_penalties_start_at_the_coarser_ones():
-    done = python("-c", SPREAD)
+    done = forked("-c", SPREAD)
     assert done.returncode == 0, done.stderr

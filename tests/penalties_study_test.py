@@ -8,7 +8,7 @@ import pytest
 
 from running import (
     assert_flag_is_refused_without_tensorflow,
-    python,
+    forked,
     run_program,
 )
 
@@ -68,7 +68,7 @@ def test_study_keeps_each_tuning_and_goes_on(tmp_path):
 
 
 def test_missing_data_is_reported_before_work_starts(tmp_path):
-    done = python(
+    done = forked(
         "-c",
         "import sys, unittest.mock\n"
         "import tensorflow_datasets as tfds\n"
@@ -98,5 +98,5 @@ assert np.isnan(persistence(log_l2[:2]))
 
 
 def test_persistence_of_steps():
-    done = python("-c", PERSISTENCE)
+    done = forked("-c", PERSISTENCE)
     assert done.returncode == 0, done.stderr

@@ -28,29 +28,37 @@ def python(*arguments: str) -> subprocess.CompletedProcess:
 
 def run_program(module: str, save_dir: pathlib.Path, *flags: str) -> str:
     """Runs `python -m <module>` into the run "short"; returns stdout."""
-    done = module_forked(
-        module, f"--save_dir={save_dir}", "--run_name=short", *flags
+    done = forked(
+        "-m", module, f"--save_dir={save_dir}", "--run_name=short", *flags
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def module_forked(module: str, *flags: str) -> subprocess.CompletedProcess:
-    """Runs `python -m <module>` in a process of its own, but for the imports.
+def forked(
+    option: str, program: str, *flags: str
+) -> subprocess.CompletedProcess:
+    """Runs Python as `python` does, in a process that needs no imports.
 
-    The process is forked from one that has imported TensorFlow already, which
-    takes longer than many a program does.
+    It is forked from one that has imported TensorFlow already, which takes
+    longer than many a program does.
+
+    Args:
+        option: str, "-m" or "-c".
+        program: str, the module or the code.
+        *flags: of the program.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
         process = _forks().Process(
-            target=_run, args=(module, flags, paths, dict(os.environ))
+            target=_become,
+            args=(option, program, flags, paths, dict(os.environ)),
         )
         process.start()
         process.join()
         stdout, stderr = (path.read_text() for path in paths)
     return subprocess.CompletedProcess(
-        [module, *flags], process.exitcode, stdout, stderr
+        [option, program, *flags], process.exitcode, stdout, stderr
     )
 
 
@@ -61,8 +69,8 @@ def _forks():
     return context
 
 
-def _run(module, flags, paths, environment):
-    """Becomes a program; called in its process."""
+def _become(option, program, flags, paths, environment):
+    """Runs a program; called in its process."""
     for number, path in enumerate(paths, start=1):
         with path.open("w") as file:
             os.dup2(file.fileno(), number)
@@ -70,8 +78,11 @@ def _run(module, flags, paths, environment):
     os.environ.update(environment)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    sys.argv[1:] = flags
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.argv = [option, *flags]
+    if option == "-m":
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        exec(program, {"__name__": "__main__"})
 
 
 def assert_flag_is_refused_without_tensorflow(module: str, flag: str) -> None:

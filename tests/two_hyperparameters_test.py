@@ -7,7 +7,7 @@ import pytest
 
 from running import (
     assert_flag_is_refused_without_tensorflow,
-    python,
+    forked,
     run_program,
 )
 
@@ -99,5 +99,5 @@ for w, loss in zip(weights, losses):
 
 
 def test_drawn_loss_is_that_of_training():
-    done = python("-c", LOSS)
+    done = forked("-c", LOSS)
     assert done.returncode == 0, done.stderr

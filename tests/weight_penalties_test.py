@@ -9,8 +9,8 @@ import pytest
 from running import (
     assert_flag_is_refused_without_tensorflow,
     assert_folder_is_complete,
+    forked,
     history,
-    python,
     run_program,
 )
 
@@ -63,7 +63,7 @@ def test_mnist_halves_the_test_loss(tmp_path):
 
 def test_run_name_that_is_taken_is_refused(tmp_path):
     (tmp_path / "weight_penalties" / "here").mkdir(parents=True)
-    done = python(
+    done = forked(
         "-m",
         "examples.weight_penalties",
         f"--save_dir={tmp_path}",
