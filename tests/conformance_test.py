@@ -13,10 +13,7 @@ from conformance import (
     Refused,
     Right,
     assert_all_right,
-    layer_group,
     layers,
-    layers_for_images,
-    layers_plain,
     losses,
     metrics,
     momentum,
@@ -53,40 +50,6 @@ TABLES = {
 @pytest.mark.parametrize("module", TABLES, ids=lambda module: module.__name__)
 def test_every_public_name_has_a_row(module):
     assert conformance.public(module) == TABLES[module].keys()
-
-
-@pytest.mark.parametrize("name", layers.GROUPS)
-def test_layers(name):
-    group = layers.GROUPS[name]
-    with precision(group.dtype):
-        assert_all_right(
-            list(group.makes), lambda names: layer_group.check(group, names)
-        )
-
-
-@pytest.mark.parametrize("name", named(Refused, layers.LAYERS))
-def test_layers_that_are_refused(name):
-    row = layers.LAYERS[name]
-    with pytest.raises(ValueError, match=row.words):
-        layers.check_refused(row)
-
-
-@pytest.mark.parametrize("name", ["RandomPerspective", "RandomZoom"])
-def test_layers_that_move_pixels_are_refused_behind_weights(name):
-    group = layers_for_images.MOVED_PIXELS._replace(is_first=False)
-    with (
-        precision(group.dtype),
-        pytest.raises(ValueError, match=f"{name}.*cannot differentiate"),
-    ):
-        layer_group.check(group, [name])
-
-
-def test_saved_models_are_refused_if_trainable():
-    makes = {"TFSMLayer": lambda: layers_plain.saved(trainable=True)}
-    with pytest.raises(ValueError, match="TFSMLayer"):
-        layer_group.check(
-            layers_plain.TOKENS._replace(makes=makes), ["TFSMLayer"]
-        )
 
 
 @pytest.mark.parametrize("name", losses.GROUPS)

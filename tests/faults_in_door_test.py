@@ -1,4 +1,4 @@
-"""No fault in the front door: data, files, callbacks; see `faults`."""
+"""No fault in the front door: files, callbacks, rates; see `faults`."""
 
 import pytest
 

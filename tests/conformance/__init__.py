@@ -3,7 +3,8 @@
 A row says one of three things. `Right`: a step is that of Keras's own
 `train_step`, and its derivatives are those of differences. `Refused`: in words,
 before any training. `NotApplicable`: why there is nothing to compare.
-`conformance_test.py` runs the rows, and sees to it that none is missing;
+`conformance_test.py` runs the rows, those of layers
+`conformance_of_layers_test.py`, and sees to it that none is missing;
 `conformance.page` writes them down in `docs/supported.md`.
 """
 

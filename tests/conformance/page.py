@@ -41,7 +41,8 @@ HEAD = (
     """
     Every public class and function of Keras 3.15, on TensorFlow 2.21. The lists
     are the tables in `tests/conformance/`, which `tests/conformance_test.py`
-    runs; this page is written from them by `python tests/write_supported.py`.
+    and `tests/conformance_of_layers_test.py` run; this page is written from
+    them by `python tests/write_supported.py`.
     """,
     """
     - *Right* means: one step on a minibatch gives the weights and the loss of

@@ -21,7 +21,8 @@ from checks import assert_exact_hypergradient, relative_error
 
 RIGHT, REFUSED = "right", "refused"
 PARTS = {
-    "seam": ("derivatives", "sparse_gradients", "variables"),
+    "derivatives": ("derivatives", "sparse_gradients"),
+    "variables": ("variables",),
     "weights": ("example_weights", "label_axis", "masks", "unreduced_losses"),
     "kinds": (
         "layer_choice",
@@ -30,16 +31,8 @@ PARTS = {
         "nothing_differentiated",
         "out_of_range",
     ),
-    "door": (
-        "changed_models",
-        "data",
-        "files",
-        "meta_iterations",
-        "metrics",
-        "rates",
-        "verdicts",
-        "words",
-    ),
+    "data": ("changed_models", "data", "words"),
+    "door": ("files", "meta_iterations", "metrics", "rates", "verdicts"),
 }
 MEMBERS: list["Member"] = []
 
