@@ -1,4 +1,4 @@
-"""No fault in the front door: files, callbacks, rates; see `faults`."""
+"""No fault in the front door: files, callbacks, metrics; see `faults`."""
 
 import pytest
 

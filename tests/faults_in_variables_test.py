@@ -1,4 +1,4 @@
-"""No fault in variables that a step changes or reads; see `faults`."""
+"""No fault in variables of a step, or in sparse gradients; see `faults`."""
 
 import pytest
 

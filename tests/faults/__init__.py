@@ -21,8 +21,8 @@ from checks import assert_exact_hypergradient, relative_error
 
 RIGHT, REFUSED = "right", "refused"
 PARTS = {
-    "derivatives": ("derivatives", "sparse_gradients"),
-    "variables": ("variables",),
+    "derivatives": ("derivatives",),
+    "variables": ("sparse_gradients", "variables"),
     "weights": ("example_weights", "label_axis", "masks", "unreduced_losses"),
     "kinds": (
         "layer_choice",
@@ -31,8 +31,9 @@ PARTS = {
         "nothing_differentiated",
         "out_of_range",
     ),
-    "data": ("changed_models", "data", "words"),
-    "door": ("files", "meta_iterations", "metrics", "rates", "verdicts"),
+    "data": ("changed_models", "data"),
+    "door": ("files", "meta_iterations", "metrics", "verdicts"),
+    "rates": ("rates", "words"),
 }
 MEMBERS: list["Member"] = []
 
