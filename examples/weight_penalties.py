@@ -1,8 +1,8 @@
 """Tunes one L2 penalty for each input of each layer of a net by DrMAD.
 
 The net of the paper's MNIST experiment: a tanh net with a penalty for each
-input of each layer (784 + 50 + 50 + 50 = 934 on MNIST), tuned on validation data
-with the defaults of `fit`; then tried on new draws of weights and batches,
+input of each layer (784 + 50 + 50 + 50 = 934 on MNIST), tuned on validation
+data with the defaults of `fit`; then tried on new draws of weights and batches,
 against the starting penalties.
 
     python -m examples.weight_penalties

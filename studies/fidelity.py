@@ -5,12 +5,13 @@
 
 For each problem, seed and method: the cosine of the angle to the exact
 hypergradient (reverse mode in float64), of the whole and of the indirect part;
-the cosine to the mean exact hypergradient of other draws of weights and batches,
-for one training and for the mean of four; agreement of signs; the ratio of norms; how much one meta-step of fixed length
-lowers the validation loss, over what the exact one's does; seconds over those
-of the training alone; and copies of the state kept. Prints Markdown, and writes
-`table.md`, `fidelity.csv` and a picture of cost against cosine. Every problem
-has a process of its own: compiled programs of all are too many for one.
+the cosine to the mean exact hypergradient of other draws of weights and
+batches, of one training and of the mean over four; agreement of signs; the
+ratio of norms; how much one meta-step of fixed length lowers the validation
+loss, over what the exact one's does; seconds over those of the training alone;
+and copies of the state kept. Prints Markdown, and writes `table.md`,
+`fidelity.csv` and a picture of cost against cosine. Every problem has a process
+of its own: compiled programs of all are too many for one.
 
 The direct part is what a hyperparameter does in the last step alone, the
 direction of `Truncated(1)`; the indirect part is the rest, orthogonal to it.

@@ -9,8 +9,6 @@ import pytest
 
 import keras_drmad as kd
 from small_models import (
-    FIT,
-    VALIDATION,
     assert_same,
     at_each_end,
     built_once,
