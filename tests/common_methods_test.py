@@ -161,7 +161,7 @@ def test_loops_are_traced_once(single, name):
     model = single(name)
     x, y = X.astype("float32"), Y.astype("float32")
     lengths = zip(METHODS[name].steps, ("same", "resample"), strict=True)
-    for seed, (steps, initial_weights) in enumerate(lengths):
+    for seed, (steps, initial_weights) in enumerate(lengths, start=3):
         training = TRAINING | {"steps_per_epoch": steps}
         for rate in model.hyperparameters[1:]:
             rate.assign(0.1 / (seed + 1))

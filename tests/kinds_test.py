@@ -385,7 +385,9 @@ def test_weight_sharing_leaves_the_model_with_what_it_computes_with():
     model.optimizer.learning_rate.assign(0.0)
     model.optimizer.momentum = 0.0
     assert not np.allclose(flat(before), flat(after))
-    history = model.fit(X, y, **training, meta_iterations=2, verbose=0).history
+    history = model.fit(
+        X, y, **training, meta_iterations=2, keep="best", verbose=0
+    ).history
     results = model.evaluate(*held_out, verbose=0, return_dict=True)
     assert results["loss"] == pytest.approx(min(history["val_loss"]), rel=1e-9)
 
