@@ -1,5 +1,6 @@
 """Callbacks for `DrMADModel.fit`."""
 
+import types
 from typing import Any
 
 import keras
@@ -80,3 +81,47 @@ class HeldOut(keras.callbacks.Callback):
         )
         if logs is not None:
             logs.update({self.prefix + k: v for k, v in results.items()})
+
+
+class ReduceMetaRateOnPlateau(keras.callbacks.ReduceLROnPlateau):
+    """Makes the steps of the hyperparameters smaller when nothing improves.
+
+    `keras.callbacks.ReduceLROnPlateau`, for the learning rate of the
+    meta-optimizer instead of the model's own optimizer. Where trainings go on
+    from each other's weights (`initial_weights="continue"`), the best
+    meta-iteration often comes early, and large steps leave it again; `fit` ends
+    with the best one, and smaller steps look near it for a better one.
+
+    Example:
+
+    ```python
+    slower = kd.callbacks.ReduceMetaRateOnPlateau(factor=0.5, patience=3)
+    model.fit(..., initial_weights="continue", callbacks=[slower])
+    ```
+    """
+
+    def set_model(self, model: keras.Model) -> None:
+        """Takes the model's meta-optimizer.
+
+        Raises:
+            TypeError: if the model has several meta-optimizers, or one whose
+                rate follows a schedule.
+        """
+        meta_optimizer = model.meta_optimizer
+        is_one = not isinstance(meta_optimizer, keras.optimizers.MultiOptimizer)
+        if not is_one or not isinstance(
+            meta_optimizer.learning_rate, keras.Variable
+        ):
+            raise TypeError(
+                "`ReduceMetaRateOnPlateau` needs one meta-optimizer with a "
+                f"learning rate that can be set. Received: {meta_optimizer!r}. "
+                "Pass one optimizer, with a number as its learning rate, as "
+                "`meta_optimizer` of `compile`."
+            )
+        super().set_model(types.SimpleNamespace(optimizer=meta_optimizer))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = {} if logs is None else logs
+        own = dict(logs)
+        super().on_epoch_end(epoch, own)
+        logs["meta_learning_rate"] = own["learning_rate"]

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from keras_drmad import arguments, hypergradient_check, hyperparameter_check
 from keras_drmad.core.walked import Diverged
-from keras_drmad.differentiable import Differentiable
 from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.hyperparameter_check import HyperparameterCheck
 from keras_drmad.methods.reverse_mode import ReverseMode
@@ -18,11 +17,14 @@ from keras_drmad.training.initial_weights import CHECKED
 from keras_drmad.training.tables import takes_strings
 
 
-class Checkable(Differentiable):
-    """A wrapped model that says how far its numbers can be trusted."""
+class Checkable:
+    """A `Differentiable` that says how far its numbers can be trusted.
+
+    A part of `DrMADModel`, whose methods these call.
+    """
 
     def check_hypergradient(
-        self,
+        self: Any,
         x: Any = None,
         y: Any = None,
         *,
@@ -78,7 +80,7 @@ class Checkable(Differentiable):
         )
 
     def check_hyperparameters(
-        self,
+        self: Any,
         x: Any = None,
         y: Any = None,
         *,
@@ -142,7 +144,7 @@ class Checkable(Differentiable):
             **training,
         )
         values = self._values_to_compare(others or {})
-        test = self._test_source(test_data, training)
+        test = self._test_source(test_data, y is None, training)
         starts = self.new_draws(elementary, plan)
 
         def outcome(hparams: list[tf.Tensor], draw: int) -> dict[str, float]:
@@ -167,7 +169,7 @@ class Checkable(Differentiable):
     # ---- inside
 
     def _values_to_compare(
-        self, others: Mapping[str, Mapping[str, Any]]
+        self: Any, others: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, list[tf.Tensor]]:
         """Returns raw values by the names of the sets; checks `others`."""
         kinds = {h.name: h for h in self.hyperparameters}
@@ -196,7 +198,9 @@ class Checkable(Differentiable):
             ]
         return values
 
-    def _test_source(self, test_data: Any, training: dict[str, Any]) -> Any:
+    def _test_source(
+        self: Any, test_data: Any, without_y: bool, training: dict[str, Any]
+    ) -> Any:
         """Returns the batches of test data; `None` for none."""
         if test_data is None:
             return None
@@ -208,6 +212,7 @@ class Checkable(Differentiable):
             None,
             "test_data",
             takes_strings(model),
+            without_y,
         )
         first = source.batches.first()
         first_look.check_source(model, source.batches, first, "test_data")

@@ -11,7 +11,7 @@ from keras_drmad import (
     meta_optimizers,
 )
 from keras_drmad.checkable import Checkable
-from keras_drmad.differentiable import TRAINING_ARGUMENTS
+from keras_drmad.differentiable import TRAINING_ARGUMENTS, Differentiable
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.suggested import suggested
 from keras_drmad.hyperparameters.together import Together, check_given
@@ -45,7 +45,7 @@ EACH = (
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class DrMADModel(Checkable):
+class DrMADModel(Checkable, Differentiable):
     """A Keras model whose hyperparameters are learned by gradient.
 
     Wraps an elementary model. `fit` repeats an elementary training; after each

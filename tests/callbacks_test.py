@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 import keras_drmad as kd
 import small_models
@@ -28,3 +29,37 @@ def test_held_out_adds_results_that_later_callbacks_see():
     small_models.fit(model, callbacks=callbacks, keep="last")
     loss = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
     np.testing.assert_allclose(seen[-1]["test_loss"], loss, rtol=1e-5)
+
+
+def test_the_meta_rate_falls_where_nothing_improves():
+    model = small_models.compiled(meta_optimizer=kd.SignDescent(0.8))
+    reduce = kd.callbacks.ReduceMetaRateOnPlateau(
+        min_delta=1e9,  # no loss is so much lower than another
+        factor=0.5,
+        patience=1,
+    )
+    raws = [np.array(model.hyperparameters[0].raw)]
+    after = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: raws.append(
+            np.array(model.hyperparameters[0].raw)
+        )
+    )
+    logs = small_models.fit(
+        model, callbacks=[reduce, after], meta_iterations=4, keep="last"
+    )
+    raws.append(np.array(model.hyperparameters[0].raw))
+    # The first is the best so far; each that follows halves the rate.
+    rates = [0.8, 0.4, 0.2, 0.1]
+    steps = np.abs(np.diff(raws[1:], axis=0))
+    np.testing.assert_allclose(
+        steps, np.multiply.outer(rates, np.ones(4)), rtol=1e-4
+    )
+    assert logs["meta_learning_rate"] == pytest.approx([0.8, 0.8, 0.4, 0.2])
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
+
+
+def test_several_meta_optimizers_have_no_one_rate():
+    model = small_models.compiled(meta_optimizer={"l2": kd.SignDescent()})
+    reduce = kd.callbacks.ReduceMetaRateOnPlateau()
+    with pytest.raises(TypeError, match="one meta-optimizer"):
+        small_models.fit(model, callbacks=[reduce])
