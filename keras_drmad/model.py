@@ -362,6 +362,10 @@ class DrMADModel(Checkable, Differentiable):
             self.hyperparameter_summary()
         if verbose and is_tuned and self.resolved.why:
             print(self.words_on_method().strip())
+        if verbose and is_tuned and tuning.are_drawn:
+            redraw = self.origin_of_trainings().redraw
+            if redraw.keeps_some:  # a pretrained body, or a user's oversight
+                print(f"Initial weights: {redraw.words()}")
         fit_loops.run(
             self,
             training,

@@ -1,26 +1,19 @@
 """How a `DrMADModel` leaves: in files, and as plain Keras."""
 
-import contextlib
-import hashlib
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import h5py
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_drmad import arguments, keras_internals, layer_places
-from keras_drmad.core.state import State
 from keras_drmad.export.plain_builder import exported
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.layers.in_layers import InLayer
-from keras_drmad.seam.problem import ElementaryProblem
-from keras_drmad.training.initial_weights import Origin
-from keras_drmad.training.kept import NEW, NOTHING, Left, Resumed
+from keras_drmad.remembering import Remembering
+from keras_drmad.training.kept import Left, Resumed
 from keras_drmad.training.tuning import POLICIES
-from keras_drmad.wrapper import Wrapper
 
 OWN = "keras_drmad"  # the group of what a plain model does not have
 OF_ONE_PATH = (
@@ -31,157 +24,12 @@ OF_ONE_PATH = (
 )
 
 
-class Saved(Wrapper):
-    """A wrapped model that is saved with hyperparameters and what `fit` needs.
+class Saved(Remembering):
+    """A model that is saved with hyperparameters and what `fit` needs."""
 
-    Attributes:
-        start_weights: list of `tf.Variable`, the trainable weights at the
-            start of the last elementary training; empty before the first.
-        end_weights: list of `tf.Variable`, those at its end.
-        progress: `Progress`, the `fit` that is tuning, or `None`.
-        resumed: what a `fit` goes on with that is begun after a file was
-            loaded which a running `fit` had saved.
-        left: what the next `fit` follows first.
-        trained_with: list of tensors λ, within `fit` those that the weights
-            were trained with; `None` elsewhere.
-        final_logs: dict, the logs of the last training of a `fit` that ends
-            with one; empty where the last meta-iteration was the last training.
-        untuned: list of arrays, the raw hyperparameters before the first `fit`
-            since `compile`; empty before that.
-        tuned_from: str, the `initial_weights` of the last `fit` that tuned;
-            empty before the first.
-    """
-
-    progress: Any
-    resumed: Resumed
-    left: Left
-    trained_with: list[tf.Tensor] | None
-    final_logs: dict[str, Any]
-    untuned: list[np.ndarray]
-    tuned_from: str
-    _origin: Origin | None = None
-    _saved_origin: list[np.ndarray]
-    _assembly: Any
     meta_optimizer: Any
     _given_meta_optimizer: Any
     _jit_choice: Any
-
-    def __init__(self, inputs: Any, outputs: Any = None, name=None):
-        super().__init__(inputs, outputs, name)
-        self._saved_origin = []
-        self.forget()
-
-    def check_compiled(self) -> None:
-        """Checks that the model was compiled.
-
-        Raises:
-            ValueError: if it was not.
-        """
-        if not self.compiled:
-            raise ValueError(
-                "Call `compile(optimizer=..., loss=..., hyperparameters=[...])`"
-                f" before training the model '{self.name}'."
-            )
-
-    def check_trainable(self) -> None:
-        """Checks that no layer was frozen or unfrozen since `compile`.
-
-        Raises:
-            ValueError: if one was.
-        """
-        self._assembly.check_trainable()
-
-    def forget(self) -> None:
-        """Forgets what belongs to a `fit`."""
-        self.progress = None
-        self.resumed, self.left = NEW, NOTHING
-        self.trained_with = None
-        self.final_logs, self.untuned, self.tuned_from = {}, [], ""
-        self._handed_out: dict[bytes, list[tf.Tensor]] = {}
-        # As many as there are trainable weights, of which layers may be frozen.
-        self.start_weights: list[tf.Variable] = []
-        self.end_weights: list[tf.Variable] = []
-
-    def keep_ends(
-        self,
-        problem: ElementaryProblem,
-        first: State,
-        last: State,
-        hparams: list[tf.Tensor],
-    ) -> None:
-        """Keeps the trainable weights at both ends of a training.
-
-        Args:
-            problem: the elementary problem.
-            first: the state with which the training began.
-            last: the state with which it ended.
-            hparams: list of tensors λ, those of the training.
-        """
-        variables = self.trainable_variables
-        if not self.start_weights:
-            self.start_weights = [tf.Variable(v.value) for v in variables]
-            self.end_weights = [tf.Variable(v.value) for v in variables]
-        places = {id(v): k for k, v in enumerate(variables)}
-        ends = [problem.weights_of(s.params, hparams) for s in (first, last)]
-        for k, variable in enumerate(problem.params):
-            place = places[id(variable)]
-            self.start_weights[place].assign(ends[0][k])
-            self.end_weights[place].assign(ends[1][k])
-
-    def origin_of_trainings(self) -> Origin:
-        """Returns where trainings start."""
-        if self._origin is None:
-            self._origin = Origin(self.elementary_model)
-            if self._saved_origin:
-                self._origin.resume(self._saved_origin)
-        self._saved_origin = []
-        self._origin.look()
-        return self._origin
-
-    def leave(self, origin: Origin, initial_weights: str) -> None:
-        """Notes how a `fit` has tuned, and which weights it leaves.
-
-        Args:
-            origin: where its trainings started.
-            initial_weights: str, as for `fit`.
-        """
-        origin.leave()
-        self._origin, self._saved_origin = origin, []
-        self.tuned_from = initial_weights
-
-    # ---- weights that callbacks take away and bring back
-
-    @contextlib.contextmanager
-    def handing_out(self) -> Iterator[None]:
-        """Within `fit`, weights come back with the values of their training.
-
-        Callbacks such as `EarlyStopping(restore_best_weights=True)` know of
-        weights alone.
-        """
-        try:
-            yield
-        finally:
-            self.trained_with, self._handed_out = None, {}
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Returns the weights, as `keras.Model`."""
-        weights = super().get_weights()
-        if self.trained_with is not None:
-            self._handed_out[_digest(weights)] = self.trained_with
-        return weights
-
-    def set_weights(self, weights: list[np.ndarray]) -> None:
-        """Sets the weights, as `keras.Model`.
-
-        At the end of a `fit`, weights that a callback was given after a
-        meta-iteration bring along the hyperparameters of that one.
-        """
-        super().set_weights(weights)
-        is_at_end = self.progress is None or self.stop_training
-        if self._handed_out and is_at_end:
-            hparams = self._handed_out.get(_digest(weights))
-            if hparams is not None:
-                self._assembly.hyperparameters.assign(hparams)
 
     # ---- plain Keras
 
@@ -378,11 +226,3 @@ class Saved(Wrapper):
             self._origin, self._saved_origin = None, self.resumed.origin
         raws = [h.raw.numpy() for h in kinds]
         self.left = Left(self.resumed.pending, raws)
-
-
-def _digest(weights: list[np.ndarray]) -> bytes:
-    """Returns a few bytes that are different for different weights."""
-    digest = hashlib.blake2b()
-    for array in weights:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.digest()

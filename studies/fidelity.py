@@ -105,8 +105,10 @@ def cells() -> dict[str, dict]:
 
 def markdown(rows: Rows) -> str:
     """Returns the table of a problem: means and deviations over seeds."""
-    names = ("cosine", "indirect", "others", "others_4", "signs", "norm")
-    names += ("gain", "time", "copies")
+    names = [
+        *("cosine", "indirect", "others", "others_4"),
+        *("signs", "norm", "gain", "time", "copies"),
+    ]
     lines = [
         f"**{rows[0]['title']}**",
         "",

@@ -394,3 +394,24 @@ def test_hidden_layers_are_drawn(model):
             assert np.all(a == 0) and np.all(b == 0)
         else:
             assert np.abs(a - b).min() > 0
+
+
+def test_fit_says_which_weights_stay(capsys):
+    """A layer of one's own that keeps no initializer, in few numbers."""
+
+    class Own(keras.layers.Layer):
+        def build(self, shape):
+            self.w = self.add_weight(shape=(3,), initializer="random_normal")
+
+        def call(self, x):
+            return x + self.w
+
+    inputs = keras.Input((4,))
+    outputs = Own(name="own")(keras.layers.Dense(3)(inputs))
+    model = compiled(keras.Model(inputs, outputs))
+    fit(model, verbose=1, meta_iterations=1)
+    said = capsys.readouterr().out
+    assert "12 of 18 trainable numbers" in said
+    assert "'own/variable' stays as it is" in said
+    fit(model, verbose=1, meta_iterations=1, initial_weights="same")
+    assert "Initial weights" not in capsys.readouterr().out

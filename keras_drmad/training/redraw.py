@@ -144,6 +144,14 @@ class Redraw:
                     values.append(_anew(variable, source, hashed(seed, k)))
         return values
 
+    @property
+    def keeps_some(self) -> bool:
+        """Whether weights that are trained start as they are, each time."""
+        places = range(len(self.variables))
+        return any(
+            self._stays(k) and self.variables[k].trainable for k in places
+        )
+
     def words(self) -> str:
         """Returns a sentence on what is drawn anew, and what stays."""
         unique = {id(v): k for k, v in enumerate(self.variables)}.values()
