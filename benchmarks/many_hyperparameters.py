@@ -83,6 +83,7 @@ def seconds(model, training, validation) -> float:
         validation_data=validation,
         validation_batch_size=1000,
         meta_iterations=1,
+        keep="last",
         seed=0,
         verbose=0,
     )

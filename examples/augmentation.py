@@ -72,7 +72,7 @@ def learn(run, images) -> dict[str, float]:
         epochs=FLAGS.epochs,
         validation_data=images.validation,
         meta_iterations=FLAGS.meta_iterations,
-        initial_weights="resample",
+        keep="best",
         seed=FLAGS.seed,
         callbacks=[recorder, *run.callbacks()],
     )

@@ -98,7 +98,7 @@ def main(_):
         validation_data=images.validation,  # only reports
         validation_batch_size=1000,
         meta_iterations=FLAGS.meta_iterations,
-        initial_weights="resample",
+        keep="best",
         seed=FLAGS.seed,
         callbacks=[held_out, recorder, *run.callbacks()],
     ).history

@@ -112,7 +112,7 @@ def main(_):
         validation_data=images.validation,
         validation_batch_size=1000,
         meta_iterations=FLAGS.meta_iterations,
-        initial_weights="resample",
+        keep="best",
         callbacks=[recorder, *run.callbacks()],
     )
 

@@ -51,8 +51,6 @@ def build_model(images: datasets.Images):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         hyperparameters=[ClassWeights(images.classes)],
-        hypergradient=kd.DrMAD(),
-        meta_optimizer=kd.SignDescent(0.3),
     )
     return model
 
@@ -83,12 +81,15 @@ def main(_):
     model = build_model(images)
     recorder = kd.callbacks.HyperparameterHistory()
     held_out = kd.callbacks.HeldOut(*images.test, batch_size=1000)
-    history = model.fit(
-        x,
-        y,
+    training = dict(
         batch_size=50,
         steps_per_epoch=FLAGS.steps,
         validation_data=images.validation,
+    )
+    history = model.fit(
+        x,
+        y,
+        **training,
         meta_iterations=FLAGS.meta_iterations,
         seed=FLAGS.seed,
         callbacks=[held_out, recorder, *run.callbacks()],
@@ -96,10 +97,13 @@ def main(_):
 
     run.write_hyperparameters(recorder.values)
     run.write_model(model)
-    best = int(np.argmin(history["val_loss"]))
-    weights = recorder.values["class_weights"][best]
+    weights = model.hyperparameters[0].value().numpy()
     draw(run, history, weights, np.bincount(y))
-    saved_run.print_gain(history, "equal weights", "learned weights")
+    print(
+        model.check_hyperparameters(
+            x, y, **training, test_data=images.test, seed=FLAGS.seed
+        )
+    )
     print(f"Weights: {np.round(weights, 2)}. Kept in {run.folder}")
 
 

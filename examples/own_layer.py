@@ -12,7 +12,6 @@ training loss leaves them alone, and the validation loss tunes all of them.
 
 import math
 
-import numpy as np
 from absl import app, flags
 from matplotlib import pyplot as plt
 
@@ -42,8 +41,6 @@ def build_model(images: datasets.Images):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         hyperparameters=[],  # those in the layer are found
-        hypergradient=kd.DrMAD(),
-        meta_optimizer=kd.SignDescent(0.2),
     )
     return model
 
@@ -70,11 +67,14 @@ def main(_):
     model = build_model(images)
     recorder = kd.callbacks.HyperparameterHistory()
     held_out = kd.callbacks.HeldOut(*images.test, batch_size=1000)
-    history = model.fit(
-        *images.train,
+    training = dict(
         batch_size=50,
         steps_per_epoch=FLAGS.steps,
         validation_data=images.validation,
+    )
+    history = model.fit(
+        *images.train,
+        **training,
         meta_iterations=FLAGS.meta_iterations,
         seed=FLAGS.seed,
         callbacks=[held_out, recorder, *run.callbacks()],
@@ -82,10 +82,13 @@ def main(_):
 
     run.write_hyperparameters(recorder.values)
     run.write_model(model)
-    best = int(np.argmin(history["val_loss"]))
-    bandwidths = recorder.values["features.bandwidth"][best]
+    bandwidths = model.hyperparameters[0].value().numpy()
     draw(run, history, bandwidths, images.shape)
-    saved_run.print_gain(history, "at the start", "learned bandwidths")
+    print(
+        model.check_hyperparameters(
+            *images.train, **training, test_data=images.test, seed=FLAGS.seed
+        )
+    )
     print(f"{bandwidths.size} bandwidths. Kept in {run.folder}")
 
 

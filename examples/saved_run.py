@@ -193,22 +193,5 @@ class SavedRun:
         model.export(str(self.folder / "saved_model"), verbose=False)
 
 
-def print_gain(
-    history: Mapping[str, Sequence[float]], before: str, after: str
-) -> None:
-    """Prints what the first meta-iteration reached, and the best one.
-
-    Args:
-        history: of `fit`, with accuracy and a `HeldOut` test set.
-        before: str, the name of the first meta-iteration's row.
-        after: str, that of the best one's, by validation loss.
-    """
-    print(f"{'':20}{'val loss':>10}{'test loss':>11}{'test error':>12}")
-    for name, k in ((before, 0), (after, int(np.argmin(history["val_loss"])))):
-        losses = history["val_loss"][k], history["test_loss"][k]
-        error = 100 * (1 - history["test_accuracy"][k])
-        print("{:20}{:10.4f}{:11.4f}{:11.2f}%".format(name, *losses, error))
-
-
 def _name(flag: flags.Flag) -> str:
     return flag.name

@@ -238,6 +238,7 @@ def search(
         "validation_data": images.validation,
         "validation_batch_size": 1000,
         "seed": seed,
+        "initial_weights": "same",
         "verbose": 0,
     }
     restart = restart_of(model)

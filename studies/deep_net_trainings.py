@@ -108,6 +108,7 @@ class Bench:
             validation_data=self.validation,
             validation_batch_size=250,
             meta_iterations=meta_iterations,
+            initial_weights="same",
             keep="last",
             seed=self.seed,
             callbacks=callbacks,

@@ -118,6 +118,7 @@ def step(model, images, split, T: int, batch_size: int, seed: int) -> float:
         y[split[0]],
         validation_data=(x[split[1]], y[split[1]]),
         meta_iterations=1,
+        initial_weights="same",
         keep="last",  # which leaves the hyperparameters a step further
         verbose=0,
         **training,

@@ -124,6 +124,7 @@ def tune(
         validation_data=images.validation,
         meta_iterations=meta_iterations,
         initial_weights="resample",
+        keep="best",
         seed=seed,
         verbose=0,
         callbacks=[

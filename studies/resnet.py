@@ -9,7 +9,9 @@ one L2 penalty and one learning rate for each layer that has a kernel.
 """
 
 import time
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from absl import app, flags
 from matplotlib import pyplot as plt
 
@@ -45,6 +47,23 @@ def draw(run, model, history, values):
     names = {"val_loss": "validation", "test_loss": "test"}
     axes = plots.curves(history, names, ylabel="loss")
     run.write_figure(axes, "loss")
+
+
+def print_gain(
+    history: Mapping[str, Sequence[float]], before: str, after: str
+) -> None:
+    """Prints what the first meta-iteration reached, and the best one.
+
+    Args:
+        history: of `fit`, with accuracy and a `HeldOut` test set.
+        before: str, the name of the first meta-iteration's row.
+        after: str, that of the best one's, by validation loss.
+    """
+    print(f"{'':20}{'val loss':>10}{'test loss':>11}{'test error':>12}")
+    for name, k in ((before, 0), (after, int(np.argmin(history["val_loss"])))):
+        losses = history["val_loss"][k], history["test_loss"][k]
+        error = 100 * (1 - history["test_accuracy"][k])
+        print("{:20}{:10.4f}{:11.4f}{:11.2f}%".format(name, *losses, error))
 
 
 def main(_):
@@ -83,6 +102,7 @@ def main(_):
         validation_data=images.validation,
         validation_batch_size=500,
         meta_iterations=FLAGS.meta_iterations,
+        initial_weights="same",
         seed=FLAGS.seed,
         callbacks=[
             kd.callbacks.HeldOut(*images.test, batch_size=500),
@@ -94,7 +114,7 @@ def main(_):
     run.write_hyperparameters(recorder.values)
     run.write_model(model)
     draw(run, model, history, recorder.values)
-    saved_run.print_gain(history, "untuned", "tuned")
+    print_gain(history, "untuned", "tuned")
     count = sum(values[0].size for values in recorder.values.values())
     print(
         f"{count} hyperparameters by {model.resolved.method!r} in "

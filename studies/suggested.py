@@ -88,6 +88,7 @@ def tune(dataset: str, name: str, seed: int):
         validation_data=validation,
         validation_batch_size=500,
         meta_iterations=FLAGS.meta_iterations,
+        initial_weights="same",
         seed=seed,
         verbose=0,
         callbacks=[kd.callbacks.HeldOut(*test, batch_size=500)],

@@ -95,6 +95,7 @@ def tune(
             steps_per_epoch=steps,
             validation_data=images.validation,
             meta_iterations=meta_iterations,
+            initial_weights="same",
             seed=seed,
             verbose=0,
             callbacks=[kd.callbacks.HeldOut(*images.test, batch_size=1000)],

@@ -179,6 +179,7 @@ def meta_training(**settings):
     history = model.fit(
         **problem.training,
         meta_iterations=META_ITERATIONS,
+        initial_weights="same",
         keep="last",
         verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=record)],

@@ -43,7 +43,7 @@ def test_short_run_tunes_and_writes_its_folder(
     folder = tmp_path / name / "short"
     losses = history(folder)["val_loss"]
     assert min(losses) < losses[0]
-    assert f"{losses[0]:.4f}" in out and f"{min(losses):.4f}" in out
+    assert "Verdict: " in out and "test_loss" in out
     with np.load(folder / "hyperparameters.npz") as arrays:
         assert arrays[hyperparameter].shape == (4, *shape)
     assert_folder_is_complete(folder, {figure}, "--steps=100")
