@@ -51,6 +51,9 @@ def build_model(images: datasets.Images):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         hyperparameters=[ClassWeights(images.classes)],
+        # All signs agree for long, and the default would go with them until
+        # weights of 70 make training unstable.
+        meta_optimizer=kd.SignDescent(0.3),
     )
     return model
 

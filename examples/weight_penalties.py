@@ -56,7 +56,8 @@ def draw(run, model, history, values, images):
     """Writes the pictures of a run."""
     from keras_drmad import plots
 
-    layers = model.hyperparameters[0].by_layer(values)
+    kind = model.hyperparameters[0]
+    layers = kind.by_layer(values)
     axes = plots.values_by_layer(layers, label="L2 coefficient")
     axes.set_title("Penalties by layer: mean, one standard deviation")
     run.write_figure(axes, "penalties_by_layer")
@@ -71,9 +72,10 @@ def draw(run, model, history, values, images):
     run.write_figure(left, "test_error")
 
     if len(images.shape) == 2:
-        first = next(iter(layers.values()))
-        axes = plots.input_map(first[-1], images.shape, label="L2 coefficient")
-        axes.set_title(f"Penalties of the {first.shape[1]} inputs")
+        found = kind.by_layer(kind.value().numpy()[np.newaxis])
+        (first,) = next(iter(found.values()))
+        axes = plots.input_map(first, images.shape, label="L2 coefficient")
+        axes.set_title(f"Penalties found for the {first.size} inputs")
         run.write_figure(axes, "input_penalties")
 
 
