@@ -406,6 +406,7 @@ def train_without_y(case):
         validation_data=held_out,
         batch_size=size,
         meta_iterations=1,
+        initial_weights="same",
         verbose=0,
     ).history
     found = model.evaluate(VALIDATION[0], batch_size=8, verbose=0)

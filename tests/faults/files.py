@@ -14,7 +14,13 @@ from small_models import VALIDATION, X, Y, cross_entropy, hidden
 H = kd.hyperparameters
 L = keras.layers
 FIT = dict(
-    x=X, y=Y, batch_size=8, validation_data=VALIDATION, verbose=0, seed=0
+    x=X,
+    y=Y,
+    batch_size=8,
+    validation_data=VALIDATION,
+    initial_weights="same",
+    verbose=0,
+    seed=0,
 )
 
 

@@ -11,7 +11,13 @@ from small_models import VALIDATION, At, X, Y, cross_entropy, linear
 
 H = kd.hyperparameters
 FIT = dict(
-    x=X, y=Y, batch_size=8, validation_data=VALIDATION, verbose=0, seed=0
+    x=X,
+    y=Y,
+    batch_size=8,
+    validation_data=VALIDATION,
+    initial_weights="same",
+    verbose=0,
+    seed=0,
 )
 
 
@@ -117,7 +123,7 @@ def loads_one_meta_iteration(options):
 
 def again(model, **options):
     for _ in range(3):
-        model.fit(**FIT, meta_iterations=1, **options)
+        model.fit(**FIT | options, meta_iterations=1)
         yield [float(h.value()) for h in model.hyperparameters]
 
 
@@ -142,6 +148,7 @@ def through_files(model):
     {
         "as it is": again,
         "not restored": lambda m: again(m, keep="last"),
+        "resampled": lambda m: again(m, initial_weights="resample"),
         "continued": lambda m: again(m, initial_weights="continue"),
         "with a callback that restores": lambda m: again(
             m, callbacks=[early(monitor="val_loss")]
@@ -169,7 +176,7 @@ def is_one_fit(options):
     rows = []
     for _ in range(3):
         many.set_weights(start)
-        many.fit(**FIT, meta_iterations=1, **options)
+        many.fit(**FIT | options, meta_iterations=1)
         rows.append(known(many))
     ours = slice(0, 2) if options else slice(0, 4)
     for a, b in zip(rows, keep.kept, strict=True):
