@@ -112,7 +112,9 @@ class Origin:
 
 def _digest(value: Any) -> bytes:
     """Returns a few bytes that are different for different values."""
-    array = np.ascontiguousarray(keras.ops.convert_to_numpy(value))
+    if isinstance(value, keras.Variable):
+        value = value.value
+    array = np.ascontiguousarray(tf.convert_to_tensor(value).numpy())
     return hashlib.blake2b(array.tobytes()).digest()
 
 
