@@ -26,7 +26,7 @@ EXAMPLES = [
     "absl-py>=2.1",
     # TFDS 4.9.10 imports it without asking for it.
     "importlib_resources>=6",
-    "scikit-learn>=1.6,<2",
+    "scikit-learn>=1.8,<2",
     "tensorboard>=2.20,<3",
     "tensorflow-datasets>=4.9.8,<5",
 ]
