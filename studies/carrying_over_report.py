@@ -1,0 +1,203 @@
+"""The tables and the pictures of the study of meta-optimizers."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from studies import study, tabular_problems
+from studies.study import mean_and_deviation
+
+REFERENCE = "SignConsensus()"
+START, GRID = "untuned", "one value, best of a grid"
+TITLES = {
+    "mnist_1000": "MNIST, 1,000 images, 934 L2 penalties",
+    "mnist_15000": "MNIST, 15,000 images, 934 L2 penalties",
+    "synthetic": "500 columns, 10 of which matter, an L2 penalty a column",
+    "cancer": "Breast cancer and 300 columns of noise, an L2 penalty a column",
+    "noisy_labels": "1,000 images, 400 labels wrong, a weight an example",
+    "schedule": "A learning rate for each tensor in each of 100 steps",
+    "cnn": "Small CNN, a penalty and a rate a layer",
+    "digits": "Digits, an L2 penalty an input",
+}
+METHODS = {"exact": ", ReverseMode()", "gauss_newton": ", Gauss-Newton"}
+
+
+class Result(NamedTuple):
+    """What the values of one rule and seed gave.
+
+    Attributes:
+        val_loss: float, mean over new draws.
+        test_loss: float, the same.
+        error: float, of the test in percent, the same.
+        returned: float, test loss of the model that `fit` returned.
+        values: `(entries,)`.
+    """
+
+    val_loss: float
+    test_loss: float
+    error: float
+    returned: float
+    values: np.ndarray
+
+
+Found = dict[str, dict[int, Result]]  # of a problem: by rule, by seed
+
+
+def by_problem(
+    results: Mapping[str, Any], cells: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Found]:
+    """Returns the results of all cells, by problem, rule and seed."""
+    found: dict[str, Found] = {}
+    for name, cell in cells.items():
+        own = found.setdefault(cell["problem"], {})
+        for label, result in results_of(results[name], cell["method"]).items():
+            own.setdefault(label, {})[cell["seed"]] = result
+    return found
+
+
+def results_of(record, method: str) -> dict[str, Result]:
+    """Returns the results of a cell by their labels."""
+    losses = record["val_loss"].mean(1), record["test_loss"].mean(1)
+    errors = 100 * (1 - record["test_accuracy"].mean(1))
+    every = [
+        Result(*numbers)
+        for numbers in zip(
+            *losses,
+            errors,
+            record["returned"][:, 0],
+            record["values"],
+            strict=True,
+        )
+    ]
+    named = dict(zip(record["names"].tolist(), every, strict=True))
+    single = [named["start"]]
+    single += [r for name, r in named.items() if name.startswith("grid ")]
+    found = {START: named["start"]}
+    if len(single) > 1:
+        found[GRID] = min(single, key=lambda result: result.val_loss)
+    for name, result in named.items():
+        if name != "start" and not name.startswith("grid "):
+            found[name + METHODS.get(method, "")] = result
+    return found
+
+
+def row(label: str, own: Mapping[int, Result], found: Found, areas) -> dict:
+    """Returns the row of a rule: means and deviations over seeds."""
+
+    def column(name, digits):
+        return mean_and_deviation(
+            [getattr(one, name) for one in own.values()], digits
+        )
+
+    change = differences(own, found)
+    error = np.std(change, ddof=1) / len(change) ** 0.5 if change[1:] else 0
+    is_given = np.isnan(next(iter(own.values())).returned)
+    return {
+        "rule": label,
+        "seeds": len(own),
+        "validation loss": column("val_loss", 3),
+        "test loss": column("test_loss", 3),
+        "minus the default's": "-"
+        if label == REFERENCE
+        else f"{np.mean(change):+.3f} ± {error:.3f}",
+        "test error, %": column("error", 1),
+        "area": mean_and_deviation(areas, 2) if areas else "-",
+        "test loss of the model returned": "-"
+        if is_given
+        else column("returned", 3),
+    }
+
+
+def differences(own: Mapping[int, Result], found: Found) -> list[float]:
+    """Returns test losses minus those of the default rule, by seed."""
+    default = found.get(REFERENCE, {})
+    return [
+        one.test_loss - default[seed].test_loss
+        for seed, one in own.items()
+        if seed in default
+    ] or [np.nan]
+
+
+def areas_of(problem: str, own: Mapping[int, Result]) -> list[float]:
+    """Returns how well penalties find the columns that matter, by seed."""
+    from sklearn import metrics
+
+    if problem not in tabular_problems.ROWS:
+        return []
+    return [
+        metrics.roc_auc_score(
+            tabular_problems.load(problem, seed).matters, -one.values
+        )
+        for seed, one in own.items()
+        if np.ptp(one.values) > 0
+    ]
+
+
+def write(run, results, cells) -> None:
+    """Writes a table for each problem, and the pictures."""
+    found = by_problem(results, cells)
+    for problem, own in found.items():
+        print(f"\n**{TITLES[problem]}**")
+        rows = [
+            row(label, seeds, own, areas_of(problem, seeds))
+            for label, seeds in own.items()
+        ]
+        study.report(run, rows, problem)
+    draw_losses(run, found)
+    if "synthetic" in found:
+        draw_penalties(run, found["synthetic"])
+
+
+# ---- pictures
+
+
+def draw_losses(run, found: Mapping[str, Found]) -> None:
+    """Writes test losses minus the default rule's, a point for each seed."""
+    labels = list(
+        dict.fromkeys(label for own in found.values() for label in own)
+    )
+    size = (2.6 + 2.6 * len(found), 1.6 + 0.27 * len(labels))
+    axes = study.panels(1, len(found), size)[0]
+    for (problem, own), one in zip(found.items(), axes, strict=True):
+        for place, label in enumerate(labels[::-1]):
+            if label not in own:
+                continue
+            change = np.array(differences(own[label], own))
+            here = np.full(len(change), place)
+            one.plot(change, here, ".", color="C0", alpha=0.5)
+            one.plot(change.mean(), place, "|", color="C0", ms=12, mew=2)
+        one.axvline(0, color="0.5", lw=1)
+        one.set_ylim(-0.5, len(labels) - 0.5)
+        one.set_yticks(range(len(labels)), labels[::-1])
+        if one is not axes[0]:
+            one.tick_params(labelleft=False)
+        one.set_title(problem)
+        one.grid(alpha=0.3)
+    axes[0].figure.suptitle(
+        "Test loss on new draws minus the default rule's (left is better)"
+    )
+    run.write_figure(axes[0], "test_loss")
+
+
+def draw_penalties(run, found: Found) -> None:
+    """Writes the penalties of columns that matter and of all others."""
+    shown = [label for label in found if label not in (START, GRID)][:4]
+    axes = study.panels(1, len(shown), (3.4 * len(shown), 3.4), sharey=True)[0]
+    bins = np.linspace(-6, 1, 36)
+    for label, one in zip(shown, axes, strict=True):
+        logs = np.log10([r.values for r in found[label].values()])
+        matters = tabular_problems.load("synthetic", 0).matters
+        for name, are in (("matter", matters), ("do not", ~matters)):
+            one.hist(
+                logs[:, are].ravel(),
+                bins,
+                alpha=0.6,
+                density=True,
+                label=name,
+            )
+        one.set_title(label)
+        one.set_xlabel("logarithm (10) of the penalty")
+    axes[0].set_ylabel("density of columns, all seeds")
+    axes[0].legend(title="columns that")
+    run.write_figure(axes[0], "penalties")

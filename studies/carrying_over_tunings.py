@@ -1,0 +1,184 @@
+"""The rules that the study compares, and the tunings of a cell."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+import keras_drmad as kd
+from keras_drmad import meta_optimizers
+from studies import carrying_over_problems as problems
+
+SMALL = 1e-6  # a norm that every hypergradient exceeds
+
+
+class Rule(NamedTuple):
+    """A way to tune.
+
+    Attributes:
+        meta_optimizer: function of the number of entries.
+        options: dict, of the arguments of `fit`.
+    """
+
+    meta_optimizer: Any
+    options: dict[str, Any]
+
+
+def _consensus(*rates: float, **options) -> Rule:
+    return Rule(lambda _: kd.SignConsensus(*rates, **options), {})
+
+
+def _descent(**options) -> Rule:
+    return Rule(lambda _: kd.SignDescent(0.3), options)
+
+
+def _keras(name: str, *rates: float, **options) -> Rule:
+    optimizer = getattr(keras.optimizers, name)
+    return Rule(lambda _: optimizer(*rates, **options), {})
+
+
+def _normalized(count: int) -> keras.Optimizer:
+    """Returns momentum on hypergradients of one norm, .3 an entry at last."""
+    rate = 0.3 * (1 - 0.9) * count**0.5 / SMALL
+    return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=SMALL)
+
+
+RULES = {
+    "SignConsensus()": _consensus(),
+    "SignDescent(0.3), mean": _descent(),
+    "Adam(0.3), mean": _keras("Adam", 0.3),
+    "Adam(0.05), mean": _keras("Adam", 0.05),
+    **{
+        f"SignConsensus({name}={value})": _consensus(**{name: value})
+        for name, values in {
+            "reach": (3.0, 9.0),
+            "prior": (3.0, 12.0),
+            "forget": (0.9,),
+            "layer_rate": (0.0,),
+        }.items()
+        for value in values
+    },
+    **{
+        f"SignConsensus(single={single})": _consensus(single=single)
+        for single in ("consensus", "both")
+    },
+    "SignDescent(0.3), last": _descent(keep="last"),
+    "SignDescent(0.3), same path": _descent(initial_weights="same"),
+    "Lion(0.3), mean": _keras("Lion", 0.3),
+    "SGD, normalized, mean": Rule(_normalized, {}),
+}
+
+METHODS: dict[str, Callable[[], Any]] = {
+    "auto": kd.Auto,
+    "exact": kd.ReverseMode,
+    "gauss_newton": lambda: kd.DrMAD(curvature="gauss_newton"),
+}
+
+
+def cell(
+    problem: str,
+    data_dir: str | None,
+    method: str,
+    rules: list[str],
+    has_grid: bool,
+    seed: int,
+    draws: int,
+    meta_iterations: int,
+    divide_steps: int,
+) -> dict[str, np.ndarray]:
+    """Tunes by each rule, and tries what all found on the same new draws.
+
+    Returns:
+        Dict with `names`, "start" first; `val_loss`, `test_loss` and
+        `test_accuracy`, `(names, draws)`; `values`, `(names, entries)`;
+        `returned`, `(names, 2)`, test loss and accuracy of the models that
+        `fit` returned, nan for values that were given; and `grid`, the numbers
+        tried as one value for all.
+    """
+    task = problems.task(problem, data_dir, seed, divide_steps)
+    model = task.model
+    model.compile(
+        **task.training,
+        hyperparameters=task.kinds,
+        hypergradient=METHODS[method](),
+    )
+    start = values_of(model)
+    found, returned = {"start": start}, {}
+    for name in rules:
+        tune(task, RULES[name], start, meta_iterations, seed)
+        found[name] = values_of(model)
+        returned[name] = model.evaluate(
+            *task.test, batch_size=1000, verbose=0, return_dict=True
+        )
+    kind = task.kinds[0].name
+    grid = list(task.grid) if has_grid else []
+    for number in grid:
+        same = np.full_like(start[kind], number)
+        found[f"grid {number}"] = start | {kind: same}
+    check = model.check_hyperparameters(
+        *task.train,
+        **task.options,
+        test_data=task.test,
+        draws=draws,
+        others={name: v for name, v in found.items() if name != "start"},
+        seed=seed,
+        verbose=0,
+    )
+    nothing = {"loss": np.nan, "accuracy": np.nan}
+    ends = [returned.get(name, nothing) for name in found]
+    return {
+        "names": np.array(list(found)),
+        "grid": np.array(grid, float),
+        "values": np.array(
+            [
+                np.concatenate([*map(np.ravel, v.values())])
+                for v in found.values()
+            ]
+        ),
+        "returned": np.array([[e["loss"], e["accuracy"]] for e in ends]),
+        **{
+            measure: np.array([check.results[name][measure] for name in found])
+            for measure in ("val_loss", "test_loss", "test_accuracy")
+        },
+    }
+
+
+def tune(
+    task: problems.Task, rule: Rule, start, meta_iterations: int, seed: int
+) -> None:
+    """Tunes from the starting values, by a new meta-optimizer.
+
+    The model stays compiled, which saves most of the time of short tunings.
+
+    Args:
+        task: the problem; its model is compiled.
+        rule: the way to tune.
+        start: as `values_of` returned it.
+        meta_iterations: int.
+        seed: int, of weights, batches and splits: the same for all rules.
+    """
+    model, kinds = task.model, task.kinds
+    for kind in kinds:
+        kind.assign(start[kind.name])
+    raws = [kind.raw for kind in kinds]
+    count = sum(int(np.prod(raw.shape)) for raw in raws)
+    rule_of_all = meta_optimizers.united(rule.meta_optimizer(count), kinds)
+    rule_of_all.build(raws)
+    model.meta_optimizer = rule_of_all
+    x, y = task.train
+    model.fit(
+        x,
+        y,
+        **task.options,
+        refit=task.refit,
+        meta_iterations=meta_iterations,
+        seed=seed,
+        verbose=0,
+        **rule.options,
+    )
+
+
+def values_of(model: kd.DrMADModel) -> dict[str, np.ndarray]:
+    """Returns the values of all hyperparameters by their names."""
+    return {h.name: np.array(h.value()) for h in model.hyperparameters}
