@@ -24,7 +24,6 @@ MAIN = [
     "SignConsensus()",
     "SignDescent(0.3), mean",
     "Adam(0.3), mean",
-    "Adam(0.05), mean",
 ]
 CONSTANTS = [
     "SignConsensus(reach=3.0)",
@@ -37,6 +36,7 @@ CONSTANTS = [
 FURTHER = [
     "SignDescent(0.3), same path",
     "SignDescent(0.3), last",
+    "Adam(0.05), mean",
     "Lion(0.3), mean",
     "SGD, normalized, mean",
 ]
@@ -51,15 +51,15 @@ GROUPS = {
 flags.DEFINE_list(
     "cells",
     [
+        "mnist_1000:main:5",
         "synthetic:main:5",
         "cancer:main:5",
-        "mnist_1000:main:5",
         "mnist_15000:main:3",
         "synthetic:constants:5",
         "cancer:constants:5",
-        "synthetic:exact:5",
-        "mnist_1000:further:3",
         "mnist_1000:constants:3",
+        "mnist_1000:further:3",
+        "synthetic:exact:5",
         "cancer:exact:5",
         "synthetic:further:5",
         "cancer:further:5",

@@ -151,10 +151,10 @@ def rows(problem: str, records) -> list[dict[str, str]]:
         for score, values in zip(SCORES, scores, strict=True):
             digits = 1 if score == "error" else 3
             each = ", ".join(f"{value:.{digits}f}" for value in values)
-            row |= {
-                score: study.mean_and_deviation(values, digits),
-                f"{score}_of_seeds": each,
-            }
+            mean = study.mean_and_deviation(values, digits)
+            there = np.isfinite(values).all()
+            row[score] = mean if there else "-"
+            row[f"{score}_of_seeds"] = each if there else "-"
         table.append(row)
     return table
 

@@ -61,7 +61,7 @@ def test_study_in_small(tmp_path):
         rows = {row["penalty"]: row for row in csv.DictReader(file)}
     assert len(rows) == 6
     assert all(0 < float(row["loss_of_seeds"]) < 1 for row in rows.values())
-    assert rows["one L2"]["area_of_seeds"] == "nan"
+    assert rows["one L2"]["area_of_seeds"] == "-"
     with np.load(folder / "results" / "cancer_0.npz") as arrays:
         assert arrays["penalties, L1 a column"].shape == (330,)
     assert {path.stem for path in (folder / "figures").iterdir()} == {
