@@ -22,11 +22,11 @@ OTHERS = ["noisy_labels", "schedule", "cnn"]
 CHOICES = [*PENALTIES, *OTHERS, "digits"]
 MAIN = [
     "SignConsensus()",
+    "SignConsensus(reach=3.0)",
     "SignDescent(0.3), mean",
     "Adam(0.3), mean",
 ]
 CONSTANTS = [
-    "SignConsensus(reach=3.0)",
     "SignConsensus(reach=9.0)",
     "SignConsensus(prior=3.0)",
     "SignConsensus(prior=12.0)",
@@ -45,8 +45,8 @@ GROUPS = {
     "main": ("auto", MAIN),
     "constants": ("auto", CONSTANTS),
     "further": ("auto", FURTHER),
-    "exact": ("exact", MAIN[:2]),
-    "gauss_newton": ("gauss_newton", MAIN[:1]),
+    "exact": ("exact", MAIN[:3]),
+    "gauss_newton": ("gauss_newton", MAIN[:2]),
 }
 flags.DEFINE_list(
     "cells",

@@ -34,6 +34,8 @@ flags.register_validator(
 )
 flags.DEFINE_integer("steps", 400, "T, elementary steps of a training.", 1)
 flags.DEFINE_integer("meta_iterations", 20, "Trainings of each tuning.", 1)
+flags.DEFINE_float("reach", None, "Of SignConsensus; its own by default.", 0)
+flags.DEFINE_bool("cross_validate", True, "Whether scikit-learn takes part.")
 flags.DEFINE_integer("folds", 5, "Of cross-validation.", 2)
 
 TUNED = {
@@ -61,28 +63,42 @@ SCORES = ("loss", "error", "area")
 
 
 def measure(
-    problem: str, seed: int, steps: int, meta_iterations: int, folds: int
+    problem: str,
+    seed: int,
+    steps: int,
+    meta_iterations: int,
+    reach: float | None,
+    cross_validate: bool,
+    folds: int,
 ) -> dict[str, np.ndarray]:
     """Returns the scores of each way, and the penalties of those tuned."""
+    import keras_drmad as kd
+
     table = tabular_problems.load(problem, seed)
     found = {}
     for name, (kind, per) in TUNED.items():
-        own, penalties = tuned(table, kind, per, seed, steps, meta_iterations)
+        rule = kd.SignConsensus(reach=reach) if reach else kd.SignConsensus()
+        own, penalties = tuned(
+            table, kind, per, rule, seed, steps, meta_iterations
+        )
         found[name] = [own[score] for score in SCORES]
         found[f"penalties, {name}"] = penalties
-    for name, options in CROSS_VALIDATED.items():
+    for name, options in CROSS_VALIDATED.items() if cross_validate else ():
         own = cross_validated(table, folds, **options)
         found[name] = [own[score] for score in SCORES]
     return {name: np.array(values) for name, values in found.items()}
 
 
-def tuned(table, kind: str, per: str, seed: int, steps, meta_iterations):
+def tuned(
+    table, kind: str, per: str, rule, seed: int, steps: int, meta_iterations
+):
     """Returns scores and penalties of `fit` with its defaults.
 
     Args:
         table: the problem.
         kind: `"L1"` or `"L2"`.
         per: `"input"` for a penalty a column, or `"all"`.
+        rule: the meta-optimizer.
         seed: int.
         steps: int, T.
         meta_iterations: int.
@@ -99,7 +115,11 @@ def tuned(table, kind: str, per: str, seed: int, steps, meta_iterations):
         initial=tabular_problems.INITIAL,
         bounds=tabular_problems.BOUNDS,
     )
-    model.compile(**tabular_problems.trained_by(), hyperparameters=[penalty])
+    model.compile(
+        **tabular_problems.trained_by(),
+        hyperparameters=[penalty],
+        meta_optimizer=rule,
+    )
     model.fit(
         *table.train,
         batch_size=50,
@@ -145,7 +165,7 @@ def cross_validated(table, folds: int, **options) -> dict[str, float]:
 def rows(problem: str, records) -> list[dict[str, str]]:
     """Returns the rows of a problem: the means, and each seed."""
     table = []
-    for name in (*TUNED, *CROSS_VALIDATED):
+    for name in names_of(records):
         scores = np.array([record[name] for record in records]).T
         row = {"problem": problem, "penalty": name}
         for score, values in zip(SCORES, scores, strict=True):
@@ -157,6 +177,11 @@ def rows(problem: str, records) -> list[dict[str, str]]:
             row[f"{score}_of_seeds"] = each if there else "-"
         table.append(row)
     return table
+
+
+def names_of(records) -> list[str]:
+    """Returns the names of the ways that took part, in their order."""
+    return [name for name in (*TUNED, *CROSS_VALIDATED) if name in records[0]]
 
 
 def draw(run, found) -> None:
@@ -174,7 +199,7 @@ def draw(run, found) -> None:
 
 def draw_scores(axes, problem: str, records) -> None:
     """Draws a panel for each score, a point for each seed."""
-    names = [*TUNED, *CROSS_VALIDATED]
+    names = names_of(records)
     titles = "test log loss", "test error, %", "area, finding columns"
     for k, (one, title) in enumerate(zip(axes, titles, strict=True)):
         for place, name in enumerate(names[::-1]):
@@ -203,7 +228,9 @@ def draw_penalties(axes, problem: str, records) -> None:
 
 def main(_):
     run = study.begin("tabular")
-    common = study.values("steps", "meta_iterations", "folds")
+    common = study.values(
+        "steps", "meta_iterations", "reach", "cross_validate", "folds"
+    )
     cells = {
         f"{problem}_{seed}": common | {"problem": problem, "seed": seed}
         for problem in FLAGS.problems

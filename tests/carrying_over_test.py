@@ -30,14 +30,14 @@ def test_study_in_small(tmp_path):
     folder = tmp_path / "carrying_over" / "short"
     with (folder / "digits.csv").open() as file:
         rows = {row["rule"]: row for row in csv.DictReader(file)}
-    # untuned, the grid, three rules, and two of these by another method
-    assert len(rows) == 7
+    # untuned, the grid, four rules, and three of these by another method
+    assert len(rows) == 9
     with np.load(folder / "results" / "digits-main_0.npz") as arrays:
         names, values = arrays["names"].tolist(), arrays["values"]
         assert arrays["val_loss"].shape == (len(names), 2)
         is_returned = np.isfinite(arrays["returned"][:, 0])
     assert names[0] == "start"
-    assert is_returned.sum() == 3
+    assert is_returned.sum() == 4
     np.testing.assert_allclose(values[0], 3.2e-4, rtol=1e-5)
     best = min(float(r["validation loss"].split()[0]) for r in rows.values())
     grid = rows["one value, best of a grid"]["validation loss"]
