@@ -55,6 +55,15 @@ def test_there_is_no_raw_number_out_of_bounds(transform):
     assert list(np.isfinite(raw)) == [False, True, True, False, False]
 
 
+@pytest.mark.parametrize("bounds", [(1e-6, 0.1), (3e-5, 0.3), (0.7, 7.0)])
+def test_values_of_clipped_raw_numbers_are_within_the_bounds(bounds):
+    # exp of a logarithm in float32 may be on the other side of the bound.
+    raw = tf.constant(np.log(bounds), tf.float32)
+    found = Log().value(raw).numpy().astype(float)
+    again = values.raw_of(found, bounds, Log())
+    np.testing.assert_allclose(again, np.log(bounds), rtol=1e-6)
+
+
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_ends_of_the_range_have_infinite_raw_numbers(transform):
     bounds = values.checked_bounds((None, None), transform)

@@ -30,7 +30,9 @@ def raw_of(
 ) -> np.ndarray:
     """Returns the raw numbers of values; nan where a value is out of bounds.
 
-    At an end of the range the raw number is infinite.
+    At an end of the range the raw number is infinite. A value at a bound may
+    have been rounded to float32, as that of a raw number which was clipped, and
+    may then be on the other side: it counts as the bound.
 
     Args:
         value: array of values.
@@ -38,11 +40,14 @@ def raw_of(
         transform: from raw numbers to values.
     """
     lowest, highest = bounds
-    inside = (value >= lowest) & (value <= highest)
+    slack = 4 * float(np.finfo("float32").eps)
+    inside = value >= lowest - slack * abs(lowest)
+    inside &= value <= highest + slack * abs(highest)
+    within = np.clip(value, lowest, highest)
     to_raw = np.vectorize(transform.raw, otypes=[float])
     # `np.where` computes both sides: values outside need a harmless stand-in.
     return np.where(
-        inside, to_raw(np.where(inside, value, _middle(transform))), np.nan
+        inside, to_raw(np.where(inside, within, _middle(transform))), np.nan
     )
 
 
