@@ -17,7 +17,13 @@ from studies import study
 
 FLAGS = flags.FLAGS
 study.define_flags()
-PENALTIES = ["mnist_1000", "synthetic", "cancer", "mnist_15000"]
+PENALTIES = [
+    "mnist_1000",
+    "mnist_1000_uncentred",
+    "synthetic",
+    "cancer",
+    "mnist_15000",
+]
 OTHERS = ["noisy_labels", "schedule", "cnn"]
 CHOICES = [*PENALTIES, *OTHERS, "digits"]
 MAIN = [
@@ -46,12 +52,17 @@ GROUPS = {
     "constants": ("auto", CONSTANTS),
     "further": ("auto", FURTHER),
     "exact": ("exact", MAIN[:3]),
+    "anchors": ("anchors", MAIN[:1]),
     "gauss_newton": ("gauss_newton", MAIN[:2]),
 }
 flags.DEFINE_list(
     "cells",
     [
         "mnist_1000:main:5",
+        "mnist_1000:exact:5",
+        "mnist_1000:anchors:5",
+        "mnist_1000_uncentred:main:5",
+        "mnist_1000_uncentred:exact:5",
         "synthetic:main:5",
         "cancer:main:5",
         "mnist_15000:main:3",
@@ -66,7 +77,6 @@ flags.DEFINE_list(
         "noisy_labels:main:3",
         "schedule:main:3",
         "cnn:main:3",
-        "mnist_1000:exact:3",
         "synthetic:gauss_newton:5",
         "mnist_1000:gauss_newton:3",
     ],

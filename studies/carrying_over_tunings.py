@@ -72,6 +72,7 @@ RULES = {
 METHODS: dict[str, Callable[[], Any]] = {
     "auto": kd.Auto,
     "exact": kd.ReverseMode,
+    "anchors": lambda: kd.DrMAD(0.5, anchors=39, spacing="end"),
     "gauss_newton": lambda: kd.DrMAD(curvature="gauss_newton"),
 }
 
