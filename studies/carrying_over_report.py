@@ -23,7 +23,7 @@ TITLES = {
 }
 METHODS = {
     "exact": ", ReverseMode()",
-    "anchors": ", 39 anchors",
+    "anchors": ", DrMAD(0.5, 39 anchors)",
     "gauss_newton": ", Gauss-Newton",
 }
 
@@ -178,6 +178,7 @@ def draw_losses(run, found: Mapping[str, Found]) -> None:
         if one is not axes[0]:
             one.tick_params(labelleft=False)
         one.set_title(problem)
+        one.locator_params(axis="x", nbins=3)
         one.grid(alpha=0.3)
     axes[0].figure.suptitle(
         "Test loss on new draws minus the default rule's (left is better)"
