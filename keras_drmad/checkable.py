@@ -106,7 +106,9 @@ class Checkable:
             validation_data: as for `fit`.
             validation_split: as for `fit`; a new split of each draw.
             test_data: what else to evaluate on, as `validation_data`. The
-                verdict is by it where it is given.
+                verdict is by it where it is given; beside a `validation_split`
+                nothing else can tell, for each example was in a validation set
+                of the tuning.
             draws: int, at least 2.
             others: dict from a name to other values to compare with, each a
                 dict from a hyperparameter's name to its values, a number or
@@ -164,7 +166,13 @@ class Checkable:
         bar = keras.utils.Progbar(
             len(values) * draws, verbose=int(verbose != 0), unit_name="training"
         )
-        return hyperparameter_check.check(values, outcome, draws, bar.update)
+        return hyperparameter_check.check(
+            values,
+            outcome,
+            draws,
+            bar.update,
+            has_seen_all=plan.split is not None and test is None,
+        )
 
     # ---- inside
 

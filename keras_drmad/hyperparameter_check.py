@@ -37,7 +37,8 @@ class HyperparameterCheck(NamedTuple):
             values from the starting ones.
         verdict: str, `"carries over"`, `"does not carry over"` or `"can't be
             told"`: by the test loss where there is one, else by the validation
-            loss, at the level of 5 %.
+            loss, at the level of 5 %. A validation loss of splits that are
+            drawn anew flatters what was found, and can't tell.
         advice: str, a sentence on what to do.
     """
 
@@ -77,6 +78,8 @@ def check(
     outcome: Callable[[Any, int], dict[str, float]],
     draws: int,
     progress: Callable[[int], Any],
+    *,
+    has_seen_all: bool = False,
 ) -> HyperparameterCheck:
     """Compares sets of values on the same draws.
 
@@ -87,6 +90,8 @@ def check(
             losses and metrics by their names; nan where training diverges.
         draws: int, at least 2.
         progress: is told how many trainings are done.
+        has_seen_all: bool, whether the tuning has validated on each of the
+            examples that the losses are of, in one split or another.
     """
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in values}
     done = 0
@@ -110,7 +115,7 @@ def check(
         loss: difference(results[FOUND][loss], results[START][loss])
         for loss in losses
     }
-    verdict, advice = _verdict(results, differences, draws)
+    verdict, advice = _verdict(results, differences, draws, has_seen_all)
     return HyperparameterCheck(results, differences, verdict, advice)
 
 
@@ -144,6 +149,7 @@ def _verdict(
     results: dict[str, dict[str, np.ndarray]],
     differences: dict[str, Difference],
     draws: int,
+    has_seen_all: bool,
 ) -> tuple[str, str]:
     """Returns the verdict and the advice of a `HyperparameterCheck`."""
     measure = "test_loss" if "test_loss" in differences else "val_loss"
@@ -173,6 +179,12 @@ def _verdict(
         return "can't be told", (
             f"{size}, which {draws} draws can't tell from chance. Use more "
             "`draws`, or a larger test set."
+        )
+    if mean < 0 and has_seen_all:
+        return "can't be told", (
+            f"{size}. But each example was held out in one split or another "
+            "of the tuning, so this loss flatters what was found. Pass "
+            "`test_data` that the tuning did not see."
         )
     if mean < 0:
         return "carries over", f"{size}, on draws that the tuning did not see."

@@ -202,6 +202,18 @@ def test_verdicts(change, verdict, word):
     assert f"Verdict: {verdict}. " in str(result)
 
 
+def test_examples_that_the_tuning_validated_on_tell_nothing(model):
+    model.hyperparameters[0].assign(1e-2)
+    model.untuned = [np.log(np.full(9, 3.0))]  # a start that is far worse
+    split = dict(validation_data=None, validation_split=0.25, draws=4)
+    result = check(model, **split)
+    assert result.differences["val_loss"].p_value < 0.05
+    assert result.verdict == "can't be told"
+    assert "`test_data`" in result.advice
+    assert check(model, **split, test_data=TEST).verdict == "carries over"
+    assert check(model, draws=4).verdict == "carries over"
+
+
 def test_a_start_that_diverges():
     result = outcomes(np.array([1.0, math.nan]), np.array([1.0, 1.0]))
     assert result.verdict == "carries over"
