@@ -27,8 +27,8 @@ PENALTIES = [
 OTHERS = ["noisy_labels", "schedule", "cnn"]
 CHOICES = [*PENALTIES, *OTHERS, "digits"]
 MAIN = [
+    "SignConsensus(reach=6.0)",
     "SignConsensus()",
-    "SignConsensus(reach=3.0)",
     "SignDescent(0.3), mean",
     "Adam(0.3), mean",
 ]
@@ -48,9 +48,9 @@ FURTHER = [
 ]
 # Groups of rules that one process tries, by the method of the hypergradient.
 GROUPS = {
-    "main": ("auto", MAIN),
-    "constants": ("auto", CONSTANTS),
-    "further": ("auto", FURTHER),
+    "main": ("drmad", MAIN),
+    "constants": ("drmad", CONSTANTS),
+    "further": ("drmad", FURTHER),
     "exact": ("exact", MAIN[:3]),
     "anchors": ("anchors", MAIN[:1]),
     "gauss_newton": ("gauss_newton", MAIN[:2]),

@@ -8,7 +8,7 @@ import numpy as np
 from studies import study, tabular_problems
 from studies.study import mean_and_deviation
 
-REFERENCE = "SignConsensus()"
+REFERENCE = "SignConsensus(), ReverseMode()"  # the defaults
 START, GRID = "untuned", "one value, best of a grid"
 TITLES = {
     "mnist_1000": "MNIST, 1,000 images, 934 L2 penalties",
@@ -22,6 +22,7 @@ TITLES = {
     "digits": "Digits, an L2 penalty an input",
 }
 METHODS = {
+    "drmad": ", DrMAD()",
     "exact": ", ReverseMode()",
     "anchors": ", DrMAD(0.5, 39 anchors)",
     "gauss_newton": ", Gauss-Newton",

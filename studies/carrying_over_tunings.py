@@ -52,7 +52,7 @@ RULES = {
     **{
         f"SignConsensus({name}={value})": _consensus(**{name: value})
         for name, values in {
-            "reach": (3.0, 9.0),
+            "reach": (6.0, 9.0),
             "prior": (3.0, 12.0),
             "forget": (0.9,),
             "layer_rate": (0.0,),
@@ -70,7 +70,7 @@ RULES = {
 }
 
 METHODS: dict[str, Callable[[], Any]] = {
-    "auto": kd.Auto,
+    "drmad": kd.DrMAD,
     "exact": kd.ReverseMode,
     "anchors": lambda: kd.DrMAD(0.5, anchors=39, spacing="end"),
     "gauss_newton": lambda: kd.DrMAD(curvature="gauss_newton"),

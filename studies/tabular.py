@@ -35,6 +35,12 @@ flags.register_validator(
 flags.DEFINE_integer("steps", 400, "T, elementary steps of a training.", 1)
 flags.DEFINE_integer("meta_iterations", 20, "Trainings of each tuning.", 1)
 flags.DEFINE_float("reach", None, "Of SignConsensus; its own by default.", 0)
+flags.DEFINE_enum(
+    "hypergradient",
+    "auto",
+    ["auto", "drmad"],
+    "The default, which is exact here; or DrMAD().",
+)
 flags.DEFINE_bool("cross_validate", True, "Whether scikit-learn takes part.")
 flags.DEFINE_integer("folds", 5, "Of cross-validation.", 2)
 
@@ -68,6 +74,7 @@ def measure(
     steps: int,
     meta_iterations: int,
     reach: float | None,
+    hypergradient: str,
     cross_validate: bool,
     folds: int,
 ) -> dict[str, np.ndarray]:
@@ -78,8 +85,9 @@ def measure(
     found = {}
     for name, (kind, per) in TUNED.items():
         rule = kd.SignConsensus(reach=reach) if reach else kd.SignConsensus()
+        method = kd.DrMAD() if hypergradient == "drmad" else kd.Auto()
         own, penalties = tuned(
-            table, kind, per, rule, seed, steps, meta_iterations
+            table, kind, per, rule, method, seed, steps, meta_iterations
         )
         found[name] = [own[score] for score in SCORES]
         found[f"penalties, {name}"] = penalties
@@ -90,7 +98,14 @@ def measure(
 
 
 def tuned(
-    table, kind: str, per: str, rule, seed: int, steps: int, meta_iterations
+    table,
+    kind: str,
+    per: str,
+    rule,
+    method,
+    seed: int,
+    steps: int,
+    meta_iterations,
 ):
     """Returns scores and penalties of `fit` with its defaults.
 
@@ -99,6 +114,7 @@ def tuned(
         kind: `"L1"` or `"L2"`.
         per: `"input"` for a penalty a column, or `"all"`.
         rule: the meta-optimizer.
+        method: of the hypergradient.
         seed: int.
         steps: int, T.
         meta_iterations: int.
@@ -119,6 +135,7 @@ def tuned(
         **tabular_problems.trained_by(),
         hyperparameters=[penalty],
         meta_optimizer=rule,
+        hypergradient=method,
     )
     model.fit(
         *table.train,
@@ -229,7 +246,12 @@ def draw_penalties(axes, problem: str, records) -> None:
 def main(_):
     run = study.begin("tabular")
     common = study.values(
-        "steps", "meta_iterations", "reach", "cross_validate", "folds"
+        "steps",
+        "meta_iterations",
+        "reach",
+        "hypergradient",
+        "cross_validate",
+        "folds",
     )
     cells = {
         f"{problem}_{seed}": common | {"problem": problem, "seed": seed}

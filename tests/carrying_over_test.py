@@ -55,7 +55,7 @@ def test_rules_of_one_process_do_not_know_of_each_other():
     settings = {
         "problem": "digits",
         "data_dir": None,
-        "method": "auto",
+        "method": "drmad",
         "has_grid": False,
         "seed": 1,
         "draws": 2,

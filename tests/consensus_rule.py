@@ -58,7 +58,7 @@ class Rule:
         layers=None,
         bounds=FREE,
         rate=0.3,
-        reach=6.0,
+        reach=3.0,
         prior=6.0,
         layer_rate=0.5,
         forget=1.0,

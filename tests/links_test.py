@@ -134,8 +134,9 @@ def test_commands_name_programs_and_flags_that_exist(document):
 
 def test_finds_what_documents_have():
     """That the patterns above see links, anchors, commands and flags at all."""
-    assert "saved_runs/weight_penalties/mnist/figures/carries_over.png" in links(
-        "README.md"
+    assert (
+        "saved_runs/weight_penalties/mnist/figures/carries_over.png"
+        in links("README.md")
     )
     assert "3-speed-and-memory" in anchors("docs/results.md")
     found = [

@@ -57,7 +57,7 @@ class SignConsensus(MetaOptimizer):
         self,
         learning_rate: Any = 0.3,
         *,
-        reach: float = 6.0,
+        reach: float = 3.0,
         prior: float = 6.0,
         layer_rate: float = 0.5,
         single: str = "common",

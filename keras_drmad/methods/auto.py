@@ -9,7 +9,7 @@ from keras_drmad import arguments
 from keras_drmad.core.state import State
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.methods import memory as memory_lib
-from keras_drmad.methods.base import Chosen, Method, Tuned, too_little
+from keras_drmad.methods.base import Chosen, Method, Tuned
 from keras_drmad.methods.drmad import DrMAD
 from keras_drmad.methods.reverse_mode import ReverseMode
 
@@ -21,21 +21,20 @@ BEST_PART = 0.5  # of a training, to walk backward along anchors
 
 @keras.saving.register_keras_serializable("keras_drmad")
 class Auto(Method):
-    """The method that suits what is tuned, memory and time: the default.
+    """The most faithful method that memory and time allow: the default.
 
-    Hypergradients of trainings from other draws of weights and batches differ,
-    and values are to hold for all of these (`docs/ways_back.md`). For what acts
-    in the loss, such as penalties, weights of examples and losses, and values
-    in layers, `DrMAD()` is as good a guide to other draws as the exact
-    hypergradient is, or a better one, at a third of its cost. Where rates,
-    schedules, momenta or the start of the training are among what is tuned, a
-    line from the first to the last weights may even have the wrong sign: there
-    `Auto` chooses, from the number of steps T and the bytes of one state, the
-    first that fits of `ReverseMode()`, all states kept, exact;
+    From the number of steps T and the bytes of one state it chooses, in this
+    order, the first that fits: `ReverseMode()`, all states kept, exact;
     `ReverseMode("checkpointed")`, exact; `ReverseMode("bfloat16")`, nearly so;
     `DrMAD` with as many anchors as fit and as many reverse steps as the time
     allows. After a training the model's `resolved`, its `summary()` and the
     logs (`copies`) say what was chosen.
+
+    For one hyperparameter alone `DrMAD()` is as good a guide to trainings from
+    other draws (`docs/ways_back.md`), at less than half the cost. But in
+    trainings that have not converged it has the wrong sign along the direction
+    in which all hyperparameters move together, and what it finds can be worse
+    than untuned (`docs/carrying_over.md`).
 
     Example:
 
@@ -89,17 +88,6 @@ class Auto(Method):
             allowed = memory_lib.available_bytes() // 2
         else:
             allowed = arguments.nbytes("memory", self.memory)
-        places = {h.acts_on for h in hyperparameters}
-        if places == {"loss"}:
-            line = DrMAD()
-            needed = line.nbytes(T, state)
-            if needed > allowed:
-                raise too_little(self.memory, needed)
-            return Chosen(
-                line,
-                "what is tuned acts in the loss, where an exact hypergradient "
-                "of one training is no better guide to others",
-            )
         where = f"of {memory_lib.in_words(allowed)}"
         for storage, factor in TIMES:
             method = ReverseMode(storage)
