@@ -117,7 +117,7 @@ def test_fit_moves_the_raw_values_by_the_formula():
         ).gradients
         rule.step(g["l2"].numpy())
         signs += np.sign(g["learning_rate"])
-        fit(model, meta_iterations=1, restore_best=False)
+        fit(model, meta_iterations=1, keep="last")
         np.testing.assert_allclose(l2.raw, rule.raw, rtol=1e-5)
     np.testing.assert_allclose(rate.raw, before[1] - 0.3 * signs, rtol=1e-5)
     moved = np.abs(first.raw.numpy() - before[2])

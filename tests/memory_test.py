@@ -10,7 +10,7 @@ from keras_drmad import arguments
 from keras_drmad.core.span import Span
 from keras_drmad.core.state import State
 from keras_drmad.methods import memory
-from small_models import VALIDATION, X, Y, assert_helps, compiled, fit
+from small_models import VALIDATION, X, Y, assert_helps, compiled, fit, linear
 
 # Weights and velocities of 500 bytes each.
 STATE = State([tf.zeros(125)], [tf.zeros(125)], [])
@@ -197,7 +197,9 @@ def test_auto_is_exact_where_it_fits_whatever_is_tuned(kind):
 
 
 def test_auto_is_the_default():
-    model = compiled()
+    model = kd.DrMADModel.from_model(linear())
+    model.compile("sgd", "mse", hyperparameters=[kd.hyperparameters.L2()])
     assert repr(model.method) == "Auto()"
+    model = compiled(hypergradient="auto")
     fit(model, meta_iterations=1)
     assert repr(model.resolved.method) == "ReverseMode()"

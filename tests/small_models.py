@@ -58,6 +58,7 @@ def compiled(model=None, **options):
         loss=cross_entropy(),
         hyperparameters=[kd.hyperparameters.L2(per="input", initial=1e-2)],
         jit_compile=False,
+        hypergradient=kd.DrMAD(),
         meta_optimizer=keras.optimizers.Adam(0.05),
     )
     model.compile(**defaults | options)
