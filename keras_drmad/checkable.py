@@ -12,7 +12,7 @@ from keras_drmad.core.walked import Diverged
 from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.hyperparameter_check import HyperparameterCheck
 from keras_drmad.methods.reverse_mode import ReverseMode
-from keras_drmad.training import first_look, inputs
+from keras_drmad.training import first_look, inputs, sources
 from keras_drmad.training.initial_weights import CHECKED
 from keras_drmad.training.tables import takes_strings
 
@@ -152,15 +152,15 @@ class Checkable:
         def outcome(hparams: list[tf.Tensor], draw: int) -> dict[str, float]:
             number = CHECKED + draw
             drawn = plan.drawn(starts.seed_of(number), with_split=True)
-            sources = {"val_": drawn.validation or drawn.hyper}
-            sources |= {"test_": test} if test else {}
+            held_out = {"val_": drawn.validation or drawn.hyper}
+            held_out |= {"test_": test} if test else {}
             try:
                 return elementary.outcome(
-                    starts.of(number), hparams, drawn, sources
+                    starts.of(number), hparams, drawn, held_out
                 )
             except Diverged:
                 return dict.fromkeys(
-                    [f"{name}loss" for name in sources], np.nan
+                    [f"{name}loss" for name in held_out], np.nan
                 )
 
         bar = keras.utils.Progbar(
@@ -214,7 +214,7 @@ class Checkable:
             return None
         model = self.elementary_model
         size = training.get("validation_batch_size")
-        source = inputs.validation_source(
+        source = sources.validation_source(
             test_data,
             training.get("batch_size") if size is None else size,
             None,
