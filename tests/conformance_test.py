@@ -27,7 +27,7 @@ from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import LearningRate
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam.problem import ElementaryProblem
-from keras_drmad.training.initial_weights import InitialState
+from keras_drmad.training.initial_weights import InitialState, Origin
 
 pytestmark = [
     pytest.mark.usefixtures("float64"),
@@ -110,7 +110,7 @@ def test_initializers_are_drawn_anew():
     model = small_things.FAMILIES["initializers"].model_of(names)
     batch = Batch(*small_things.data())
     problem = ElementaryProblem(model, model.optimizer, Together.none(), batch)
-    starts = InitialState(problem, "resample", seed=0)
+    starts = InitialState(problem, "resample", 0, Origin(model))
     draws = [starts.of(k).params for k in (0, 1, 0)]
     kernels = [k for k, v in enumerate(problem.params) if v.shape == (4, 3)]
     for name, k in zip(names, kernels, strict=True):
