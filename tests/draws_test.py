@@ -335,6 +335,16 @@ def test_a_training_that_diverges_is_no_part_of_the_mean(model):
     assert np.isfinite(model.final_logs["val_loss"])
 
 
+def test_a_last_training_that_diverges_leaves_the_best(model):
+    ruin = At(3, lambda: model.hyperparameters[0].raw.assign(np.full(4, 90.0)))
+    callback, found = at_each_end(model, lambda m: [*m.get_weights(), raw(m)])
+    with pytest.warns(RuntimeWarning, match="last training.*best meta-iter"):
+        logs = fit(model, callbacks=[callback, ruin])
+    best = int(np.argmin(logs["val_loss"]))
+    assert_same([*model.get_weights(), raw(model)], found[best])
+    assert not model.final_logs
+
+
 def test_early_stopping_that_restores_asks_for_the_best(model):
     early = keras.callbacks.EarlyStopping(patience=9, restore_best_weights=True)
     callback, found = at_each_end(model, lambda m: [*m.get_weights(), raw(m)])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from small_models import (
+    At,
     X,
     assert_same,
     at_each_end,
@@ -191,3 +192,20 @@ def test_a_saved_model_starts_where_its_trainings_did(model, policy, tmp_path):
     again = compiled(hidden())
     again.load_weights(tmp_path / "model.weights.h5")
     assert_same(first_start(again, initial_weights=policy), start)
+
+
+def test_an_interrupted_fit_leaves_the_start_to_the_next(model):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    start = first_start(model, initial_weights="resample")
+    at = At(1, interrupt, within=True)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            model,
+            initial_weights="resample",
+            meta_iterations=3,
+            callbacks=[at],
+            seed=7,
+        )
+    assert_same(first_start(model, initial_weights="resample"), start)

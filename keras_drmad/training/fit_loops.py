@@ -70,21 +70,22 @@ def run(
     origin = model.origin_of_trainings() if is_tuned else None
     if not model.untuned:
         model.untuned = [np.array(raw) for raw in training.hparams()]
-    with model.handing_out():
-        callbacks.on_train_begin()
-        first = keras_internals.take_initial_epoch(model) or tuning.first
-        if is_tuned:
-            tuning = tuning._replace(first=first)
-            meta = _meta_training(model, training, plan, tuning, origin)
-            logs = fit_hyperparameters(model, meta, callbacks, verbose)
-        else:
-            starts = InitialState(training.problem, "same", plan.seed)
-            logs = fit_weights(
-                model, training, plan, starts.going_on(), callbacks, first
-            )
-        callbacks.on_train_end(logs)
-    if is_tuned:
-        model.leave(origin, tuning.initial_weights)
+    try:
+        with model.handing_out():
+            callbacks.on_train_begin()
+            first = keras_internals.take_initial_epoch(model) or tuning.first
+            if is_tuned:
+                tuning = tuning._replace(first=first)
+                meta = _meta_training(model, training, plan, tuning, origin)
+                logs = fit_hyperparameters(model, meta, callbacks, verbose)
+            else:
+                starts = InitialState(training.problem, "same", plan.seed)
+                s_0 = starts.going_on()
+                logs = fit_weights(model, training, plan, s_0, callbacks, first)
+            callbacks.on_train_end(logs)
+    finally:
+        if is_tuned:  # an interrupt leaves trained weights, too
+            model.leave(origin, tuning.initial_weights)
 
 
 def _meta_training(model, training, plan, tuning, origin) -> MetaTraining:
@@ -178,7 +179,7 @@ def _finish(
     except Diverged as error:
         meta.restore_best()
         model.left = meta.left()
-        _warn_stopped(f"in the last training, {error}", meta)
+        _warn_stopped(f"in the last training, {error}", meta, is_best=True)
         return {}
     finally:
         model.stop_training = was_stopped
@@ -198,8 +199,10 @@ def _assign(model: Any, meta: MetaTraining, trained: Trained) -> None:
     model.trained_with = hparams
 
 
-def _warn_stopped(why: str, meta: MetaTraining) -> None:
-    if meta.is_mean:
+def _warn_stopped(
+    why: str, meta: MetaTraining, *, is_best: bool = False
+) -> None:
+    if meta.is_mean and not is_best:
         left = "with the means of the hyperparameters before"
     else:
         left = (
