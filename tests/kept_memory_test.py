@@ -17,7 +17,9 @@ from keras_drmad.differentiation.recorders import Pages
 from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.training import inputs, streams
 from keras_drmad.training.initial_weights import InitialState
-from keras_drmad.training.meta_training import NEW, MetaTraining
+from keras_drmad.training.kept import NEW
+from keras_drmad.training.meta_training import MetaTraining
+from keras_drmad.training.tuning import Tuning
 from small_models import built_once
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -184,7 +186,10 @@ def test_a_meta_iteration_leaves_no_states_behind():
         seed=0,
     )
     training = model._assembly.training(plan, is_tuned=True)
-    s_0 = InitialState(training.problem, "same", 0).of(0)
-    meta = MetaTraining(training, plan, model.meta_optimizer, NEW)
-    trained, _ = meta.iterate(0, s_0, plan, NOBODY)
+    starts = InitialState(training.problem, "same", 0)
+    tuning = Tuning(1, 0, "same", "last", 1, False)
+    meta = MetaTraining(
+        training, plan, model.meta_optimizer, starts, tuning, NEW
+    )
+    trained, _ = meta.iterate(0, [NOBODY])
     assert kept_bytes(trained.walked.memory) == 0
