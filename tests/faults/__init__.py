@@ -18,7 +18,18 @@ import pytest
 
 import keras_drmad as kd
 from checks import assert_exact_hypergradient, relative_error
+from small_models import VALIDATION, X, Y
 
+# Of a `fit` whose trainings all take one path, to be compared with another one.
+ONE_PATH = dict(
+    x=X,
+    y=Y,
+    batch_size=8,
+    validation_data=VALIDATION,
+    initial_weights="same",
+    verbose=0,
+    seed=0,
+)
 RIGHT, REFUSED = "right", "refused"
 PARTS = {
     "derivatives": ("derivatives",),

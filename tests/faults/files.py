@@ -8,20 +8,11 @@ import numpy as np
 import pytest
 
 import keras_drmad as kd
-from faults import members, refused, wrapped
+from faults import ONE_PATH, members, refused, wrapped
 from small_models import VALIDATION, X, Y, cross_entropy, hidden
 
 H = kd.hyperparameters
 L = keras.layers
-FIT = dict(
-    x=X,
-    y=Y,
-    batch_size=8,
-    validation_data=VALIDATION,
-    initial_weights="same",
-    verbose=0,
-    seed=0,
-)
 
 
 @keras.saving.register_keras_serializable("faults")
@@ -95,7 +86,7 @@ def wrapped_into_plain(make, path):
 def checkpoint_into_plain(make, path):
     one, other = tuned(make()), make()
     save = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
-    one.fit(**FIT, meta_iterations=1, callbacks=[save])
+    one.fit(**ONE_PATH, meta_iterations=1, callbacks=[save])
     other.compile("sgd", cross_entropy())
     other.load_weights(path)
     return one, other
@@ -111,7 +102,7 @@ def wrapped_into_uncompiled(make, path):
 def wrapped_into_wrapped(make, path):
     one, other = tuned(make()), tuned(make())
     one.hyperparameters[0].assign(0.25)
-    one.fit(**FIT, meta_iterations=2)
+    one.fit(**ONE_PATH, meta_iterations=2)
     one.save(path) if path.endswith(".keras") else one.save_weights(path)
     other.load_weights(path)
     for a, b in zip(one.hyperparameters, other.hyperparameters, strict=True):
@@ -173,7 +164,7 @@ def say_so(is_whole):
             m, p + ".h5", include_optimizer=False
         ),
         "a checkpoint": lambda m, p: m.fit(
-            **FIT,
+            **ONE_PATH,
             meta_iterations=1,
             callbacks=[keras.callbacks.ModelCheckpoint(p + ".h5")],
         ),

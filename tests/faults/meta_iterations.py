@@ -6,19 +6,10 @@ import keras
 import numpy as np
 
 import keras_drmad as kd
-from faults import members, wrapped
-from small_models import VALIDATION, At, X, Y, cross_entropy, linear
+from faults import ONE_PATH, members, wrapped
+from small_models import At, cross_entropy, linear
 
 H = kd.hyperparameters
-FIT = dict(
-    x=X,
-    y=Y,
-    batch_size=8,
-    validation_data=VALIDATION,
-    initial_weights="same",
-    verbose=0,
-    seed=0,
-)
 
 
 def tuned():
@@ -84,7 +75,7 @@ def ends_with_one_meta_iteration(callbacks):
     for keep in ("best", "last"):
         model, kept = tuned(), Keep()
         model.fit(
-            **FIT,
+            **ONE_PATH,
             meta_iterations=4,
             callbacks=[kept, *callbacks],
             keep=keep,
@@ -111,7 +102,7 @@ def loads_one_meta_iteration(options):
             mode="max",
         )
         norms = model.fit(
-            **FIT, meta_iterations=3, callbacks=[keep, save]
+            **ONE_PATH, meta_iterations=3, callbacks=[keep, save]
         ).history["hypergradient_norm"]
         if path.endswith(".keras"):
             loaded = keras.models.load_model(path)
@@ -123,7 +114,7 @@ def loads_one_meta_iteration(options):
 
 def again(model, **options):
     for _ in range(3):
-        model.fit(**FIT | options, meta_iterations=1)
+        model.fit(**ONE_PATH | options, meta_iterations=1)
         yield [float(h.value()) for h in model.hyperparameters]
 
 
@@ -137,7 +128,7 @@ def from_the_start(model):
 def through_files(model):
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
-            model.fit(**FIT, meta_iterations=1)
+            model.fit(**ONE_PATH, meta_iterations=1)
             model.save(f"{folder}/m.keras")
             model = keras.models.load_model(f"{folder}/m.keras")
         yield [float(h.value()) for h in model.hyperparameters]
@@ -172,11 +163,11 @@ def is_one_fit(options):
     one, many = tuned(), tuned()
     start = one.get_weights()
     keep = Keep()
-    one.fit(**FIT, meta_iterations=3, callbacks=[keep])
+    one.fit(**ONE_PATH, meta_iterations=3, callbacks=[keep])
     rows = []
     for _ in range(3):
         many.set_weights(start)
-        many.fit(**FIT | options, meta_iterations=1)
+        many.fit(**ONE_PATH | options, meta_iterations=1)
         rows.append(known(many))
     ours = slice(0, 2) if options else slice(0, 4)
     for a, b in zip(rows, keep.kept, strict=True):
@@ -189,11 +180,11 @@ def is_one_fit(options):
 )
 def are_trained_with(values):
     model = tuned()
-    model.fit(**FIT, meta_iterations=1)
+    model.fit(**ONE_PATH, meta_iterations=1)
     for h, value in zip(model.hyperparameters, values, strict=True):
         if value is not None:
             h.assign(value)
     before = [float(h.value()) for h in model.hyperparameters]
-    logs = model.fit(**FIT, meta_iterations=1).history
+    logs = model.fit(**ONE_PATH, meta_iterations=1).history
     assert np.isclose(logs["learning_rate/mean"][0], before[0], rtol=1e-6)
     assert np.isclose(logs["l2/mean"][0], before[1], rtol=1e-6)
