@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.training.initial_weights import InitialState
+
 
 def flat(structure: Any) -> np.ndarray:
     """Returns all numbers of a nested structure in one vector."""
@@ -106,14 +108,32 @@ def assert_exact_hypergradient(
         **training: the other arguments of both methods.
     """
     record = model.hypergradient(*data, **training)
-
-    def loss():
-        return model.validation_loss_after(*data, **training)
-
+    loss = loss_after(model, *data, **training)
     np.testing.assert_allclose(record.validation_loss, loss(), rtol=1e-12)
     for h in model.hyperparameters:
         gradient = [record.gradients[h.name]]
         assert_derivative(loss, [h.raw], gradient, rtol=rtol, step=step)
+
+
+def loss_after(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    seed: int = 0,
+    **training,
+) -> Callable[[], float]:
+    """Returns `validation_loss_after` of these arguments as a function.
+
+    Of the hyperparameters, from the weights as they are now. Data are checked
+    and converted once, not at each of many calls.
+    """
+    walks, plan = model.prepared(
+        x, y, batch_size=batch_size, epochs=epochs, seed=seed, **training
+    )
+    s_0 = InitialState(walks.problem, "same", plan.seed).of(0)
+    return lambda: walks.validation_loss(s_0, plan)
 
 
 def _assign(variables, values):
