@@ -159,7 +159,7 @@ def time_net(net: str, T: int) -> None:
         for key, function in fits.items():
             times[key].append(function())
     auto = tuned_model(net, "auto")
-    auto.hypergradient(*train, **arguments | {"steps_per_epoch": 10})
+    auto.prepared(*train, trainings=20, **arguments)  # as `fit` does
     medians = {key: statistics.median(rounds) for key, rounds in times.items()}
     print(f"\n{net}, batch {BATCH}, T = {T}, R = T/10, {FLAGS.rounds} rounds")
     print_table(medians, T, fits, auto.uses_xla)

@@ -13,7 +13,7 @@ from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.hyperparameter_check import HyperparameterCheck
 from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.training import first_look, inputs, sources
-from keras_drmad.training.initial_weights import CHECKED
+from keras_drmad.training.initial_weights import CHECKED, InitialState
 from keras_drmad.training.tables import takes_strings
 
 
@@ -66,15 +66,19 @@ class Checkable:
         """
         arguments.whole("directions", directions, 1)
         arguments.positive("length", length)
-        training["seed"] = inputs.drawn_seed(seed)
-        record = self.hypergradient(x, y, **training)
+        seed = inputs.drawn_seed(seed)
+        elementary, plan = self.prepared(
+            x, y, trainings=1 + 2 * (1 + directions), seed=seed, **training
+        )
+        s_0 = InitialState(elementary.problem, "same", plan.seed).of(0)
+        record = elementary.hypergradient(s_0, plan)
         return hypergradient_check.check(
             [np.array(g) for g in record.gradients.values()],
             [h.raw for h in self.hyperparameters],
-            lambda: self.validation_loss_after(x, y, **training),
+            lambda: elementary.validation_loss(s_0, plan),
             directions,
             length,
-            training["seed"],
+            seed,
             record.validation_loss,
             is_exact=isinstance(self.resolved.method, ReverseMode),
         )
@@ -137,15 +141,16 @@ class Checkable:
                 "with those before it. Received: a model that was not tuned "
                 "since `compile`. Call `fit` first."
             )
+        values = self._values_to_compare(others or {})
         elementary, plan = self.prepared(
             x,
             y,
+            trainings=len(values) * draws,
             validation_data=validation_data,
             validation_split=validation_split,
             seed=inputs.drawn_seed(seed),
             **training,
         )
-        values = self._values_to_compare(others or {})
         test = self._test_source(test_data, y is None, training)
         starts = self.new_draws(elementary, plan)
 

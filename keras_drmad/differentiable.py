@@ -148,6 +148,7 @@ class Differentiable(Saved):
         training, plan = self.prepared(
             x,
             y,
+            trainings=draws,
             batch_size=batch_size,
             epochs=epochs,
             validation_data=validation_data,
@@ -214,9 +215,16 @@ class Differentiable(Saved):
         return InitialState(training.problem, "resample", plan.seed, origin)
 
     def prepared(
-        self, x: Any, y: Any, /, **given: Any
+        self, x: Any, y: Any, /, *, trainings: int = 1, **given: Any
     ) -> tuple[ElementaryTraining, Plan]:
-        """Returns the training that arguments ask for, and its plan."""
+        """Returns the training that arguments ask for, and its plan.
+
+        Args:
+            x: as for `hypergradient`.
+            y: as for `hypergradient`.
+            trainings: int, how many are to come.
+            **given: others of `TRAINING_ARGUMENTS`, and `validation_split`.
+        """
         known = {*TRAINING_ARGUMENTS, "validation_split"}
         unknown = sorted(set(given) - known)
         if unknown:
@@ -234,4 +242,7 @@ class Differentiable(Saved):
             class_axis=ranges.class_axis(model),
             strings=takes_strings(model),
         )
-        return self._assembly.training(plan, is_tuned=True), plan
+        training = self._assembly.training(
+            plan, is_tuned=True, trainings=trainings
+        )
+        return training, plan

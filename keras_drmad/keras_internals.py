@@ -7,6 +7,7 @@ reads them all).
 """
 
 import contextlib
+import functools
 import io
 import random
 import traceback
@@ -759,6 +760,7 @@ def set_gradient(op: tf.Operation, name: str) -> None:
     op._set_attr("_gradient_op_type", value)
 
 
+@functools.cache
 def has_kernel(kind: str, device: str) -> bool:
     """Returns whether a device has a kernel for a kind of operations.
 

@@ -130,8 +130,9 @@ class DrMADModel(Checkable, Differentiable):
                 from names of hyperparameters to optimizers; those that it does
                 not name stay as they are.
             jit_compile: bool, whether XLA compiles the loops of training; or
-                `"auto"`, yes where the model is likely to gain by it. Dropout
-                masks of one seed differ between the two.
+                `"auto"`, yes where XLA runs such layers well and enough steps
+                are asked for, 4,000, that compiling pays. Dropout masks of one
+                seed differ between the two.
             self_check: bool, whether the first training is preceded by a
                 comparison of one step with Keras's own, and of its derivatives
                 with differences.
@@ -356,7 +357,10 @@ class DrMADModel(Checkable, Differentiable):
             strings=takes_strings(self.elementary_model),
         )
         training = self._assembly.training(
-            plan, is_tuned=is_tuned, initial_weights=initial_weights
+            plan,
+            is_tuned=is_tuned,
+            trainings=max(1, meta_iterations) * draws,
+            initial_weights=initial_weights,
         )
         if verbose and is_tuned and self._are_suggested:
             self.hyperparameter_summary()

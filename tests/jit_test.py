@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
+from checks import loops_of
+from keras_drmad.training import assembly
 from small_models import VALIDATION, X, Y, assert_same, compiled, fit, hidden
 
 
@@ -24,7 +26,13 @@ def result(jit_compile):
     return model, fit(model, batch_size=7, meta_iterations=3)
 
 
-def test_auto_takes_xla_and_gives_the_same_numbers():
+@pytest.fixture
+def soon(monkeypatch):
+    """Compiling pays from 20 steps on, not from 4,000."""
+    monkeypatch.setattr(assembly, "PAYS_FROM", 20)
+
+
+def test_auto_takes_xla_and_gives_the_same_numbers(soon):
     without, expected = result(False)
     model, logs = result("auto")
     assert model.uses_xla and not without.uses_xla
@@ -33,6 +41,44 @@ def test_auto_takes_xla_and_gives_the_same_numbers():
         np.testing.assert_allclose(logs[name], values, rtol=1e-3, atol=1e-6)
     tolerance = dict(rtol=1e-3, atol=1e-5)
     assert_same(model.get_weights(), without.get_weights(), **tolerance)
+
+
+def asked_for(**training):
+    """Asks for a training, which does not begin yet."""
+    return dict(batch_size=8, validation_data=VALIDATION, **training)
+
+
+def test_auto_compiles_once_enough_steps_were_asked_for():
+    model = compiled(jit_compile="auto")
+    model.hypergradient(X, Y, **asked_for(steps_per_epoch=3))
+    assert model.uses_xla is False
+    model.prepared(X, Y, **asked_for(steps_per_epoch=3, trainings=1_332))
+    assert model.uses_xla is False  # 3,999 steps
+    model.prepared(X, Y, **asked_for(steps_per_epoch=1))
+    assert model.uses_xla is True
+    # What is compiled stays in use.
+    traced = model.prepared(X, Y, **asked_for(steps_per_epoch=1))[0].loops
+    assert loops_of(model) is traced
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_steps_change_nothing_where_jit_compile_says_it(jit_compile):
+    model = compiled(jit_compile=jit_compile)
+    for steps in (1, 5_000):
+        model.prepared(X, Y, **asked_for(steps_per_epoch=steps))
+        assert model.uses_xla is jit_compile
+
+
+def test_auto_counts_all_trainings_of_a_fit_and_of_a_check(soon):
+    model = compiled(jit_compile="auto")
+    fit(model, epochs=1, steps_per_epoch=3, meta_iterations=6)
+    assert not model.uses_xla  # 18 steps
+    model = compiled(jit_compile="auto")
+    fit(model, epochs=1, steps_per_epoch=3, meta_iterations=7)
+    assert model.uses_xla
+    model = compiled(jit_compile="auto")
+    model.check_hypergradient(X, Y, **asked_for(steps_per_epoch=3))
+    assert model.uses_xla  # 7 trainings
 
 
 def images(x):
@@ -58,6 +104,7 @@ def test_auto_takes_no_xla_for_images_on_a_cpu(make):
         pytest.skip("a GPU runs these well with XLA")
     model = compiled(make(), jit_compile="auto")
     x_val, y_val = VALIDATION
-    validation = images(x_val), y_val
-    model.validation_loss_after(images(X), Y, 8, validation_data=validation)
+    data = asked_for(steps_per_epoch=5_000)
+    data["validation_data"] = images(x_val), y_val
+    model.prepared(images(X), Y, **data)
     assert not model.uses_xla

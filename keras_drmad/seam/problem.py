@@ -41,8 +41,6 @@ class ElementaryProblem(States):
             batch to the next.
         update_is_smooth: bool, whether the optimizer's update has a finite
             derivative everywhere.
-        suits_xla: bool, whether XLA can run the steps, and likely faster, on
-            the device at hand.
     """
 
     def __init__(
@@ -178,6 +176,11 @@ class ElementaryProblem(States):
             ]
         return Taken(gradients, params, mean, scope)
 
+    @functools.cached_property
+    def suits_xla(self) -> bool:
+        """Whether XLA can run the steps, and likely faster, on the device."""
+        return suits_xla({*self.look.operations})
+
     # ---- inside
 
     def _call(self, batch, training):
@@ -247,7 +250,6 @@ class ElementaryProblem(States):
         self.fixed, self.loose = look.fixed, look.loose
         self.assigns_params = look.assigns_params
         self.update_is_smooth = not look.update_operations & SINGULAR
-        self.suits_xla = suits_xla({*look.operations})
         self.look = look
 
     def _scope(self, state, hparams, metrics=(), watch=None) -> Scope:

@@ -47,6 +47,10 @@ SLOW_ON_CPU = ("Conv", "Pool", "While")
 # Kinds of operations whose results have no fixed shape, which XLA needs.
 SHAPELESS = {"Unique", "UniqueV2", "Where"}
 PLACES = {"Placeholder", "_Arg", "_Retval"}  # not operations at all
+# Steps from which on XLA gains more than compiling costs: 2,500 to 8,000 for
+# five small nets on a CPU (`benchmarks.compiling`), for many operations and
+# for few alike, as both grow with their number.
+PAYS_FROM = 4_000
 
 
 def suits_xla(operations: set[str]) -> bool:

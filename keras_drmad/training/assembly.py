@@ -20,7 +20,7 @@ from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.seam.pure_optimizer import check_known
-from keras_drmad.seam.traits import check_sign
+from keras_drmad.seam.traits import PAYS_FROM, check_sign
 from keras_drmad.training import first_look
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.plan import Plan
@@ -30,7 +30,8 @@ class Assembly:
     """What `compile` was given, and the loops that were compiled from it.
 
     Loops are kept as long as minibatches look the same, and serve every
-    length, seed and rate.
+    length, seed and rate. With `jit_compile="auto"` they are made anew, for
+    XLA, once so many steps have been asked for that compiling them pays.
 
     Attributes:
         hyperparameters: all together.
@@ -68,6 +69,7 @@ class Assembly:
         self.self_check = self_check
         self._unchecked = {"step", "slopes"} if self_check else set()
         self._jit_compile = jit_compile
+        self._steps = 0  # asked for so far
         self._signature = ""
         self._convex: GaussNewton | None = None
         self._trainable = _trainable(model)
@@ -95,13 +97,19 @@ class Assembly:
         )
 
     def training(
-        self, plan: Plan, *, is_tuned: bool, initial_weights: str = "same"
+        self,
+        plan: Plan,
+        *,
+        is_tuned: bool,
+        trainings: int = 1,
+        initial_weights: str = "same",
     ) -> ElementaryTraining:
         """Returns the training of a plan.
 
         Args:
             plan: data and length.
             is_tuned: bool, whether hyperparameters are learned, or only used.
+            trainings: int, how many are to come.
             initial_weights: str, as for `fit`.
 
         Raises:
@@ -118,6 +126,7 @@ class Assembly:
         self.hyperparameters.prepare(
             Training(plan.T, size, batch, is_tuned, initial_weights)
         )
+        self._steps += plan.T * trainings
         self._compile_for(batch)
         self.problem.carries = self._carries(assigned)
         self._check(plan, batch, is_tuned=is_tuned)
@@ -132,26 +141,32 @@ class Assembly:
     def _compile_for(self, batch: Batch) -> None:
         """Makes problem and loops anew where minibatches look otherwise."""
         signature = first_look.signature(batch)
-        if signature == self._signature:
-            return
-        self.problem = ElementaryProblem(
-            self._model, self._model.optimizer, self.hyperparameters, batch
-        )
-        first_look.check_found([*self.problem.fixed, *self.problem.loose])
-        jit_compile = self._jit_compile
+        if signature != self._signature:
+            self.problem = ElementaryProblem(
+                self._model, self._model.optimizer, self.hyperparameters, batch
+            )
+            first_look.check_found([*self.problem.fixed, *self.problem.loose])
+            self.loops = None
+        jit_compile = self._takes_xla(batch)
+        is_there = self.loops is not None
+        if not is_there or jit_compile and not self.loops.compiler.jit_compile:
+            self.loops = Loops(self.problem, Compiler(jit_compile))
+        self._signature, self._convex = signature, None
+
+    def _takes_xla(self, batch: Batch) -> bool:
+        """Returns whether XLA is to compile the loops."""
+        if self._jit_compile == "auto":
+            return self._steps >= PAYS_FROM and self.problem.suits_xla
         has_strings = any(
             np.asarray(a).dtype.kind in "SO" for a in leaves(batch)
         )
-        if jit_compile is True and has_strings:
+        if self._jit_compile and has_strings:
             raise ValueError(
                 "Invalid value for argument `jit_compile`. XLA has no strings, "
                 "which the batches hold. Received: jit_compile=True. Use "
                 "'auto' or False, or encode the strings before."
             )
-        if jit_compile == "auto":
-            jit_compile = self.problem.suits_xla
-        self.loops = Loops(self.problem, Compiler(bool(jit_compile)))
-        self._signature, self._convex = signature, None
+        return bool(self._jit_compile)
 
     def _carries(self, assigned: dict[int, keras.Variable]) -> bool:
         """Returns whether validation changes what its next batch reads.
