@@ -98,14 +98,14 @@ def assert_derivative(
 def assert_exact_hypergradient(
     model: Any, *data: Any, rtol: float = 1e-6, step: float = 1e-4, **training
 ) -> None:
-    """Asserts that `hypergradient` is that of `validation_loss_after`.
+    """Asserts that `hypergradient` is that of the validation loss.
 
     Args:
         model: a compiled `DrMADModel`; each of its kinds is checked alone.
-        *data: those of both methods.
+        *data: those of `hypergradient`.
         rtol: float.
         step: float, of the differences.
-        **training: the other arguments of both methods.
+        **training: the other arguments of `hypergradient`.
     """
     record = model.hypergradient(*data, **training)
     loss = loss_after(model, *data, **training)
@@ -124,16 +124,22 @@ def loss_after(
     seed: int = 0,
     **training,
 ) -> Callable[[], float]:
-    """Returns `validation_loss_after` of these arguments as a function.
+    """Returns the validation loss after a training as a function.
 
     Of the hyperparameters, from the weights as they are now. Data are checked
-    and converted once, not at each of many calls.
+    and converted once, and the loops are those of `hypergradient`: nothing else
+    is traced.
     """
     walks, plan = model.prepared(
         x, y, batch_size=batch_size, epochs=epochs, seed=seed, **training
     )
     s_0 = InitialState(walks.problem, "same", plan.seed).of(0)
-    return lambda: walks.validation_loss(s_0, plan)
+
+    def loss():
+        trained = walks.forward(s_0, walks.hparams(), plan)
+        return walks.differentiate(trained, plan.hyper)[0]["loss"]
+
+    return loss
 
 
 def _assign(variables, values):

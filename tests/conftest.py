@@ -18,7 +18,7 @@ os.environ.setdefault(
 
 # Graphs are made of many small objects that live long: to look for garbage
 # among them each 700 objects takes a sixth of the time of tracing.
-gc.set_threshold(50_000, 20, 100)
+gc.set_threshold(50_000, 20, 20)
 
 import keras  # noqa: E402  (TensorFlow reads the lines above at its import)
 import numpy as np  # noqa: E402
@@ -33,6 +33,8 @@ def seeded_tensorflow():
     more time than most tests that share a model.
     """
     keras.utils.set_random_seed(0)
+    yield
+    gc.collect()  # the graphs of the file's models
 
 
 @pytest.fixture(scope="module", autouse=True)

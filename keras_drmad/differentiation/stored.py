@@ -16,6 +16,10 @@ from keras_drmad.core.walked import Derivative, Walked
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.differentiation.recorders import Pages
 
+# Pages of so many bytes at most have so many states at least: calls of loops
+# are what takes time there.
+SMALL, LEAST = 2**20, 16
+
 
 @dataclasses.dataclass(frozen=True)
 class Stored(Differentiation):
@@ -26,9 +30,9 @@ class Stored(Differentiation):
     the last K only, it leaves out what hyperparameters did before.
     Memory: T states (parameters, slots and buffers), or K; half of that in
     bfloat16; during a walk up to two chunks of states more, each of them an
-    eighth of all states or less. Time: T adjoint steps, or K. Differentiates
-    every kind of hyperparameter. Prefer it to any approximation where the
-    states fit in memory.
+    eighth of all states, or less than a megabyte. Time: T adjoint steps, or K.
+    Differentiates every kind of hyperparameter. Prefer it to any approximation
+    where the states fit in memory.
 
     Attributes:
         last: K, the number of states kept; `None` for all.
@@ -49,32 +53,41 @@ class Stored(Differentiation):
         return np.arange(span.last - K, span.last)
 
     def nbytes(self, T: int, state: State) -> float:
-        pages = self.pages(Span(0, T))
+        pages = Pages(1, self.in_bfloat16)
         kept = len(self.iterations(Span(0, T)))
         return nested.nbytes(pages.kept(state)) * kept
 
-    def pages(self, span: Span) -> Pages:
-        """Returns pages of a length that few other spans do not share."""
+    def pages(self, span: Span, state: State) -> Pages:
+        """Returns pages of a length that few other spans do not share.
+
+        Args:
+            span: the iterations.
+            state: any state, for the sizes of its leaves.
+        """
         eighth = len(self.iterations(span)) // 8
         size = max((L for L in LENGTHS if eighth >= L), default=1)
+        if LEAST * nested.nbytes(state) <= SMALL:
+            size = max(size, LEAST)
         return Pages(size, self.in_bfloat16)
 
-    def _cuts(self, span: Span) -> range:
+    def _cuts(self, span: Span, pages: Pages) -> range:
         first = int(self.iterations(span)[0])
-        return range(first, span.last, self.pages(span).size)
+        return range(first, span.last, pages.size)
 
     def forward(
         self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
     ) -> Walked:
-        pages: dict[int, Kept] = {}
+        kept: dict[int, Kept] = {}
+        pages = self.pages(span, s)
+        cuts = self._cuts(span, pages)
         walking = walk.forward(
             s,
             hparams,
             span,
-            self.pages(span),
-            records_from=self._cuts(span).start,
+            pages,
+            records_from=cuts.start,
             revisited=self.iterations(span),
-            cuts=self._cuts(span),
+            cuts=cuts,
             keeps_chunks=True,
         )
         for part in walking:
@@ -82,26 +95,27 @@ class Stored(Differentiation):
                 # The last chunk, or one before a short batch, is not full.
                 states = nested.first_of(part.notes, len(part.iterations))
                 like = nested.scalars_like(part.before)
-                pages[part.first] = Kept(states, like)
-        return walking.end(pages)
+                kept[part.first] = Kept(states, like)
+        return walking.end(kept)
 
     def backward(
         self, walk: Walk, walked: Walked, adjoint: list[tf.Tensor]
     ) -> Derivative:
-        span, pages = walked.span, walked.memory
-        size = self.pages(span).size
+        span, kept = walked.span, walked.memory
+        pages = self.pages(span, walked.state)
 
         def known(iterations, chunk):
-            kept = pages.pop(int(iterations[0]))
-            return kept._replace(states=nested.padded(kept.states, size))
+            page = kept.pop(int(iterations[0]))
+            states = nested.padded(page.states, pages.size)
+            return page._replace(states=states)
 
         return walk.backward(
             walked,
             adjoint,
             self.iterations(span),
-            FromPages(HESSIAN, size, self.in_bfloat16),
+            FromPages(HESSIAN, pages.size, self.in_bfloat16),
             known,
-            cuts=self._cuts(span),
+            cuts=self._cuts(span, pages),
             keeps_chunks=True,
         )
 
