@@ -118,6 +118,9 @@ def _computed(
         pending = {pool.submit(function, **cells[k]): k for k in names}
         try:
             for future in futures.as_completed(pending):
+                if error := future.exception():
+                    # Those that run are waited for, before it is raised.
+                    print(f"{pending[future]} failed: {error!r}", flush=True)
                 yield pending[future], future.result()
         except BaseException:  # an interrupt too
             pool.shutdown(cancel_futures=True)
