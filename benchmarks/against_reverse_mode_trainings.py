@@ -11,6 +11,7 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import keras_drmad as kd
 from benchmarks.data import images
@@ -121,7 +122,8 @@ def loops(model, T: int):
     """Returns what the loops of T steps are compiled for: a length, or none."""
     bound = model.method.bind(T, None, (), model.optimizer)
     if isinstance(bound, Stored):
-        return bound.pages(Span(0, T)).size
+        weights = [tf.convert_to_tensor(v.value) for v in model.weights]
+        return bound.pages(Span(0, T), State(weights, weights, [])).size
     return length(T) if isinstance(bound, Checkpointed) else None
 
 

@@ -32,7 +32,15 @@ class Loop(Protocol):
         """Returns how often the function was traced."""
 
 
-Compiler = Callable[[Callable], Loop]
+class Compiler(Protocol):
+    """What makes a compiled loop of a function."""
+
+    @property
+    def jit_compile(self) -> bool:
+        """Whether XLA compiles the function."""
+
+    def __call__(self, function: Callable) -> Loop:
+        """Returns a function compiled; its first call traces it."""
 
 
 class Loops:

@@ -63,6 +63,11 @@ class Walk:
         self.last = last
         self.watcher = watcher
 
+    @property
+    def compiles(self) -> bool:
+        """Whether loops are compiled by XLA, and not only traced."""
+        return self.loops.compiler.jit_compile
+
     def within(self, wrapper: Wrapper) -> "Walk":
         """Returns the walk through the problem that a wrapper makes."""
         return Walk(

@@ -77,18 +77,20 @@ class Line(Differentiation):
         self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
     ) -> Walked:
         total, W = nested.zeros_like(s.params), self.mean_of
+        summed_from = span.last - W
         walking = walk.forward(
             s,
             hparams,
             span,
             SUM,
-            records_from=span.last - W,
+            # Without XLA a sum in vain costs less than to trace another loop.
+            records_from=span.first if W and not walk.compiles else summed_from,
             notes=lambda iterations: total,
             revisited=self.iterations(span),
-            cuts=[span.last - W],
+            cuts=[summed_from],
         )
         for part in walking:
-            if part.notes:
+            if part.first >= summed_from:
                 total = part.notes
         walked = walking.end(None)
         first = nested.counters(s)._replace(params=s.params)
