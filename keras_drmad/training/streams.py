@@ -282,8 +282,15 @@ def py_dataset_passes(
 
     Batches are taken in an order drawn from (seed, pass) if `shuffle` and their
     number is known, by `dataset.workers` threads that run ahead by
-    `dataset.max_queue_size`.
+    `dataset.max_queue_size`. Each is copied before the thread asks for the
+    next, so a data set may fill the same arrays again and again.
     """
+
+    def item(k: int) -> Batch:
+        return map_arrays(
+            lambda a: a.copy() if isinstance(a, np.ndarray) else a,
+            _as_arrays(dataset[k]),
+        )
 
     def order(seed: int, number: int) -> Iterable[int]:
         if dataset.num_batches is None:
@@ -299,11 +306,11 @@ def py_dataset_passes(
         ahead: collections.deque = collections.deque()
         try:
             for k in order(seed, number):
-                ahead.append(pool.submit(dataset.__getitem__, k))
+                ahead.append(pool.submit(item, k))
                 if len(ahead) >= dataset.max_queue_size:
-                    yield _as_arrays(ahead.popleft().result())
+                    yield ahead.popleft().result()
             while ahead:
-                yield _as_arrays(ahead.popleft().result())
+                yield ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
         dataset.on_epoch_end()

@@ -95,7 +95,9 @@ def _array(a: Any, argument: str, *, strings: bool) -> np.ndarray:
             "Convert lists with `np.array(...)`, and batch data sets with "
             "`.batch(...)`."
         )
-    return a.astype(keras.config.floatx()) if a.dtype.kind == "f" else a
+    if a.dtype.kind != "f":
+        return a
+    return a.astype(keras.config.floatx(), copy=False)
 
 
 def takes_strings(model: keras.Model) -> bool:

@@ -113,6 +113,44 @@ def streams_of_strings(case):
     assert_right_by_differences(model, data, None, **given)
 
 
+class Refills(keras.utils.PyDataset):
+    """Yields the same arrays each time, filled with another batch."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+        self.batch = np.empty_like(x[:4]), np.empty_like(y[:4])
+
+    def __len__(self):
+        return len(self.x) // 4
+
+    def __getitem__(self, k):
+        for filled, a in zip(self.batch, (self.x, self.y), strict=True):
+            filled[:] = a[4 * k : 4 * k + 4]
+        return self.batch
+
+
+@members(
+    "a stream that fills one array again and again",
+    {"float32": "float32", "float64": "float64", "float16": "float16"},
+)
+def refilled(dtype):
+    found = []
+    for make in (lambda x, y: dict(x=x, y=y, batch_size=4), Refills):
+        data = make(X[:16].astype(dtype), Y[:16])
+        data = data if isinstance(data, dict) else dict(x=data)
+        model = wrapped(
+            linear(), keras.optimizers.SGD(0.1), cross_entropy(), [H.L2()]
+        )
+        model.set_weights([w + 0.1 for w in model.get_weights()])
+        found.append(
+            model.hypergradient(
+                **data, epochs=2, shuffle=False, validation_data=VALIDATION
+            ).gradients["l2"]
+        )
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
 class Yields(keras.utils.PyDataset):
     """Batches of any kind."""
 
