@@ -6,10 +6,12 @@
 For each net and optimizer, with XLA and without: the seconds of the first
 hypergradient beyond those of the next one (tracing and compiling), and of a
 step forward and backward; and the number of steps at which both have cost the
-same. `jit_compile="auto"` takes XLA from `seam.traits.PAYS_FROM` steps on. All
-in one process, in turn; seconds of the processor, as machines do other work.
+same, beside the number from which on `jit_compile="auto"` takes XLA
+(`seam.traits.pays`). All in one process, in turn; seconds of the processor, as
+machines do other work.
 """
 
+import bisect
 import os
 import statistics
 import time
@@ -117,28 +119,42 @@ def seconds(task: Task, model: Any) -> tuple[float, float]:
     return first - short, step
 
 
+def least(model: Any) -> str:
+    """Returns from how many steps on `jit_compile="auto"` takes XLA."""
+    from keras_drmad.seam import traits
+
+    problem = model._assembly.problem
+    if not problem.suits_xla:
+        return "never"
+    loops = any("While" in kind for kind in problem.look.operations)
+    weights = model.elementary_model.count_params()
+    steps = range(1, traits.PAYS_FROM + 1)
+    least = bisect.bisect_left(
+        steps, True, key=lambda n: traits.pays(n, weights, has_loops=loops)
+    )
+    return f"{steps[least]:,}"
+
+
 def main(_) -> None:
     """Prints a table, a row for each net and optimizer."""
     if FLAGS.threads:
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(FLAGS.threads)
         os.environ["TF_NUM_INTEROP_THREADS"] = str(FLAGS.threads)
-    from keras_drmad.seam.traits import PAYS_FROM
-
-    print(f"`jit_compile='auto'` takes XLA from {PAYS_FROM:,} steps on\n")
     print("| net | optimizer | first call, s | with XLA | a step, ms |", end="")
-    print(" with XLA | even after |")
-    print("| --- | --- " + "| ---: " * 5 + "|")
+    print(" with XLA | even after | auto takes XLA from |")
+    print("| --- | --- " + "| ---: " * 6 + "|")
     for name in FLAGS.nets:
         for optimizer in FLAGS.optimizers:
-            plain, xla = (
-                seconds(TASKS[name], model_of(TASKS[name], optimizer, jit))
-                for jit in (False, True)
-            )
+            models = [
+                model_of(TASKS[name], optimizer, jit) for jit in (False, True)
+            ]
+            plain, xla = (seconds(TASKS[name], model) for model in models)
             price, gain = xla[0] - plain[0], plain[1] - xla[1]
             even = f"{price / gain:,.0f}" if gain > 0 else "never"
             print(
                 f"| {name} | {optimizer} | {plain[0]:.1f} | {xla[0]:.1f} | "
-                f"{1e3 * plain[1]:.2f} | {1e3 * xla[1]:.2f} | {even} |",
+                f"{1e3 * plain[1]:.2f} | {1e3 * xla[1]:.2f} | {even} | "
+                f"{least(models[0])} |",
                 flush=True,
             )
 

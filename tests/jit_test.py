@@ -6,8 +6,10 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
-from checks import loops_of
-from keras_drmad.training import assembly
+from checks import loops_of, relative_error
+from conftest import reseed
+from keras_drmad.seam import traits
+from keras_drmad.seam.compiler import Compiler
 from small_models import VALIDATION, X, Y, assert_same, compiled, fit, hidden
 
 
@@ -28,8 +30,8 @@ def result(jit_compile):
 
 @pytest.fixture
 def soon(monkeypatch):
-    """Compiling pays from 20 steps on, not from 4,000."""
-    monkeypatch.setattr(assembly, "PAYS_FROM", 20)
+    """Compiling pays from 20 steps on, not from some thousands."""
+    monkeypatch.setattr(traits, "PAYS_FROM", 20)
 
 
 def test_auto_takes_xla_and_gives_the_same_numbers(soon):
@@ -48,13 +50,21 @@ def asked_for(**training):
     return dict(batch_size=8, validation_data=VALIDATION, **training)
 
 
+def test_compiling_pays_sooner_for_large_nets():
+    assert not traits.pays(7_999, 0) and traits.pays(8_000, 0)
+    assert not traits.pays(3_999, 36_000) and traits.pays(4_000, 36_000)
+    assert not traits.pays(400, 600_000) and traits.pays(500, 600_000)
+    assert not traits.pays(799, 0, has_loops=True)
+    assert traits.pays(800, 0, has_loops=True)
+
+
 def test_auto_compiles_once_enough_steps_were_asked_for():
-    model = compiled(jit_compile="auto")
+    model = compiled(jit_compile="auto")  # of few weights
     model.hypergradient(X, Y, **asked_for(steps_per_epoch=3))
     assert model.uses_xla is False
-    model.prepared(X, Y, **asked_for(steps_per_epoch=3, trainings=1_332))
-    assert model.uses_xla is False  # 3,999 steps
-    model.prepared(X, Y, **asked_for(steps_per_epoch=1))
+    model.prepared(X, Y, **asked_for(steps_per_epoch=3, trainings=2_600))
+    assert model.uses_xla is False
+    model.prepared(X, Y, **asked_for(steps_per_epoch=200))
     assert model.uses_xla is True
     # What is compiled stays in use.
     traced = model.prepared(X, Y, **asked_for(steps_per_epoch=1))[0].loops
@@ -64,7 +74,7 @@ def test_auto_compiles_once_enough_steps_were_asked_for():
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_steps_change_nothing_where_jit_compile_says_it(jit_compile):
     model = compiled(jit_compile=jit_compile)
-    for steps in (1, 5_000):
+    for steps in (1, 10_000):
         model.prepared(X, Y, **asked_for(steps_per_epoch=steps))
         assert model.uses_xla is jit_compile
 
@@ -104,7 +114,46 @@ def test_auto_takes_no_xla_for_images_on_a_cpu(make):
         pytest.skip("a GPU runs these well with XLA")
     model = compiled(make(), jit_compile="auto")
     x_val, y_val = VALIDATION
-    data = asked_for(steps_per_epoch=5_000)
+    data = asked_for(steps_per_epoch=10_000)
     data["validation_data"] = images(x_val), y_val
     model.prepared(images(X), Y, **data)
     assert not model.uses_xla
+
+
+def test_what_xla_cannot_compile_runs_without_it_where_nobody_asked_for_it():
+    x = tf.constant([3.0, 1.0])
+
+    def by_numpy(x):
+        return tf.numpy_function(np.flip, [x], tf.float32)
+
+    loop = Compiler(jit_compile=True, is_sure=False)(by_numpy)
+    with pytest.warns(RuntimeWarning, match="XLA could not compile a loop"):
+        np.testing.assert_array_equal(loop(x), [1, 3])
+    np.testing.assert_array_equal(loop(x), [1, 3])
+    assert not loop.jit_compile
+    with pytest.raises(tf.errors.OpError):
+        Compiler(jit_compile=True)(by_numpy)(x)
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU", "SimpleRNN"])
+def test_recurrent_loops_are_the_same_with_xla(layer):
+    x = np.random.default_rng(0).normal(size=(16, 3, 2))
+
+    def gradients(jit_compile):
+        reseed()
+        inputs = keras.Input((3, 2))
+        recurrent = getattr(keras.layers, layer)(4)
+        outputs = keras.layers.Dense(3)(recurrent(inputs))
+        model = compiled(
+            keras.Model(inputs, outputs),
+            hypergradient=kd.ReverseMode(),
+            jit_compile=jit_compile,
+        )
+        data = asked_for(steps_per_epoch=10_000 if jit_compile else 1)
+        data["validation_data"] = x, Y[:16]
+        model.prepared(x, Y[:16], **data)
+        assert model.uses_xla == bool(jit_compile)
+        data["steps_per_epoch"] = 3
+        return model.hypergradient(x, Y[:16], **data).gradients
+
+    assert relative_error(gradients("auto"), gradients(False)) < 1e-4

@@ -1,6 +1,7 @@
 """What makes a compiled loop of a function."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +16,16 @@ class Compiler:
 
     Attributes:
         jit_compile: bool, whether XLA compiles them.
+        is_sure: bool, whether a function that XLA cannot compile is an error,
+            and not to run without XLA.
     """
 
     jit_compile: bool
+    is_sure: bool = True
 
     def __call__(self, function: Callable) -> "Compiled":
         """Returns a function compiled; its first call traces it."""
-        return Compiled(function, self.jit_compile)
+        return Compiled(function, self.jit_compile, is_sure=self.is_sure)
 
 
 class Compiled:
@@ -33,19 +37,47 @@ class Compiled:
     TmpVar", TensorFlow issue 23780). The loops are as fast without it.
     """
 
-    def __init__(self, function: Callable, jit_compile: bool):
-        """Initializes the function; the first call traces it."""
-        self.function = quiet(
-            tf.function(function, jit_compile=jit_compile, autograph=False)
-        )
+    def __init__(
+        self, function: Callable, jit_compile: bool, *, is_sure: bool = True
+    ):
+        """Initializes the function; the first call traces it.
+
+        Args:
+            function: of tensors.
+            jit_compile: bool, whether XLA compiles the function.
+            is_sure: bool, as for `Compiler`.
+        """
+        self._of = function
+        self._may_fail = jit_compile and not is_sure
+        self._set(jit_compile)
+
+    def _set(self, jit_compile: bool) -> None:
         self.jit_compile = jit_compile
+        self.function = quiet(
+            tf.function(self._of, jit_compile=jit_compile, autograph=False)
+        )
 
     def __call__(self, *args: Any) -> Any:
         """Runs the function."""
-        if self.jit_compile:
-            return self.function(*args)
-        with without_rewriting():
-            return self.function(*args)
+        if not self.jit_compile:
+            with without_rewriting():
+                return self.function(*args)
+        try:
+            found = self.function(*args)
+        except tf.errors.OpError as error:
+            if not self._may_fail:
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            warnings.warn(
+                "XLA could not compile a loop, which runs without XLA: "
+                f"{reason} `compile(jit_compile=False)` spares the try.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self._set(False)
+            return self(*args)
+        self._may_fail = False  # a later error is one of the function's own
+        return found
 
     def traces(self) -> int:
         """Returns how often the function was traced."""

@@ -43,14 +43,14 @@ DRAWING_WORDS = ("Stateful", "CandidateSampler")
 ASSIGNING = ("Assign", "ResourceScatter", "ResourceApply", "ResourceStrided")
 # Kinds of operations that XLA runs far slower than TensorFlow on a CPU: a small
 # net with convolutions took 8 times as long (`benchmarks.meta_iteration`).
-SLOW_ON_CPU = ("Conv", "Pool", "While")
+SLOW_ON_CPU = ("Conv", "Pool")
 # Kinds of operations whose results have no fixed shape, which XLA needs.
 SHAPELESS = {"Unique", "UniqueV2", "Where"}
 PLACES = {"Placeholder", "_Arg", "_Retval"}  # not operations at all
-# Steps from which on XLA gains more than compiling costs: 2,500 to 8,000 for
-# five small nets on a CPU (`benchmarks.compiling`), for many operations and
-# for few alike, as both grow with their number.
-PAYS_FROM = 4_000
+# XLA gains more than compiling costs from so many steps of a small net on, and
+# the gain of a step doubles with so many weights more, and is so many times
+# larger where a step has loops (`benchmarks.compiling`).
+PAYS_FROM, DOUBLES, LOOPS = 8_000, 36_000, 10
 
 
 def suits_xla(operations: set[str]) -> bool:
@@ -68,6 +68,19 @@ def suits_xla(operations: set[str]) -> bool:
         return False
     _register_kernels()
     return all(has_kernel(kind, device) for kind in operations - PLACES)
+
+
+def pays(steps: int, weights: int, *, has_loops: bool = False) -> bool:
+    """Returns whether XLA is likely to gain more than compiling costs.
+
+    Args:
+        steps: int, how many are asked for.
+        weights: int, how many numbers are trained.
+        has_loops: bool, whether each step has loops of its own, as those of
+            recurrent layers.
+    """
+    gain = (1 + weights / DOUBLES) * (LOOPS if has_loops else 1)
+    return steps * gain >= PAYS_FROM
 
 
 @tf.function(jit_compile=True)

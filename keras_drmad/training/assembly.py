@@ -20,7 +20,7 @@ from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.seam.pure_optimizer import check_known
-from keras_drmad.seam.traits import PAYS_FROM, check_sign
+from keras_drmad.seam.traits import check_sign, pays
 from keras_drmad.training import first_look
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.plan import Plan
@@ -150,13 +150,21 @@ class Assembly:
         jit_compile = self._takes_xla(batch)
         is_there = self.loops is not None
         if not is_there or jit_compile and not self.loops.compiler.jit_compile:
-            self.loops = Loops(self.problem, Compiler(jit_compile))
+            is_sure = self._jit_compile != "auto"
+            self.loops = Loops(self.problem, Compiler(jit_compile, is_sure))
         self._signature, self._convex = signature, None
 
     def _takes_xla(self, batch: Batch) -> bool:
         """Returns whether XLA is to compile the loops."""
         if self._jit_compile == "auto":
-            return self._steps >= PAYS_FROM and self.problem.suits_xla
+            weights = sum(v.shape.num_elements() for v in self.problem.params)
+            loops = any(
+                "While" in kind for kind in self.problem.look.operations
+            )
+            return (
+                pays(self._steps, weights, has_loops=loops)
+                and self.problem.suits_xla
+            )
         has_strings = any(
             np.asarray(a).dtype.kind in "SO" for a in leaves(batch)
         )
