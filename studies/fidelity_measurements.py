@@ -57,9 +57,10 @@ class Bench:
         task: the `Task`.
         starts: list of the initial weights, for each seed.
         exact: list of the exact hypergradients in float64, for each seed.
+        direct: list of their direct parts.
         others: the mean exact hypergradient, in float64, of other draws of
             weights and batches.
-        direct: list of their direct parts.
+        ceiling: float, cosine of the mean of all draws to `others`.
     """
 
     def __init__(
@@ -76,8 +77,7 @@ class Bench:
         self.task = task
         self.seeds = range(seeds)
         self.meta_step = meta_step
-        # A mean of four is taken, however few the seeds.
-        self.draws = range(max(seeds, FOUR))
+        self.draws = range(FOUR * seeds)
         rest = range(OTHERS, OTHERS + other_draws)
         self.starts = {k: self._start(k) for k in (*self.draws, *rest)}
         with in_float64():
@@ -85,8 +85,12 @@ class Bench:
             self.direct = self._of_draws(kd.Truncated(1), self.seeds)
         self.exact = exact[:seeds]
         self.others = np.mean(exact[seeds:], axis=0)
+        self.ceiling = ceiling(np.array(exact[seeds:]))
         self.alone = self.model(kd.DrMAD(1))
         self.hypergradient(self.alone, 0)  # traces and compiles
+        self.lowest = [
+            self.loss_after(self.alone, k, self.exact[k]) for k in self.seeds
+        ]
 
     def model(self, method: Any):
         """Returns a compiled model."""
@@ -121,6 +125,7 @@ class Bench:
 
     def loss_after(self, model, seed: int, direction) -> float:
         """Returns the validation loss after one meta-step of fixed length."""
+        model.elementary_model.set_weights(self.starts[seed])
         kinds = model.hyperparameters
         before = [h.raw.numpy() for h in kinds]
         step = self.meta_step * len(direction) ** 0.5
@@ -142,19 +147,30 @@ class Bench:
         """Returns what is measured of one method, a row for each seed."""
         model = self.model(method)
         self.hypergradient(model, 0)  # traces and compiles
-        first = [self.hypergradient(model, k)[0] for k in self.draws[:FOUR]]
-        four = cosine(np.mean(first, axis=0), self.others)
-        return [
-            self.row(name, model, seed) | {"others_4": four}
-            for seed in self.seeds
-        ]
+        found = [self.hypergradient(model, k) for k in self.draws]
+        rows = []
+        for seed in self.seeds:
+            four = [found[FOUR * seed + k][0] for k in range(FOUR)]
+            rows.append(
+                self.row(name, model, seed, *found[seed]) | self.to_others(four)
+            )
+        return rows
 
-    def row(self, name: str, model, seed: int) -> dict[str, Any]:
+    def to_others(self, four: list) -> dict[str, float]:
+        """Returns how near hypergradients come to those of other draws."""
+        sign = np.sign(self.others.sum())
+        return {
+            "others": float(np.mean([cosine(g, self.others) for g in four])),
+            "others_4": cosine(np.mean(four, axis=0), self.others),
+            "sum": float(np.mean([np.sign(g.sum()) == sign for g in four])),
+            "ceiling": self.ceiling,
+        }
+
+    def row(self, name: str, model, seed: int, g, record) -> dict[str, Any]:
         """Returns what is measured of one method for one seed."""
-        g, record = self.hypergradient(model, seed)
         exact, direct = self.exact[seed], self.direct[seed]
         base = record.validation_loss
-        losses = [self.loss_after(model, seed, d) for d in (g, exact)]
+        after = self.loss_after(self.alone, seed, g)
         d = record.diagnostics
         _, alone = self.hypergradient(self.alone, seed)
         whole = sum(v for k, v in d.items() if k.startswith("seconds"))
@@ -165,10 +181,9 @@ class Bench:
             seed=seed,
             cosine=cosine(g, exact),
             indirect=cosine(without(g, direct), without(exact, direct)),
-            others=cosine(g, self.others),
             signs=float(np.mean(np.sign(g) == np.sign(exact))),
             norm=float(np.linalg.norm(g) / np.linalg.norm(exact)),
-            gain=(base - losses[0]) / (base - losses[1]),
+            gain=(base - after) / (base - self.lowest[seed]),
             time=whole / alone.diagnostics["seconds_forward"],
             copies=d["copies"],
         )
@@ -182,6 +197,27 @@ class Bench:
         """Returns a method's hypergradients."""
         model = self.model(method)
         return [self.hypergradient(model, draw)[0] for draw in draws]
+
+
+def ceiling(draws: np.ndarray) -> float:
+    """Returns the cosine of the mean of all draws to the mean of some.
+
+    With m the mean of all and a the mean of these n, E[m a] = |m|^2, which the
+    products of different draws estimate; the cosine is |m| / |a|.
+
+    Args:
+        draws: `(n, entries)`, hypergradients.
+
+    Returns:
+        float; nan if the draws have nothing in common, or there is only one.
+    """
+    count = len(draws)
+    total = draws.sum(axis=0)
+    squares = (draws**2).sum()
+    common = (total @ total - squares) / max(1, count * (count - 1))
+    if count < 2 or common <= 0:
+        return float("nan")
+    return float(common**0.5 * count / np.linalg.norm(total))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from running import forked
+from studies import fidelity_measurements
 
 DRMAD, EXACT = 3, 20  # rows of the table
 
@@ -38,12 +39,29 @@ def test_short_form(tmp_path):
     # Other draws are others: not even the exact one has their direction.
     others = [float(row["others"]) for row in found]
     assert all(0.2 < other < 0.9999 for other in others)
-    of_four = {row["method"]: float(row["others_4"]) for row in found}
-    assert min(of_four.values()) > np.mean(others)
+    of_four = [float(row["others_4"]) for row in found]
+    assert np.mean(of_four) > np.mean(others)
+    ceilings = {float(row["ceiling"]) for row in found}
+    assert len(ceilings) == 1
+    assert max(of_four) < ceilings.pop() < 1
+    parts = [float(row["sum"]) for row in found]
+    assert all(part in (0, 0.25, 0.5, 0.75, 1) for part in parts)
     gains = [float(r["gain"]) for r in found if r["method"] == "ReverseMode()"]
     assert gains == pytest.approx([1, 1], abs=0.02)
     table = (folder / "table.md").read_text()
     assert all(f"`{method}`" in table for method in cosines)
-    assert (
-        folder / "figures" / "cost_against_cosine.png"
-    ).stat().st_size > 10_000
+    ranking = (folder / "other_draws.md").read_text()
+    assert all(f"`{method}`" in ranking for method in cosines)
+    for name in ("cost_against_cosine", "other_draws"):
+        assert (folder / "figures" / f"{name}.png").stat().st_size > 10_000
+
+
+def test_ceiling_is_the_cosine_to_the_mean_of_all_draws():
+    random = np.random.default_rng(0)
+    draws = 0.2 + random.normal(size=(20, 2000))
+    mean = draws.mean(axis=0)
+    expected = mean.sum() / np.linalg.norm(mean) / 2000**0.5
+    assert fidelity_measurements.ceiling(draws) == pytest.approx(
+        expected, abs=0.02
+    )
+    assert np.isnan(fidelity_measurements.ceiling(draws[:1]))
