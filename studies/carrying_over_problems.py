@@ -188,7 +188,7 @@ PROBLEMS = {
         data_dir, seed, 1000, [1e-3, 1.6e-3, 2.5e-3, 4e-3, 6.3e-3], False
     ),
     "mnist_15000": lambda data_dir, seed: mnist_penalties(
-        data_dir, seed, 15000, [1e-4, 1.8e-4, 5.6e-4, 1e-3, 1.8e-3]
+        data_dir, seed, 15000, [1e-6, 1e-5, 3e-5, 1e-4, 1.8e-4, 5.6e-4]
     ),
     "synthetic": lambda _, seed: table("synthetic", seed),
     "cancer": lambda _, seed: table("cancer", seed),
