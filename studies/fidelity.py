@@ -119,6 +119,7 @@ def main(_):
         rankings.append(report.ranking(own))
         rows += own
     (run.folder / "table.md").write_text("\n".join(tables))
+    rankings = [report.summary(rows), *rankings]
     (run.folder / "other_draws.md").write_text("\n".join(rankings))
     run.write_table(rows, "fidelity")
     report.draw_costs(run, rows)

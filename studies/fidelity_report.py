@@ -29,6 +29,42 @@ def ranking(rows: Rows) -> str:
     return table(title, order, DIRECTIONS)
 
 
+def summary(rows: Rows) -> str:
+    """Returns one table for all problems, best to other draws first."""
+    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    scores: dict[str, dict[str, tuple[float, ...]]] = {}
+    for row in rows:
+        own = [r for r in rows if r["problem"] == row["problem"]]
+        scores.setdefault(row["method"], {})[row["problem"]] = tuple(
+            mean_of(own, row, name) for name in ("others", "others_4", "sum")
+        )
+    order = sorted(
+        scores,
+        key=lambda name: (
+            -np.mean([three[0] for three in scores[name].values()])
+        ),
+    )
+    head = ["one / four / sum", *(title_of(rows, name) for name in problems)]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for name in order:
+        cells = [
+            " / ".join(f"{value:.2f}" for value in scores[name][problem])
+            if problem in scores[name]
+            else "-"
+            for problem in problems
+        ]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    ceilings = {row["problem"]: row["ceiling"] for row in rows}
+    cells = [f"{ceilings[problem]:.2f}" for problem in problems]
+    lines.append(f"| a perfect direction | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def title_of(rows: Rows, problem: str) -> str:
+    """Returns what a problem is, in words."""
+    return next(r["title"] for r in rows if r["problem"] == problem)
+
+
 def mean_of(rows: Rows, one: dict[str, Any], name: str) -> float:
     """Returns the mean of a column over the seeds of one row's method."""
     method = one["method"]
