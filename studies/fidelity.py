@@ -45,6 +45,7 @@ PROBLEMS = (
     "adam",
     "rmsprop",
     "paper_1",
+    "few",
     "rates",
     "cnn",
     "omniglot",

@@ -15,9 +15,15 @@ and the scales of the first weights, to lower the training loss. Beside it: the
 best of six rates, for each of five common ways to use a rate, and a random
 search over these with as many trainings as there were to tune.
 
+*augmentation*: four strengths are learned, for 1,000 images of the CIFAR-10
+subset. Beside them: none, what one would set by hand, times .5 to 4, and a
+random search with as many trainings as there were to tune.
+
 Every way is tried on the same new draws of weights and batches in each seed.
 Prints Markdown, and writes a table for each experiment and a picture.
 """
+
+import importlib
 
 import numpy as np
 from absl import app, flags
@@ -25,7 +31,8 @@ from absl import app, flags
 from studies import study
 
 FLAGS = flags.FLAGS
-EXPERIMENTS = ("noisy_labels", "schedule")
+EXPERIMENTS = ("noisy_labels", "schedule", "augmentation")
+TRAININGS = (12, 50, 10)  # that tune, of each
 study.define_flags(datasets=["mnist", "digits"], seeds=3)
 flags.DEFINE_multi_enum(
     "experiments", EXPERIMENTS, EXPERIMENTS, "Which; once for each."
@@ -37,20 +44,23 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_list(
     "meta_iterations",
-    ["12", "50"],
-    "Trainings that tune, for noisy labels and for schedules.",
+    None,
+    "Trainings that tune, for each of --experiments; 12, 50 and 10.",
 )
 TITLES = {
     "noisy_labels": "Half of the labels wrong",
     "schedule": "Rates and momenta of each step",
+    "augmentation": "Strengths of augmentation",
 }
 
 
 def cells() -> dict[str, dict]:
     """Returns the settings of each cell by its name."""
-    trainings = dict(
-        zip(EXPERIMENTS, study.whole("meta_iterations"), strict=True)
-    )
+    chosen = list(dict.fromkeys(FLAGS.experiments))
+    trainings = dict(zip(EXPERIMENTS, TRAININGS, strict=True))
+    if FLAGS.meta_iterations:
+        given = study.whole("meta_iterations")
+        trainings |= zip(chosen, given, strict=True)
     common = study.values("dataset", "data_dir", "draws", "steps", "longer")
     return {
         f"{experiment}_{seed}": common
@@ -59,7 +69,7 @@ def cells() -> dict[str, dict]:
             "seed": seed,
             "meta_iterations": trainings[experiment],
         }
-        for experiment in dict.fromkeys(FLAGS.experiments)
+        for experiment in chosen
         for seed in range(FLAGS.seeds)
     }
 
@@ -71,10 +81,7 @@ def cell(experiment: str, **settings):
 
 def module_of(experiment: str):
     """Returns the module of an experiment."""
-    from studies import rivals_noisy_labels, rivals_schedule
-
-    found = {"noisy_labels": rivals_noisy_labels, "schedule": rivals_schedule}
-    return found[experiment]
+    return importlib.import_module(f"studies.rivals_{experiment}")
 
 
 def table(found, measures) -> list[dict]:

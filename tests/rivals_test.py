@@ -15,7 +15,7 @@ SMALL = (
     "--draws=2",
     "--steps=10",
     "--longer=2",
-    "--meta_iterations=2,1",
+    "--meta_iterations=2,1,1",
     "--processes=0",
 )
 
@@ -27,14 +27,14 @@ def test_flags_are_answered_without_tensorflow():
 @pytest.mark.slow
 def test_study_in_small(tmp_path):
     out = run_program("studies.rivals", tmp_path, *SMALL)
-    assert "0 of 2 parts are there" in out
+    assert "0 of 3 parts are there" in out
     folder = tmp_path / "rivals" / "short"
     rows = {}
-    for experiment in ("noisy_labels", "schedule"):
+    for experiment in ("noisy_labels", "schedule", "augmentation"):
         with (folder / f"{experiment}.csv").open() as file:
             rows[experiment] = {row["way"]: row for row in csv.DictReader(file)}
     assert len(rows["noisy_labels"]) == 10
-    assert len(rows["schedule"]) == 8
+    assert len(rows["schedule"]) == len(rows["augmentation"]) == 8
     area = float(
         rows["noisy_labels"]["kept by 2 clean nets"]["area"].split()[0]
     )
