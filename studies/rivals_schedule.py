@@ -143,6 +143,7 @@ class Bench:
     def __init__(self, images, steps: int):
         """Makes a trainer for each optimizer."""
         self.images, self.steps = images, steps
+        self.starts: dict = {}  # first weights, by their kind and seed
         self.trainers = {
             m: Trainer(self.net(GLOROT), optimizer(m), BATCH_SIZE)
             for m in (*MOMENTA, 0.5)
@@ -153,6 +154,13 @@ class Bench:
         pixels = math.prod(self.images.shape)
         biases = start if isinstance(start, float) else 0.0
         return tanh_net(pixels, [50] * 3, self.images.classes, start, biases)
+
+    def start(self, start, seed: int) -> list[np.ndarray]:
+        """Returns first weights, drawn once for each kind and seed."""
+        if (start, seed) not in self.starts:
+            keras.utils.set_random_seed(seed)
+            self.starts[start, seed] = self.net(start).get_weights()
+        return self.starts[start, seed]
 
     def scores(self, start, momentum, decays, warm_up, rate, seeds):
         """Returns the measures of trainings from these seeds.
@@ -169,8 +177,7 @@ class Bench:
         rates = rate * shape_of_rates(self.steps, decays, warm_up)
         found = []
         for seed in seeds:
-            keras.utils.set_random_seed(seed)
-            trainer.start(self.net(start).get_weights())
+            trainer.start(self.start(start, seed))
             trainer.train(*self.images.train, self.steps, seed, rates=rates)
             training, _ = trainer.scores(*self.images.train)
             found.append([training, *trainer.scores(*self.images.test)])
