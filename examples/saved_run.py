@@ -153,7 +153,8 @@ class SavedRun:
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **dict(values))
+            arrays: dict[str, Any] = dict(values)
+            np.savez_compressed(file, **arrays)
         os.replace(partial, path)
 
     def _result_path(self, name: str) -> pathlib.Path:
@@ -174,11 +175,8 @@ class SavedRun:
 
     def write_hyperparameters(self, values: Mapping[str, np.ndarray]) -> None:
         """Writes hyperparameters.npz: values in each meta-iteration."""
-        np.savez_compressed(
-            self.folder / "hyperparameters.npz",
-            allow_pickle=False,
-            **dict(values),
-        )
+        arrays: dict[str, Any] = dict(values)
+        np.savez_compressed(self.folder / "hyperparameters.npz", **arrays)
 
     def write_figure(self, axes: Any, name: str) -> None:
         """Writes the axes' figure to figures/<name>.png, and closes it."""

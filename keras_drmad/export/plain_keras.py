@@ -137,7 +137,7 @@ class PlainKeras:
         path = pathlib.Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         (path / "hyperparameters.json").write_text(text, encoding="utf-8")
-        np.savez(path / "arrays.npz", allow_pickle=False, **self._all_arrays())
+        np.savez(path / "arrays.npz", **self._all_arrays())
 
     def _all_arrays(self) -> dict[str, Any]:
         """Returns the content of arrays.npz."""
