@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_drmad import keras_internals
+
 
 class HyperparameterHistory(keras.callbacks.Callback):
     """Records every hyperparameter's values in every meta-iteration.
@@ -108,7 +110,8 @@ class ReduceMetaRateOnPlateau(keras.callbacks.ReduceLROnPlateau):
                 rate follows a schedule.
         """
         meta_optimizer = model.meta_optimizer
-        is_one = not isinstance(meta_optimizer, keras.optimizers.MultiOptimizer)
+        movers = keras_internals.optimizers_within(meta_optimizer)
+        is_one = movers == [meta_optimizer]
         if not is_one or not isinstance(
             meta_optimizer.learning_rate, keras.Variable
         ):

@@ -11,7 +11,7 @@ import numpy as np
 from keras_drmad import arguments, keras_internals
 from keras_drmad import hyperparameters as kinds
 from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.meta_optimizers.base import MetaOptimizer, movers
+from keras_drmad.meta_optimizers.base import MetaOptimizer
 from keras_drmad.meta_optimizers.sign_consensus import SignConsensus
 from keras_drmad.methods.base import Method
 
@@ -105,7 +105,9 @@ def _span(values: Any, digits: int = 4) -> str:
 
 def _mover(h: Hyperparameter, meta_optimizer: keras.Optimizer | None) -> Any:
     """Returns the optimizer that moves a hyperparameter, or `None`."""
-    for one in movers(meta_optimizer) if meta_optimizer else []:
+    if meta_optimizer is None:
+        return None
+    for one in keras_internals.optimizers_within(meta_optimizer):
         if any(v is h.raw for v in keras_internals.trained_by(one)):
             return one
     return None

@@ -22,7 +22,6 @@ import numpy as np
 import tensorflow as tf
 from keras.src import backend
 from keras.src.backend.common import global_state
-from keras.src.random import seed_generator
 from tensorflow.python.eager import context
 from tensorflow.python.framework import kernels
 from tensorflow.python.ops import stateful_random_ops
@@ -135,7 +134,7 @@ def unchanged_random_state() -> Iterator[None]:
     `stateful_random_ops`, since TensorFlow 2.2. Keras keeps a `SeedGenerator`
     in `global_state`, since Keras 3.0.
     """
-    key = seed_generator.GLOBAL_SEED_GENERATOR
+    key = "global_seed_generator"
     of_context = getattr(context.context(), "_rng", None)
     of_tensorflow = stateful_random_ops.global_generator
     of_keras = global_state.get_global_attribute(key)
@@ -675,6 +674,133 @@ class OpenOptimizer(keras.Optimizer):
     def count(self) -> keras.Variable:
         """The variable that counts iterations."""
         return self._iterations
+
+
+# ---- optimizers around others
+
+
+def has_several_optimizers() -> bool:
+    """Returns whether Keras has an optimizer made of several.
+
+    `keras.optimizers.MultiOptimizer`, since Keras 3.15.
+    """
+    return hasattr(keras.optimizers, "MultiOptimizer")
+
+
+def several_optimizers(
+    optimizer_of: Callable[[keras.Variable], keras.Optimizer],
+) -> keras.Optimizer:
+    """Returns an optimizer that leaves each variable to one of several.
+
+    Keras's own where there is one; the other one has its variables in the same
+    order and in the same places of a file.
+
+    Args:
+        optimizer_of: function from a variable to the optimizer that moves it.
+    """
+    if has_several_optimizers():
+        return keras.optimizers.MultiOptimizer(optimizer_of)
+    return SeveralOptimizers(optimizer_of)
+
+
+def optimizers_within(optimizer: keras.Optimizer) -> list[keras.Optimizer]:
+    """Returns the optimizers that take an optimizer's steps.
+
+    Those that `several_optimizers` was made of, once built; any other
+    optimizer itself.
+
+    Args:
+        optimizer: a Keras optimizer.
+    """
+    is_several = isinstance(optimizer, SeveralOptimizers)
+    if has_several_optimizers():
+        is_several |= isinstance(optimizer, keras.optimizers.MultiOptimizer)
+    return list(optimizer.optimizers) if is_several else [optimizer]
+
+
+def wraps_others(optimizer: keras.Optimizer) -> bool:
+    """Returns whether an optimizer leaves its steps to others.
+
+    Args:
+        optimizer: a Keras optimizer.
+    """
+    scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return scales or optimizers_within(optimizer) != [optimizer]
+
+
+class SeveralOptimizers(keras.Optimizer):
+    """`keras.optimizers.MultiOptimizer`, for a Keras that has none.
+
+    Files know the optimizers inside by the name of the attribute,
+    `_inner_optimizers`.
+    """
+
+    def __init__(
+        self, optimizer_of: Callable[[keras.Variable], keras.Optimizer]
+    ):
+        """Initializes the optimizer; see `several_optimizers`."""
+        super().__init__(learning_rate=0.0)
+        self._optimizer_of = optimizer_of
+        self._inner_optimizers: list[keras.Optimizer] = []
+
+    @property
+    def optimizers(self) -> list[keras.Optimizer]:
+        """The optimizers inside, each built for the variables it moves."""
+        return self._inner_optimizers
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        inside = [v for one in self._inner_optimizers for v in one.variables]
+        return [*super().variables, *inside]
+
+    def build(self, variables: list) -> None:
+        """Builds each of the optimizers for its own variables."""
+        if self.built:
+            return
+        for one, own, _ in self._shares(variables, variables):
+            one.build(own)
+            self._inner_optimizers.append(one)
+        super().build(variables)
+
+    def apply(self, grads: list, trainable_variables: Any = None) -> None:
+        """Takes a step of each optimizer."""
+        if trainable_variables is None:
+            trainable_variables = self._trainable_variables
+        self.build(trainable_variables)
+        for one, own, share in self._shares(trainable_variables, grads):
+            one.apply(share, own)
+        self._iterations.assign_add(1)
+
+    def _shares(self, variables: list, things: list) -> list[tuple]:
+        """Returns each optimizer, its variables, and what belongs to these."""
+        shares: dict[int, tuple] = {}
+        for variable, thing in zip(variables, things, strict=True):
+            one = self._optimizer_of(variable)
+            _, own, share = shares.setdefault(id(one), (one, [], []))
+            own.append(variable)
+            share.append(thing)
+        return list(shares.values())
+
+
+# Since when Keras's own `fit` can use an optimizer on TensorFlow. Up to 3.12
+# `Muon` asks the `tf.Variable`s that it is given for a path.
+_WORKS_SINCE = {"Muon": (3, 13)}
+
+
+def works_since(optimizer: keras.Optimizer) -> str:
+    """Returns the version of Keras that an optimizer needs, or "".
+
+    Where the installed version has the optimizer, but cannot train with it.
+
+    Args:
+        optimizer: a Keras optimizer.
+    """
+    major, minor = map(int, keras.__version__.split(".")[:2])
+    for name, since in _WORKS_SINCE.items():
+        kind = getattr(keras.optimizers, name, ())
+        if isinstance(optimizer, kind) and (major, minor) < since:
+            return ".".join(map(str, since))
+    return ""
 
 
 # ---- the stateless scope

@@ -195,16 +195,27 @@ class PlainBuilder:
         )
 
     def _finished_optimizer(self) -> keras.Optimizer:
-        """Returns the optimizer; leaves numbers out where clipping forbids."""
+        """Returns the optimizer; leaves out numbers that need several."""
         numbers = self._optimizer
-        if numbers.differ and numbers.own.global_clipnorm:
+        because = ""
+        if not numbers.differ:
+            pass
+        elif numbers.own.global_clipnorm:
+            because = (
+                "Keras clips by `global_clipnorm` only where all weights "
+                "share an optimizer's numbers. Use `clipnorm`, or learn "
+                "one number for all, and exclude none from weight decay."
+            )
+        elif not keras_internals.has_several_optimizers():
+            because = (
+                "Keras has optimizers whose numbers are other ones for other "
+                f"weights since 3.15; this is {keras.__version__}. Install a "
+                "newer Keras, or learn one number for all, and exclude none "
+                "from weight decay."
+            )
+        if because:
             for name in numbers.names or ["exclude_from_weight_decay"]:
-                self.leave_out(
-                    name,
-                    "Keras clips by `global_clipnorm` only where all weights "
-                    "share an optimizer's numbers. Use `clipnorm`, or learn "
-                    "one number for all, and exclude none from weight decay.",
-                )
+                self.leave_out(name, because)
             numbers.forget()
         return numbers.optimizer()
 

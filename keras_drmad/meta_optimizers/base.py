@@ -171,17 +171,6 @@ class MetaOptimizer(keras.optimizers.Optimizer):
         return steps * float(self.learning_rate)
 
 
-def movers(meta_optimizer: keras.Optimizer) -> list[keras.Optimizer]:
-    """Returns the optimizers that move raw values: several with a dict.
-
-    Args:
-        meta_optimizer: as `united` returns it.
-    """
-    if isinstance(meta_optimizer, keras.optimizers.MultiOptimizer):
-        return list(meta_optimizer.optimizers)
-    return [meta_optimizer]
-
-
 def facts_of(kind: Hyperparameter) -> Facts:
     """Returns the facts about a kind that is bound to a model.
 

@@ -7,7 +7,7 @@ import keras
 
 from keras_drmad import keras_internals
 from keras_drmad.hyperparameters.base import Hyperparameter
-from keras_drmad.meta_optimizers.base import MetaOptimizer, movers
+from keras_drmad.meta_optimizers.base import MetaOptimizer
 from keras_drmad.seam.pure_optimizer import check_optimizer
 
 
@@ -34,7 +34,7 @@ def united(
     held = keras.optimizers.SGD(0.0)
     chosen = {id(k.raw): meta_optimizer.get(k.name, held) for k in kinds}
     # By identity: the paths of raw values inside layers may change.
-    return keras.optimizers.MultiOptimizer(lambda raw: chosen[id(raw)])
+    return keras_internals.several_optimizers(lambda raw: chosen[id(raw)])
 
 
 def checked_meta_optimizer(
@@ -44,8 +44,9 @@ def checked_meta_optimizer(
 
     Raises:
         TypeError: if one is not a Keras optimizer, or wraps another one.
-        ValueError: if it is the name of none, or a dict of other names than
-            those of the hyperparameters.
+        ValueError: if it is the name of none, one that does not work in the
+            installed version of Keras, or a dict of other names than those of
+            the hyperparameters.
     """
     if isinstance(meta_optimizer, dict) and "class_name" not in meta_optimizer:
         names = [kind.name for kind in kinds]
@@ -88,7 +89,7 @@ def check_moves(
         ValueError: if it was built for others before, or is the elementary
             optimizer.
     """
-    each = movers(meta_optimizer)
+    each = keras_internals.optimizers_within(meta_optimizer)
     if any(one is optimizer for one in each):
         raise ValueError(
             "Invalid value for argument `meta_optimizer`. Expected another "

@@ -38,6 +38,7 @@ def check_optimizer(
 
     Raises:
         TypeError: if it is not a Keras optimizer, or wraps another one.
+        ValueError: if it does not work in the installed version of Keras.
     """
     if not isinstance(optimizer, keras.Optimizer):
         raise TypeError(
@@ -45,17 +46,22 @@ def check_optimizer(
             "optimizer or its name. "
             f"Received: {argument}={optimizer!r} of type {type(optimizer)}."
         )
-    wrappers = (
-        keras.optimizers.LossScaleOptimizer,
-        keras.optimizers.MultiOptimizer,
-    )
-    if isinstance(optimizer, wrappers):
+    if keras_internals.wraps_others(optimizer):
         raise TypeError(
             f"Invalid type for argument `{argument}`. Expected an optimizer "
             "that does not wrap others. "
             f"Received: {argument}={type(optimizer).__name__}. Pass the inner "
             "optimizer itself; for half precision use the dtype policy "
             "'mixed_bfloat16', which needs no loss scaling."
+        )
+    since = keras_internals.works_since(optimizer)
+    if since:
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected an optimizer "
+            "that the installed Keras can train with on TensorFlow. Received: "
+            f"{argument}={type(optimizer).__name__}, which needs Keras "
+            f"{since}; this is {keras.__version__}. Install a newer Keras, or "
+            "use another optimizer."
         )
 
 
