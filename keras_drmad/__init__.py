@@ -2,15 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from keras_drmad import (
+from keras_drmad import versions
+
+versions.check()  # before anything that imports Keras or TensorFlow
+
+from keras_drmad import (  # noqa: E402
     callbacks,
     hyperparameters,
     layers,
     loss_along_line,
     plots,
 )
-from keras_drmad.meta_optimizers import SignConsensus, SignDescent
-from keras_drmad.methods import (
+from keras_drmad.meta_optimizers import (  # noqa: E402
+    SignConsensus,
+    SignDescent,
+)
+from keras_drmad.methods import (  # noqa: E402
     Auto,
     DrMAD,
     Implicit,
@@ -18,7 +25,7 @@ from keras_drmad.methods import (
     ReverseMode,
     Truncated,
 )
-from keras_drmad.model import DrMADModel
+from keras_drmad.model import DrMADModel  # noqa: E402
 
 if TYPE_CHECKING:
     from keras_drmad.meta_rate_search import (

@@ -1,5 +1,6 @@
 """`DrMADModel`: hyperparameters tuned by gradient, in `keras.Model.fit`."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from keras_drmad import (
     arguments,
     keras_internals,
     meta_optimizers,
+    versions,
 )
 from keras_drmad.checkable import Checkable
 from keras_drmad.differentiable import TRAINING_ARGUMENTS, Differentiable
@@ -186,6 +188,8 @@ class DrMADModel(Checkable, Differentiable):
         is_auto = isinstance(hyperparameters, str)
         method = given_method(hypergradient)
         model, optimizer = self.elementary_model, self.optimizer
+        if untested := versions.untested():
+            warnings.warn(untested, UserWarning, stacklevel=1)
         check_trainable(model)
         check_optimizer(optimizer)
         check_known(optimizer, model.trainable_variables)

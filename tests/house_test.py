@@ -13,6 +13,7 @@ LONGEST = 11  # modules in a chain of imports, at most
 # Each room, and the rooms that it may ask; every room may ask `arguments`.
 MAY_ASK = {
     "arguments": set(),
+    "versions": set(),
     "keras_internals": set(),
     "core": set(),
     "differentiation": {"core"},
