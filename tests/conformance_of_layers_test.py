@@ -1,10 +1,12 @@
 """Layers of Keras that have a row are what it says; see `conformance`."""
 
+import keras
 import pytest
 
 from conformance import (
     Refused,
     assert_all_right,
+    here,
     layer_group,
     layers,
     layers_for_images,
@@ -24,11 +26,14 @@ def test_layers(name):
     group = layers.GROUPS[name]
     with precision(group.dtype):
         assert_all_right(
-            list(group.makes), lambda names: layer_group.check(group, names)
+            list(here(keras.layers, group.makes)),
+            lambda names: layer_group.check(group, names),
         )
 
 
-@pytest.mark.parametrize("name", named(Refused, layers.LAYERS))
+@pytest.mark.parametrize(
+    "name", named(Refused, here(keras.layers, layers.LAYERS))
+)
 def test_layers_that_are_refused(name):
     row = layers.LAYERS[name]
     with pytest.raises(ValueError, match=row.words):

@@ -9,12 +9,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Problems are small, and pytest has a process for each core.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-# XLA optimizes less, and compiles in a third of the time; not for programs that
-# tests start, which XLA compiles as it does a user's.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
 
 # Graphs are made of many small objects that live long: to look for garbage
 # among them each 700 objects takes a sixth of the time of tracing.
@@ -23,6 +17,15 @@ gc.set_threshold(50_000, 20, 20)
 import keras  # noqa: E402  (TensorFlow reads the lines above at its import)
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+# XLA optimizes less, and compiles in a third of the time; not for programs that
+# tests start, which XLA compiles as it does a user's. It reads the flags when
+# it first compiles, and ends the process at one that it does not know.
+FLAGS = ["--xla_backend_optimization_level=0"]
+if tf.__version__.startswith(("2.20.", "2.21.")):
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
 
 @pytest.fixture(scope="module", autouse=True)

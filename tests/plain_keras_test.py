@@ -22,6 +22,7 @@ from plain_models import (
     learned,
     left_out,
 )
+from this_keras import several_optimizers
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -283,6 +284,7 @@ def everything():
         return model, model.to_keras()
 
 
+@several_optimizers
 def test_the_record_is_whole_and_ready_for_json():
     model, plain = everything()
     record = json.loads(json.dumps(plain.record))
@@ -306,6 +308,7 @@ def test_the_record_is_whole_and_ready_for_json():
     assert record[7]["by_layer"] == {}
 
 
+@several_optimizers
 def test_what_is_saved_comes_back(tmp_path):
     _, plain = everything()
     plain.save(tmp_path / "runs" / "tuned")

@@ -18,6 +18,7 @@ from plain_models import (
     left_out,
     momentum,
 )
+from this_keras import several_optimizers
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -167,6 +168,7 @@ def parts(optimizer, attribute):
     }
 
 
+@several_optimizers
 def test_numbers_of_layers_need_several_optimizers():
     plain, rate, gamma = exported([L("layer"), kinds.Momentum(layers="b")])
     assert type(plain.optimizer) is keras.optimizers.MultiOptimizer
@@ -179,6 +181,7 @@ def test_numbers_of_layers_need_several_optimizers():
     }
 
 
+@several_optimizers
 def test_what_was_excluded_from_decay_stays_so():
     optimizer = AdamW(0.01, weight_decay=0.1)
     optimizer.exclude_from_weight_decay(var_names=["bias"])

@@ -13,6 +13,7 @@ import tensorflow as tf
 from conftest import reseed
 from keras_drmad import hyperparameters as kinds
 from plain_models import ONE_HOT, T, X, Y, learned, momentum
+from this_keras import HAS_SEVERAL
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -168,6 +169,8 @@ CASES = {
         squares,
     ),
 }
+if not HAS_SEVERAL:
+    del CASES["layers"], CASES["together"]
 
 
 def two_plain_outputs():

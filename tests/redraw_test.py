@@ -243,6 +243,9 @@ def test_tied_weights_are_drawn_once():
     assert "20 of 20 trainable numbers (1 of 1 variables)" in redraw.words()
 
 
+@pytest.mark.skipif(
+    not hasattr(layers, "ReversibleEmbedding"), reason="new in Keras 3.12"
+)
 def test_a_reversible_embedding_is_drawn():
     class Ends(layers.Layer):
         def __init__(self):

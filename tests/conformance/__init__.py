@@ -16,8 +16,10 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
+from keras_drmad import versions
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam import differences, self_check
@@ -88,6 +90,29 @@ def public(module: ModuleType) -> set[str]:
 def named(kind: type, table: dict[str, Row]) -> list[str]:
     """Returns the names of the rows that say one thing."""
     return [name for name, row in table.items() if isinstance(row, kind)]
+
+
+def here(module: ModuleType, rows: dict[str, Any]) -> dict[str, Any]:
+    """Returns the rows of names that the installed version of Keras has."""
+    return {name: row for name, row in rows.items() if hasattr(module, name)}
+
+
+def assert_no_name_is_missing(
+    module: ModuleType, table: dict[str, Row]
+) -> None:
+    """Asserts that a module has the names of its table, and no others.
+
+    An older Keras may lack some. A Keras that is newer than the newest one
+    with which the package was tested may have more: the test is then skipped,
+    with their names.
+    """
+    names, this = public(module), versions.installed("keras")
+    new = sorted(names - table.keys())
+    newest = versions.NEWEST["keras"]
+    if new and this > newest:
+        pytest.skip(f"Keras {keras.__version__} has no row for {new}")
+    assert not new
+    assert this != newest or names == table.keys()
 
 
 # ---- witnesses

@@ -20,8 +20,10 @@ from conformance import (
     Right,
     Row,
     assert_right,
+    here,
     numbers,
 )
+from keras_drmad import versions
 
 SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
 RMSprop = keras.optimizers.RMSprop
@@ -49,7 +51,7 @@ def excluding_biases(optimizer):
     return optimizer
 
 
-UPDATES = {
+UPDATES_OF_ALL = {
     "sgd": Update(lambda: SGD(0.1)),
     "momentum": Update(lambda: SGD(0.1, momentum=0.9), reversible=True),
     "nesterov": Update(lambda: SGD(0.1, momentum=0.9, nesterov=True)),
@@ -102,7 +104,6 @@ OPTIONS = {
     "loss-scale": Update(lambda: Adam(0.02, loss_scale_factor=128.0)),
     "accumulation": Update(lambda: Adam(0.05, gradient_accumulation_steps=2)),
 }
-OPTIMIZERS = UPDATES | OPTIONS
 CLASSES = {
     "Adadelta": ["adadelta"],
     "Adafactor": ["adafactor"],
@@ -119,9 +120,24 @@ CLASSES = {
     "SGD": ["sgd", "momentum", "nesterov"],
     "ScheduleFreeAdamW": ["schedule-free"],
 }
+# Classes that the installed version of Keras has, but cannot train with.
+BROKEN = ["Muon"] if versions.installed("keras") < (3, 13) else []
+WORKING = {
+    name: rows
+    for name, rows in here(keras.optimizers, CLASSES).items()
+    if name not in BROKEN
+}
+UPDATES = {
+    row: UPDATES_OF_ALL[row]
+    for rows in WORKING.values()
+    for row in rows
+    if row in UPDATES_OF_ALL
+}
+OPTIMIZERS = UPDATES | OPTIONS
 NOTES = {
     "Lion": "follows a gradient's sign, so only the learning rate, weight "
     "decay and first weights can be tuned",
+    "Muon": "from Keras 3.13 on; older ones cannot train with it themselves",
     "ScheduleFreeAdamW": "follows its formula; Keras 3.15 on TensorFlow reads "
     "its momentum after updating it",
 }

@@ -20,6 +20,7 @@ from conformance import (
     momentum,
     numbers,
 )
+from keras_drmad import versions
 
 ACTIVATIONS: dict[str, Row] = {
     name: Right(getattr(activations, name))
@@ -132,7 +133,9 @@ def with_weights(argument: str, table: dict[str, Any]) -> Callable:
     return model_of
 
 
-IN_FLOAT32 = ("OrthogonalRegularizer",)  # computes in it, whatever comes
+IN_FLOAT32 = ["OrthogonalRegularizer"]  # computes in it, whatever comes
+if versions.installed("keras") < (3, 15):
+    IN_FLOAT32.append("L1")
 
 
 class Family(NamedTuple):

@@ -9,7 +9,7 @@ as the files of tests are what processes share.
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import keras
@@ -79,16 +79,22 @@ def name_of(member: Member) -> str:
     return f"{member.kind}: {member.name}"
 
 
-def members(kind: str, cases: dict[str, Any]) -> Callable:
+def members(
+    kind: str, cases: dict[str, Any], *, lacking: Collection[str] = ()
+) -> Callable:
     """Returns a decorator for a function of one argument.
 
     Args:
         kind: str, as for `Member`.
         cases: dict from the name of a member to the function's argument.
+        lacking: names of members that the installed version of Keras has
+            nothing for.
     """
 
     def decorate(function: Callable) -> Callable:
         for name, case in cases.items():
+            if name in lacking:
+                continue
             MEMBERS.append(
                 Member(
                     kind,
