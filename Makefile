@@ -3,7 +3,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# Or tensorflow-cpu, a third of the size, where it exists: Linux and Windows.
+TENSORFLOW ?= tensorflow
 DEMO_FLAGS ?=
+VERSIONS_FLAGS ?=
 # A process for each core; tests of one file share their models.
 PYTEST_FLAGS ?= --numprocesses=auto --dist=loadfile
 
@@ -12,7 +15,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 python := $(VENV)/bin/python
 installed := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint versions release-check clean
 
 demo: $(installed)  ## The main example; its flags go into DEMO_FLAGS.
 	$(python) -m examples.weight_penalties $(DEMO_FLAGS)
@@ -25,12 +28,20 @@ lint: $(installed)
 	$(python) -m ruff check .
 	$(python) -m mypy
 
-# Made again when setup.py is newer, for its list of requirements.
-$(installed): setup.py
+versions:  ## The fast part of the tests, on several versions of Keras.
+	$(PYTHON) .ci/versions.py $(VERSIONS_FLAGS)
+
+# Builds what would be uploaded, and tries it in new environments: minutes.
+release-check: $(installed)
+	$(python) -m pip install --quiet --editable '.[release]'
+	KERAS_DRMAD_RELEASE=1 $(python) -m pytest -m release
+
+# Made again when pyproject.toml is newer, for its list of requirements.
+$(installed): pyproject.toml
 	$(PYTHON) -m venv "$(VENV)"
-	$(python) -m pip install --quiet --editable '.[examples,test]'
+	$(python) -m pip install --quiet --editable '.[$(TENSORFLOW),test]'
 	touch "$@"
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .versions build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name .git -prune -o -name __pycache__ -exec rm -rf {} +
