@@ -1,0 +1,172 @@
+"""What a release says of itself: versions, requirements, links, checks."""
+
+import ast
+import importlib.util
+import pathlib
+import re
+import runpy
+import sys
+import tomllib
+
+import pytest
+
+import keras_drmad as kd
+from keras_drmad import versions
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def text(name):
+    return (ROOT / name).read_text("utf-8")
+
+
+def module(path):
+    """Returns a file as a module, under its own name."""
+    name = pathlib.Path(path).stem
+    spec = importlib.util.spec_from_file_location(f"the_{name}", ROOT / path)
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found  # a dataclass looks its module up
+    spec.loader.exec_module(found)
+    return found
+
+
+MATRIX = module(".ci/versions.py")
+
+
+def lowest(requirement):
+    """Returns the name and the lowest version of a requirement."""
+    return re.fullmatch(
+        r"([\w-]+)>=([\d.]+)(?:,<[\d.]+)?", requirement
+    ).groups()
+
+
+# ---- the version
+
+
+def test_the_version_stands_in_one_place_and_the_log_has_it():
+    assert "version" not in PROJECT and "version" in PROJECT["dynamic"]
+    heads = re.findall(r"^## \[([\d.]+)\]", text("CHANGELOG.md"), re.MULTILINE)
+    assert heads[0] == kd.__version__
+    cited = re.search(r"^version: (\S+)$", text("CITATION.cff"), re.MULTILINE)
+    assert cited[1] == kd.__version__
+
+
+# ---- requirements
+
+
+def test_requirements_have_no_upper_bound_but_for_checkers():
+    bounded = {
+        lowest(r)[0]
+        for r in [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]
+        if "<" in r
+    }
+    assert bounded == {"mypy", "ruff"}  # others find other things
+
+
+def test_the_package_asks_for_what_it_imports():
+    asked = {lowest(r)[0] for r in PROJECT["dependencies"]}
+    optional = {"matplotlib": "plots", "keras_tuner": "tuner"}
+    for name, extra in optional.items():
+        assert lowest(EXTRAS[extra][0])[0].replace("-", "_") == name
+    own = {"keras_drmad", "tensorflow", *asked, *optional}
+    imported = set()
+    for path in (ROOT / "keras_drmad").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+    outside = {one.partition(".")[0] for one in imported}
+    assert outside - sys.stdlib_module_names <= own
+
+
+def test_no_tensorflow_is_forced_on_anyone():
+    for name, requirements in EXTRAS.items():
+        named = {lowest(r)[0] for r in requirements if "[" not in r}
+        has = {"tensorflow", "tensorflow-cpu"} & named
+        assert has == ({name} if name.startswith("tensorflow") else set())
+
+
+def test_what_is_refused_as_too_old_is_what_pip_would_not_install():
+    bounds = dict(map(lowest, PROJECT["dependencies"]))
+    for extra in ("tensorflow", "tensorflow-cpu"):
+        bounds |= dict(map(lowest, EXTRAS[extra]))
+        oldest = versions.words(versions.OLDEST["tensorflow"])
+        assert bounds[extra] == oldest
+    assert bounds["keras"] == versions.words(versions.OLDEST["keras"])
+
+
+# ---- the table of versions
+
+
+def test_the_oldest_row_has_the_oldest_versions():
+    row = MATRIX.ROWS["oldest"]
+    bounds = dict(
+        map(
+            lowest,
+            PROJECT["dependencies"]
+            + EXTRAS["tensorflow-cpu"]
+            + EXTRAS["tuner"],
+        )
+    )
+    exact = dict(package.split("==") for package in row.packages)
+    for name, version in exact.items():
+        assert f"{version}.".startswith(f"{bounds[name]}."), name
+    assert PROJECT["requires-python"] == f">={row.python}"
+
+
+def test_every_row_is_on_the_page_and_every_python_is_declared():
+    first, last = MATRIX.MARKS
+    table = text("docs/versions.md").partition(first)[2].partition(last)[0]
+    names = re.findall(r"^\| ([\w ]+?) \|", table, re.MULTILINE)
+    assert names == ["row", *MATRIX.ROWS]
+    declared = {c.rpartition(" :: ")[2] for c in PROJECT["classifiers"]}
+    assert {row.python for row in MATRIX.ROWS.values()} <= declared
+
+
+def test_the_fast_part_has_files():
+    files = [path.removeprefix("tests/") for path in MATRIX.files()]
+    for word in MATRIX.FAST:
+        assert any(name.startswith(word) for name in files), word
+
+
+# ---- the package page
+
+
+def test_links_of_the_package_page_work_elsewhere():
+    page = runpy.run_path(str(ROOT / "setup.py"))["readme"]()
+    links = re.findall(r"\]\(([^)\s]+)\)", page)
+    assert links and all(re.match(r"https://|#", link) for link in links)
+    home = PROJECT["urls"]["Repository"]
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page)
+    for link in pictures:
+        name = link.removeprefix(f"{home}/raw/v{kd.__version__}/")
+        assert (ROOT / name).is_file(), link
+    assert len(pictures) == text("README.md").count("![")
+    for word in ("Documentation", "Changelog", "Issues"):
+        assert PROJECT["urls"][word].startswith(home)
+
+
+# ---- checks of others are those of `make lint`
+
+
+@pytest.mark.parametrize(
+    "name", [".pre-commit-config.yaml", ".github/workflows/checks.yml"]
+)
+def test_other_checks_are_those_of_make(name):
+    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", text("Makefile"), re.MULTILINE)
+    commands = re.findall(r"\$\(python\) -m (.+)", lint[1])
+    assert len(commands) == 3
+    if name.startswith(".pre-commit"):
+        for command in commands:
+            assert f"python -m {command}\n" in text(name)
+    else:
+        assert "make lint" in text(name)
+
+
+def test_the_workflow_has_the_rows_of_the_table():
+    workflow = text(".github/workflows/checks.yml")
+    (rows,) = re.findall(r"row: \[(.+)\]", workflow)
+    assert re.findall(r"[\w ]+", rows.replace(", ", ",")) == [*MATRIX.ROWS]
