@@ -23,7 +23,6 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "versions.md"
-HOME = ROOT / ".versions"
 MARKS = ("<!-- begin of the table -->", "<!-- end of the table -->")
 TOOLS = (
     "matplotlib",
@@ -126,15 +125,19 @@ def python_of(version: str) -> str | None:
     return None
 
 
-def environment(name: str) -> pathlib.Path:
+def environment(name: str, home: pathlib.Path) -> pathlib.Path:
     """Returns the Python of a row's environment, made if it is not there.
+
+    Args:
+        name: str, the row's.
+        home: folder of the environments.
 
     Raises:
         LookupError: if there is no such Python.
         RuntimeError: if pip fails; the message is its last line.
     """
     row = ROWS[name]
-    folder = HOME / name.replace(" ", "_").lower()
+    folder = home / name.replace(" ", "_").lower()
     python = folder / "bin" / "python"
     stamp, wanted = folder / "made_of", repr((row, TOOLS))
     is_made = stamp.is_file() and stamp.read_text() == wanted
@@ -203,16 +206,18 @@ def tested(python: pathlib.Path, flags: list[str], log: pathlib.Path) -> str:
     return f"{words}: {', '.join(failed)}" if failed else words
 
 
-def row_of_table(name: str, flags: list[str]) -> tuple[str, bool]:
+def row_of_table(
+    name: str, home: pathlib.Path, flags: list[str]
+) -> tuple[str, bool]:
     """Returns a line of the table, and whether it is green."""
     start = time.monotonic()
     try:
-        python = environment(name)
+        python = environment(name, home)
         found = versions(python)
     except (LookupError, RuntimeError) as error:
         cells = [name, ROWS[name].python, "", "", "", f"not run: {error}", ""]
         return f"| {' | '.join(cells)} |", False
-    result = tested(python, flags, HOME / f"{python.parts[-3]}.log")
+    result = tested(python, flags, home / f"{python.parts[-3]}.log")
     minutes = f"{(time.monotonic() - start) / 60:.0f} min"
     is_green = re.fullmatch(r"\d+ passed[^:]*", result) is not None
     return f"| {' | '.join([name, *found, result, minutes])} |", is_green
@@ -228,15 +233,21 @@ def main() -> int:
     parser.add_argument(
         "--write", action="store_true", help=f"into {PAGE.relative_to(ROOT)}"
     )
+    parser.add_argument(
+        "--home",
+        type=pathlib.Path,
+        default=ROOT / ".versions",
+        help="folder of the environments",
+    )
     known, flags = parser.parse_known_args()
     flags = flags or ["--numprocesses=auto", "--dist=loadfile"]
-    HOME.mkdir(exist_ok=True)
+    known.home.mkdir(exist_ok=True)
     head = "row | Python | Keras | TensorFlow | NumPy | tests | time"
     table = [f"| {head} |", "| --- " * 7 + "|"]
     all_green = True
     print("\n".join(table), flush=True)
     for name in known.only:
-        line, is_green = row_of_table(name, flags)
+        line, is_green = row_of_table(name, known.home.resolve(), flags)
         table.append(line)
         all_green &= is_green
         print(line, flush=True)

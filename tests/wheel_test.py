@@ -76,9 +76,8 @@ class Environment:
 
     def pip(self, *arguments):
         quiet = "--disable-pip-version-check"
-        return run(
-            self.python, "-m", "pip", arguments[0], quiet, *arguments[1:]
-        )
+        command, *others = arguments
+        return self.program("-m", "pip", command, quiet, *others)
 
     def names(self):
         lines = self.pip("list", "--format=freeze").splitlines()
@@ -88,6 +87,8 @@ class Environment:
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "agg"}
         hidden = {"PYTHONPATH", "XLA_FLAGS"}
         kept = {k: v for k, v in os.environ.items() if k not in hidden}
+        # Elsewhere than in the repository, where Python would find the package.
+        options = {"cwd": self.folder} | options
         return run(self.python, *arguments, env=kept | quiet, **options)
 
 

@@ -107,7 +107,7 @@ PIXELS = Group(
         "RandomErasing": lambda: L.RandomErasing(),
         "RandomFlip": lambda: L.RandomFlip(),
         "RandomGaussianBlur": lambda: L.RandomGaussianBlur(0.9, 3),
-        "RandomGrayscale": lambda: L.RandomGrayscale(),
+        "RandomGrayscale": lambda: Within(L.RandomGrayscale()),
         "RandomHue": lambda: L.RandomHue(0.3),
         "RandomInvert": lambda: L.RandomInvert(),
         "RandomPosterization": lambda: L.RandomPosterization(4),
