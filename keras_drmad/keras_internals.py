@@ -20,8 +20,7 @@ import h5py
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src import backend
-from keras.src.backend.common import global_state
+from keras.src.backend.common import global_state, masking
 from tensorflow.python.eager import context
 from tensorflow.python.framework import kernels
 from tensorflow.python.ops import stateful_random_ops
@@ -277,18 +276,18 @@ def carry_mask(before: Any, after: Any) -> Any:
 
     Layers leave a mask on their outputs, `Tensor._keras_mask`, for the losses
     and metrics that skip what is padding; an operation on the outputs makes
-    new tensors without one. `keras.src.backend.get_keras_mask` and
-    `set_keras_mask`, since Keras 3.6.
+    new tensors without one. `get_keras_mask` and `set_keras_mask` of
+    `keras.src.backend.common.masking`, since Keras 3.6.
 
     Args:
         before: a tensor, maybe with a mask.
         after: a tensor made of it. It stays as it is if it has a mask of its
             own or another shape.
     """
-    mask = backend.get_keras_mask(before)
-    is_bare = backend.get_keras_mask(after) is None
+    mask = masking.get_keras_mask(before)
+    is_bare = masking.get_keras_mask(after) is None
     if mask is not None and is_bare and before.shape == after.shape:
-        backend.set_keras_mask(after, mask)
+        masking.set_keras_mask(after, mask)
     return after
 
 
