@@ -32,29 +32,22 @@ TOOLS = (
     "scikit-learn>=1.8",
     "tensorboard",
 )
-# Numbers against Keras's own step and against differences; files, callbacks
-# and inputs; what leaves as plain Keras. Files that begin with the same word
-# are named by it.
+# Numbers against Keras's own step and against differences; `fit`, files and
+# callbacks; what leaves as plain Keras. By how the names of files begin.
 FAST = (
     "callbacks",
     "conformance",
-    "faults_in_rates",
-    "faults_in_variables",
     "fit",
-    "inputs",
     "interrupted_fit",
     "keras_callbacks",
-    "layers",
     "meta_optimizers",
-    "methods",
     "model",
     "optimizers",
     "plain",
     "redraw",
     "resumed_fit",
     "saving",
-    "self_check",
-    "suggested",
+    "stream_batches",
     "versions",
 )
 

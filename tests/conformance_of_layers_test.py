@@ -21,7 +21,16 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", layers.GROUPS)
+LONG = {"recurrent", "convolutional recurrent", "moved pixels"}  # to trace
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+        for name in layers.GROUPS
+    ],
+)
 def test_layers(name):
     group = layers.GROUPS[name]
     with precision(group.dtype):
