@@ -58,6 +58,14 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
         return keras.ops.take(self.rates, keras.ops.minimum(step, last))
 
 
+class Squares(keras.regularizers.Regularizer):
+    def __init__(self, coefficients):
+        self.coefficients = coefficients
+
+    def __call__(self, w):
+        return keras.ops.sum(self.coefficients * w**2)
+
+
 def run(folder, looks_up=False):
     with open(folder / "hyperparameters.json") as file:
         tuned = json.load(file)["keras"]
@@ -72,8 +80,7 @@ def run(folder, looks_up=False):
     for v in model.trainable_variables:
         v.regularizer = tuned["regularizers"][v.path]
         if f"left_out/l2/{v.path}" in arrays:
-            c = arrays[f"left_out/l2/{v.path}"]
-            v.regularizer = lambda w, c=c: keras.ops.sum(c * w**2)
+            v.regularizer = Squares(arrays[f"left_out/l2/{v.path}"])
     if looks_up:
         tuned["optimizer"].learning_rate = Rates(arrays["learning_rate"])
     model.compile(tuned["optimizer"], tuned["loss"], tuned["loss_weights"])

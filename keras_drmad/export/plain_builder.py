@@ -89,10 +89,12 @@ class PlainBuilder:
         if any(np.size(a) > 1 for a in by_weight.values()):
             because = (
                 "Keras's regularizers have one coefficient for all of a "
-                "weight. A function can be a regularizer, too: `v.regularizer "
-                "= lambda w: keras.ops.sum(c * w**2)` (abs(w) for L1), with c "
-                f"= plain.arrays['{name}/' + v.path]; let the function add "
-                "`plain.regularizers[v.path](w)` if that is not None."
+                "weight. Let `v.regularizer` be one of your own, a subclass of "
+                "`keras.regularizers.Regularizer` that gives "
+                "`keras.ops.sum(c * w**2)` of a weight w (abs(w) for L1), with "
+                f"c = plain.arrays['{name}/' + v.path], and adds "
+                "`plain.regularizers[v.path](w)` if that is not None. Since "
+                "Keras 3.15 a function of w serves, too."
             )
             return self.leave_out(name, because, by_weight)
         given = {path: self.regularizers[path] for path in by_weight}
@@ -101,8 +103,8 @@ class PlainBuilder:
         ):
             because = (
                 "A weight has one regularizer, and a layer's own regularizer "
-                "is neither L1 nor L2. Let `v.regularizer` be a function that "
-                "adds both."
+                "is neither L1 nor L2. Let `v.regularizer` be a "
+                "`keras.regularizers.Regularizer` of your own that adds both."
             )
             return self.leave_out(name, because, by_weight)
         for path, coefficient in by_weight.items():

@@ -102,14 +102,15 @@ def learns(case):
 
 @members(KIND, {name: net for name, net in NETS.items() if "LoRA" not in name})
 def trains_as_a_regularizer(make_model):
-    def penalty(w):
-        # Keras's own `L2` cannot add terms of several dtypes.
-        w = keras.ops.cast(w, keras.config.floatx())
-        return 0.1 * keras.ops.sum(w**2)
+    class Penalty(keras.regularizers.Regularizer):
+        def __call__(self, w):
+            # Keras's own `L2` cannot add terms of several dtypes.
+            w = keras.ops.cast(w, keras.config.floatx())
+            return 0.1 * keras.ops.sum(w**2)
 
     theirs = make_model()
     for layer in theirs.layers[1:]:
-        layer.kernel.regularizer = penalty
+        layer.kernel.regularizer = Penalty()
     theirs.compile(momentum(), "mse", run_eagerly=True)
     theirs.fit(X, Y, batch_size=8, epochs=2, verbose=0)
     ours = wrapped(make_model(), momentum(), "mse", [kinds.L2(initial=0.1)])
