@@ -554,13 +554,16 @@ def has_weight_decay(
     """Returns whether an optimizer's weight decay acts on a variable.
 
     It does, unless `exclude_from_weight_decay` was told of the variable.
-    `BaseOptimizer._use_weight_decay`, since Keras 3.0; from 3.16 on the
-    optimizer has to be built.
+    `BaseOptimizer._use_weight_decay`, since Keras 3.0; since 3.16 for a built
+    optimizer, and `_is_excluded_from_weight_decay` before that.
 
     Args:
-        optimizer: a Keras optimizer, built.
+        optimizer: a Keras optimizer.
         variable: one of the variables that the optimizer updates.
     """
+    is_excluded = getattr(optimizer, "_is_excluded_from_weight_decay", None)
+    if is_excluded is not None and not optimizer.built:
+        return not is_excluded(variable)
     return optimizer._use_weight_decay(variable)
 
 

@@ -134,7 +134,8 @@ class LabelSmoothing(base.Hyperparameter):
         if "label_smoothing" not in config:
             return plain.leave_out(
                 self.name,
-                "Losses of sparse labels have no `label_smoothing`. Use "
+                "This Keras's losses of sparse labels have no "
+                "`label_smoothing` (3.16 has it). Use "
                 "`CategoricalCrossentropy(label_smoothing="
                 f"{float(self.value()):.6g})` and labels that are one-hot.",
             )
