@@ -194,9 +194,10 @@ def tested(python: pathlib.Path, flags: list[str], log: pathlib.Path) -> str:
     lines = log.read_text().strip().splitlines()
     words = re.sub(r" in [0-9.]+s.*", "", lines[-1].strip("= "))
     failed = re.findall(
-        r"^(?:FAILED|ERROR) tests/(\S+)", "\n".join(lines), re.M
+        r"^(?:FAILED|ERROR) tests/(\w+)", "\n".join(lines), re.M
     )
-    return f"{words}: {', '.join(failed)}" if failed else words
+    where = [f"{name} ({failed.count(name)})" for name in sorted({*failed})]
+    return f"{words}: {', '.join(where)}" if where else words
 
 
 def row_of_table(
