@@ -7,7 +7,7 @@
 Each row has a virtual environment of its own in `.versions/`, which is made
 once, from PyPI, and made again when the requirements of the row change; those
 of the newest versions are brought up to date each time. Prints a table, and
-ends with 1 if a test has failed. Needs no more than Python's own library.
+ends with 1 if a test or pip has failed. Needs Python's own library alone.
 """
 
 import argparse
@@ -203,14 +203,17 @@ def tested(python: pathlib.Path, flags: list[str], log: pathlib.Path) -> str:
 def row_of_table(
     name: str, home: pathlib.Path, flags: list[str]
 ) -> tuple[str, bool]:
-    """Returns a line of the table, and whether it is green."""
+    """Returns a line of the table, and whether no test has failed.
+
+    Where there is no such Python on the machine, none has.
+    """
     start = time.monotonic()
     try:
         python = environment(name, home)
         found = versions(python)
     except (LookupError, RuntimeError) as error:
         cells = [name, ROWS[name].python, "", "", "", f"not run: {error}", ""]
-        return f"| {' | '.join(cells)} |", False
+        return f"| {' | '.join(cells)} |", isinstance(error, LookupError)
     result = tested(python, flags, home / f"{python.parts[-3]}.log")
     minutes = f"{(time.monotonic() - start) / 60:.0f} min"
     is_green = re.fullmatch(r"\d+ passed[^:]*", result) is not None
@@ -218,7 +221,7 @@ def row_of_table(
 
 
 def main() -> int:
-    """Runs rows, prints the table; returns 1 if one of them is not green."""
+    """Runs rows, prints the table; returns 1 if a test or pip has failed."""
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n\n")[0],
         epilog=f"Other flags go to pytest. Rows: {', '.join(ROWS)}.",
@@ -241,9 +244,9 @@ def main() -> int:
     all_green = True
     print("\n".join(table), flush=True)
     for name in known.only:
-        line, is_green = row_of_table(name, known.home.resolve(), flags)
+        line, has_passed = row_of_table(name, known.home.resolve(), flags)
         table.append(line)
-        all_green &= is_green
+        all_green &= has_passed
         print(line, flush=True)
     if known.write:
         write(table)

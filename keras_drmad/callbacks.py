@@ -91,11 +91,11 @@ class ReduceMetaRateOnPlateau(keras.callbacks.ReduceLROnPlateau):
     `keras.callbacks.ReduceLROnPlateau`, for the learning rate of the
     meta-optimizer instead of the model's own optimizer. Where trainings go on
     from each other's weights (`initial_weights="continue"`), the best
-    meta-iteration may come early, and large steps may leave it again; `fit` ends
-    with the best one, and smaller steps look near it for a better one. Not for
-    hyperparameters that have to keep up with a training that goes on: weights
-    of wrongly labelled examples that stop too soon let these labels through
-    (`docs/results.md`, 10).
+    meta-iteration may come early, and large steps may leave it again; `fit`
+    ends with the best one, and smaller steps look near it for a better one. Not
+    for hyperparameters that have to keep up with a training that goes on:
+    weights of wrongly labelled examples that stop too soon let these labels
+    through (`docs/results.md`, 10).
 
     Example:
 
