@@ -132,6 +132,21 @@ def test_the_fast_part_has_files():
         assert any(name.startswith(word) for name in files), word
 
 
+@pytest.mark.parametrize(
+    "error, passes",
+    [(LookupError("no Python 2.7"), True), (RuntimeError("no wheel"), False)],
+    ids=["no such Python", "pip failed"],
+)
+def test_a_row_that_cannot_run_says_why(monkeypatch, tmp_path, error, passes):
+    def environment(name, home):
+        raise error
+
+    monkeypatch.setattr(MATRIX, "environment", environment)
+    line, has_passed = MATRIX.row_of_table("oldest", tmp_path, [])
+    assert f"not run: {error}" in line and "3.11" in line
+    assert has_passed is passes
+
+
 # ---- the package page
 
 
