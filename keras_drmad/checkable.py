@@ -66,6 +66,11 @@ class Checkable:
         """
         arguments.whole("directions", directions, 1)
         arguments.positive("length", length)
+        if "validation_split" in training:
+            raise TypeError(
+                "Invalid argument `validation_split`. Expected the arguments "
+                "of `hypergradient`. Pass `validation_data`."
+            )
         seed = inputs.drawn_seed(seed)
         elementary, plan = self.prepared(
             x, y, trainings=1 + 2 * (1 + directions), seed=seed, **training

@@ -135,7 +135,9 @@ class DrMADModel(Checkable, Differentiable):
                 `"auto"`, yes where XLA runs such layers well and so many steps
                 are asked for that compiling pays: some 8,000 of a small net,
                 800 with recurrent layers, 400 of a net with 650,000 weights.
-                Dropout masks of one seed differ between the two.
+                Steps add up over calls, but for models whose layers draw
+                numbers: of one seed XLA draws others, so these stay with what
+                the first call took.
             self_check: bool, whether the first training is preceded by a
                 comparison of one step with Keras's own, and of its derivatives
                 with differences.

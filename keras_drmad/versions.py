@@ -7,6 +7,7 @@ one over the other.
 """
 
 import importlib
+import importlib.metadata
 import importlib.util
 from typing import Any
 
@@ -52,7 +53,9 @@ def check() -> None:
             "without support of GPUs with "
             "pip install 'keras_drmad[tensorflow-cpu]'."
         )
-    backend = _keras().config.backend()
+    keras = _keras()
+    _check_is_new("keras", "keras")
+    backend = keras.config.backend()
     if backend != "tensorflow":
         raise ImportError(
             "keras_drmad computes with TensorFlow. The backend of Keras is "
@@ -60,14 +63,28 @@ def check() -> None:
             'KERAS_BACKEND=tensorflow, or "backend" in ~/.keras/keras.json, '
             "before Keras is imported."
         )
-    for name, oldest in OLDEST.items():
-        if installed(name) < oldest:
-            version = importlib.import_module(name).__version__
-            raise ImportError(
-                f"keras_drmad needs {NAMES[name]} {words(oldest)} or newer. "
-                f"Received: {version}. Install a newer one with pip install "
-                f"--upgrade {name}."
-            )
+    # `tensorflow` put over another distribution would spoil both.
+    own = importlib.metadata.packages_distributions().get("tensorflow")
+    _check_is_new("tensorflow", own[0] if own else "tensorflow")
+
+
+def _check_is_new(name: str, distribution: str) -> None:
+    """Checks that a library is new enough.
+
+    Args:
+        name: str, the library's.
+        distribution: str, what pip knows the library by.
+
+    Raises:
+        ImportError: if it is too old.
+    """
+    if installed(name) < OLDEST[name]:
+        version = importlib.import_module(name).__version__
+        raise ImportError(
+            f"keras_drmad needs {NAMES[name]} {words(OLDEST[name])} or newer. "
+            f"Received: {version}. Install a newer one with pip install "
+            f"--upgrade {distribution}."
+        )
 
 
 def _keras() -> Any:
@@ -78,7 +95,7 @@ def _keras() -> Any:
     """
     try:
         return importlib.import_module("keras")
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # or no such backend
         raise ImportError(
             f"keras_drmad needs Keras, which cannot be imported: {error}. "
             "keras_drmad computes with TensorFlow: if the environment variable "

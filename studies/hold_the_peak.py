@@ -5,8 +5,8 @@
 Data hyper-cleaning on a short leash: a part of the training labels is wrong,
 each example has a weight, and each meta-iteration goes on from the weights at
 which the last one ended (`initial_weights="continue"`) for T = 10 steps on the
-full batch. The best state comes early, and further steps leave it. `fit` keeps
-the best by default; `ReduceMetaRateOnPlateau` makes the steps of the
+full batch. The best state may come early, and further steps leave it. `fit`
+keeps the best by default; `ReduceMetaRateOnPlateau` makes the steps of the
 hyperparameters smaller when nothing improves. Beside these: plain trainings of
 the same length on all labels as given, and on the clean validation images.
 

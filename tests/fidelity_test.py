@@ -44,8 +44,9 @@ def test_short_form(tmp_path):
     ceilings = {float(row["ceiling"]) for row in found}
     assert len(ceilings) == 1
     assert max(of_four) < ceilings.pop() < 1
-    parts = [float(row["sum"]) for row in found]
-    assert all(part in (0, 0.25, 0.5, 0.75, 1) for part in parts)
+    # Each training's exact sum has the sign of the others' in most.
+    sums = {row["method"]: float(row["sum"]) for row in found}
+    assert sums["ReverseMode()"] > 0.5
     gains = [float(r["gain"]) for r in found if r["method"] == "ReverseMode()"]
     assert gains == pytest.approx([1, 1], abs=0.02)
     table = (folder / "table.md").read_text()

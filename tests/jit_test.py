@@ -126,13 +126,55 @@ def test_what_xla_cannot_compile_runs_without_it_where_nobody_asked_for_it():
     def by_numpy(x):
         return tf.numpy_function(np.flip, [x], tf.float32)
 
-    loop = Compiler(jit_compile=True, is_sure=False)(by_numpy)
-    with pytest.warns(RuntimeWarning, match="XLA could not compile a loop"):
+    compiler = Compiler(jit_compile=True, is_sure=False)
+    twice, loop = compiler(lambda x: 2 * x), compiler(by_numpy)
+    np.testing.assert_array_equal(twice(x), [6, 2])
+    assert compiler.jit_compile
+    with pytest.warns(RuntimeWarning, match="XLA could not compile the loops"):
         np.testing.assert_array_equal(loop(x), [1, 3])
+    # Without another warning, and the same for all functions.
     np.testing.assert_array_equal(loop(x), [1, 3])
-    assert not loop.jit_compile
+    np.testing.assert_array_equal(twice(x), [6, 2])
+    assert not compiler.jit_compile and compiler.has_fallen_back
+    assert not loop.jit_compile and not twice.jit_compile
     with pytest.raises(tf.errors.OpError):
         Compiler(jit_compile=True)(by_numpy)(x)
+
+
+def test_an_error_of_a_compiled_function_is_its_own():
+    def checked(x):
+        with tf.control_dependencies([tf.debugging.assert_positive(x)]):
+            return tf.numpy_function(np.flip, [x], tf.float32)
+
+    loop = Compiler(jit_compile=True, is_sure=False)(checked)
+    with pytest.raises(tf.errors.OpError, match="positive"):
+        loop(tf.constant([-1.0]))
+    assert loop.jit_compile
+
+
+def test_masks_of_one_seed_stay_the_same_from_call_to_call(soon):
+    model = compiled(hidden(dropout=0.5), jit_compile="auto")
+    data = asked_for(steps_per_epoch=5, seed=3)
+    first = model.hypergradient(X, Y, **data)
+    for _ in range(5):
+        again = model.hypergradient(X, Y, **data)
+    assert not model.uses_xla  # 30 steps
+    assert again.validation_loss == first.validation_loss
+    # Without masks yet, a fit that is long enough takes XLA at once.
+    model = compiled(hidden(dropout=0.5), jit_compile="auto")
+    model.prepared(X, Y, **asked_for(steps_per_epoch=20))
+    assert model.uses_xla
+
+
+def test_what_was_found_of_a_problem_is_kept():
+    model = compiled(
+        hypergradient=kd.DrMAD(curvature="gauss_newton"), jit_compile="auto"
+    )
+    traced = []
+    for _ in range(2):
+        model.hypergradient(X, Y, **asked_for(steps_per_epoch=3))
+        traced.append(model._assembly._convex)
+    assert traced[0] is not None and traced[0] is traced[1]
 
 
 @pytest.mark.parametrize("layer", ["LSTM", "GRU", "SimpleRNN"])

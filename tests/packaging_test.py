@@ -147,6 +147,17 @@ def test_a_row_that_cannot_run_says_why(monkeypatch, tmp_path, error, passes):
     assert has_passed is passes
 
 
+def test_a_row_whose_keras_cannot_be_imported_says_why(monkeypatch, tmp_path):
+    def environment(name, home):
+        (home / "python").write_text("#!/bin/sh\necho 'no such op' >&2; exit 1")
+        (home / "python").chmod(0o755)
+        return home / "python"
+
+    monkeypatch.setattr(MATRIX, "environment", environment)
+    line, has_passed = MATRIX.row_of_table("nightly", tmp_path, [])
+    assert "not run: no such op" in line and not has_passed
+
+
 # ---- the package page
 
 

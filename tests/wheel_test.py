@@ -179,7 +179,7 @@ def test_the_whole_tour_runs_with_the_oldest_versions(
     made = new(
         distributions[1],
         "keras==3.10.0",
-        "tensorflow-cpu==2.19.1",
+        "tensorflow-cpu==2.18.1",
         "numpy==1.26.4",
         "scikit-learn",
     )

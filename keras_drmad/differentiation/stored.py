@@ -30,7 +30,7 @@ class Stored(Differentiation):
     the last K only, it leaves out what hyperparameters did before.
     Memory: T states (parameters, slots and buffers), or K; half of that in
     bfloat16; during a walk up to two chunks of states more, each of them an
-    eighth of all states, or less than a megabyte. Time: T adjoint steps, or K.
+    eighth of all states, or a megabyte at most. Time: T adjoint steps, or K.
     Differentiates every kind of hyperparameter. Prefer it to any approximation
     where the states fit in memory.
 

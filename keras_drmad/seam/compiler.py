@@ -1,6 +1,5 @@
 """What makes a compiled loop of a function."""
 
-import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,22 +9,41 @@ import tensorflow as tf
 from keras_drmad.keras_internals import quiet, without_rewriting
 
 
-@dataclasses.dataclass(frozen=True)
 class Compiler:
     """Compiles functions with `tf.function`.
 
     Attributes:
         jit_compile: bool, whether XLA compiles them.
-        is_sure: bool, whether a function that XLA cannot compile is an error,
-            and not to run without XLA.
+        has_fallen_back: bool, whether XLA was to, and could not compile one:
+            then none of them is compiled by XLA any more.
     """
 
-    jit_compile: bool
-    is_sure: bool = True
+    def __init__(self, jit_compile: bool, is_sure: bool = True):
+        """Initializes the compiler.
+
+        Args:
+            jit_compile: bool, whether XLA compiles the functions.
+            is_sure: bool, whether a function that XLA cannot compile is an
+                error, and not to run without XLA.
+        """
+        self.jit_compile = jit_compile
+        self.has_fallen_back = False
+        self.is_sure = is_sure
 
     def __call__(self, function: Callable) -> "Compiled":
         """Returns a function compiled; its first call traces it."""
-        return Compiled(function, self.jit_compile, is_sure=self.is_sure)
+        return Compiled(function, self)
+
+    def fall_back(self, error: Exception) -> None:
+        """Goes on without XLA, and says so."""
+        self.jit_compile, self.has_fallen_back = False, True
+        reason = str(error).strip().partition("\n")[0]
+        warnings.warn(
+            "XLA could not compile the loops, which run without XLA: "
+            f"{reason} `compile(jit_compile=False)` spares the try.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 class Compiled:
@@ -37,47 +55,39 @@ class Compiled:
     TmpVar", TensorFlow issue 23780). The loops are as fast without it.
     """
 
-    def __init__(
-        self, function: Callable, jit_compile: bool, *, is_sure: bool = True
-    ):
-        """Initializes the function; the first call traces it.
-
-        Args:
-            function: of tensors.
-            jit_compile: bool, whether XLA compiles the function.
-            is_sure: bool, as for `Compiler`.
-        """
+    def __init__(self, function: Callable, compiler: Compiler):
+        """Initializes the function; the first call traces it."""
         self._of = function
-        self._may_fail = jit_compile and not is_sure
-        self._set(jit_compile)
+        self._compiler = compiler
+        self._make()
 
-    def _set(self, jit_compile: bool) -> None:
-        self.jit_compile = jit_compile
+    def _make(self) -> None:
+        self.jit_compile = self._compiler.jit_compile
         self.function = quiet(
-            tf.function(self._of, jit_compile=jit_compile, autograph=False)
+            tf.function(self._of, jit_compile=self.jit_compile, autograph=False)
         )
 
     def __call__(self, *args: Any) -> Any:
         """Runs the function."""
+        if self.jit_compile and not self._compiler.jit_compile:
+            self._make()  # XLA could not compile another one
         if not self.jit_compile:
             with without_rewriting():
                 return self.function(*args)
+        if self._compiler.is_sure:
+            return self.function(*args)
+        traces = self.traces()
         try:
-            found = self.function(*args)
+            return self.function(*args)
         except tf.errors.OpError as error:
-            if not self._may_fail:
-                raise
-            reason = str(error).strip().partition("\n")[0]
-            warnings.warn(
-                "XLA could not compile a loop, which runs without XLA: "
-                f"{reason} `compile(jit_compile=False)` spares the try.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            self._set(False)
-            return self(*args)
-        self._may_fail = False  # a later error is one of the function's own
-        return found
+            if self.traces() == traces:
+                raise  # compiled before: an error of the function's own
+            with without_rewriting():
+                plain = quiet(tf.function(self._of, autograph=False))
+                found = plain(*args)
+            self._compiler.fall_back(error)
+            self.function, self.jit_compile = plain, False
+            return found
 
     def traces(self) -> int:
         """Returns how often the function was traced."""

@@ -142,29 +142,25 @@ class Assembly:
         """Makes problem and loops anew where minibatches look otherwise."""
         signature = first_look.signature(batch)
         if signature != self._signature:
-            self.problem = ElementaryProblem(
+            self._signature = ""  # until all is there
+            problem = ElementaryProblem(
                 self._model, self._model.optimizer, self.hyperparameters, batch
             )
-            first_look.check_found([*self.problem.fixed, *self.problem.loose])
-            self.loops = None
-        jit_compile = self._takes_xla(batch)
-        is_there = self.loops is not None
-        if not is_there or jit_compile and not self.loops.compiler.jit_compile:
-            is_sure = self._jit_compile != "auto"
-            self.loops = Loops(self.problem, Compiler(jit_compile, is_sure))
-        self._signature, self._convex = signature, None
+            first_look.check_found([*problem.fixed, *problem.loose])
+            jit_compile = self._takes_xla(problem, batch)
+            self.problem, self._convex = problem, None
+        elif self.loops.compiler.jit_compile or not self._pays_now():
+            return
+        else:
+            jit_compile = True
+        is_sure = self._jit_compile != "auto"
+        self.loops = Loops(self.problem, Compiler(jit_compile, is_sure))
+        self._signature = signature
 
-    def _takes_xla(self, batch: Batch) -> bool:
-        """Returns whether XLA is to compile the loops."""
+    def _takes_xla(self, problem: ElementaryProblem, batch: Batch) -> bool:
+        """Returns whether XLA is to compile the loops of a problem."""
         if self._jit_compile == "auto":
-            weights = sum(v.shape.num_elements() for v in self.problem.params)
-            loops = any(
-                "While" in kind for kind in self.problem.look.operations
-            )
-            return (
-                pays(self._steps, weights, has_loops=loops)
-                and self.problem.suits_xla
-            )
+            return self._pays(problem)
         has_strings = any(
             np.asarray(a).dtype.kind in "SO" for a in leaves(batch)
         )
@@ -175,6 +171,22 @@ class Assembly:
                 "'auto' or False, or encode the strings before."
             )
         return bool(self._jit_compile)
+
+    def _pays(self, problem: ElementaryProblem) -> bool:
+        """Returns whether compiling pays for the steps asked for so far."""
+        weights = sum(v.shape.num_elements() for v in problem.params)
+        loops = any("While" in kind for kind in problem.look.operations)
+        return pays(self._steps, weights, has_loops=loops) and problem.suits_xla
+
+    def _pays_now(self) -> bool:
+        """Returns whether loops that are there are to be compiled after all.
+
+        Not where a step draws numbers, which XLA draws in another way: masks
+        of one seed are to stay the same from call to call.
+        """
+        draws = any("Random" in kind for kind in self.problem.look.operations)
+        is_open = self._jit_compile == "auto" and not self.loops.has_fallen_back
+        return is_open and not draws and self._pays(self.problem)
 
     def _carries(self, assigned: dict[int, keras.Variable]) -> bool:
         """Returns whether validation changes what its next batch reads.

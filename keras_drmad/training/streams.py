@@ -282,8 +282,9 @@ def py_dataset_passes(
 
     Batches are taken in an order drawn from (seed, pass) if `shuffle` and their
     number is known, by `dataset.workers` threads that run ahead by
-    `dataset.max_queue_size`. Each is copied before the thread asks for the
-    next, so a data set may fill the same arrays again and again.
+    `dataset.max_queue_size`. Each is copied before its thread asks for the
+    next, so with one worker, the default, a data set may fill the same arrays
+    again and again.
     """
 
     def item(k: int) -> Batch:
