@@ -186,20 +186,21 @@ def files() -> list[str]:
 
 
 def tested(python: pathlib.Path, flags: list[str], log: pathlib.Path) -> str:
-    """Runs the fast part; returns pytest's last line, without its marks."""
+    """Runs the fast part; returns pytest's closing line, without marks."""
     command = [python, "-m", "pytest", "-m", "not slow", *flags, *files()]
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ
     with log.open("w") as out:
         done = subprocess.run(
             command, cwd=ROOT, env=quiet, stdout=out, stderr=subprocess.STDOUT
         )
-    lines = log.read_text().strip().splitlines() or ["no words"]
-    if done.returncode not in (0, 1):
-        return f"pytest ended with {done.returncode}: {lines[-1]}"
-    words = re.sub(r" in [0-9.]+s.*", "", lines[-1].strip("= "))
-    failed = re.findall(
-        r"^(?:FAILED|ERROR) tests/(\w+)", "\n".join(lines), re.M
-    )
+    printed = log.read_text()
+    # Not the last line: TensorFlow says things at its end, too.
+    closing = re.findall(r"^=* ?(\d+ \w+.*) in [0-9.]+s\b", printed, re.M)
+    if done.returncode not in (0, 1) or not closing:
+        last = (printed.strip().splitlines() or ["no words"])[-1]
+        return f"pytest ended with {done.returncode}: {last}"
+    words = closing[-1]
+    failed = re.findall(r"^(?:FAILED|ERROR) tests/(\w+)", printed, re.M)
     where = [f"{name} ({failed.count(name)})" for name in sorted({*failed})]
     return f"{words}: {', '.join(where)}" if where else words
 

@@ -147,6 +147,27 @@ def test_a_row_that_cannot_run_says_why(monkeypatch, tmp_path, error, passes):
     assert has_passed is passes
 
 
+def test_the_closing_line_is_pytests_whatever_comes_after(tmp_path):
+    log, python = tmp_path / "log", tmp_path / "python"
+
+    def result(*lines, code=0):
+        words = "\n".join(lines)
+        python.write_text(
+            f"#!/bin/sh\ncat <<'END'\n{words}\nEND\nexit {code}\n"
+        )
+        python.chmod(0o755)
+        return MATRIX.tested(python, [], log)
+
+    closing = "==== 5 passed, 1 skipped in 12.3s (0:00:12) ===="
+    after = "I0000 port.cc: oneDNN is on"
+    assert result("1 thing", closing, after) == "5 passed, 1 skipped"
+    failed = "FAILED tests/fit_test.py::test_one"
+    closing = "1 failed, 4 passed in 2.0s"
+    assert "fit_test (1)" in result(failed, closing, code=1)
+    assert "ended with 3" in result("1 passed in 1.0s", code=3)
+    assert "ended with 1: Killed" in result("Killed", code=1)
+
+
 def test_a_row_whose_keras_cannot_be_imported_says_why(monkeypatch, tmp_path):
     def environment(name, home):
         (home / "python").write_text("#!/bin/sh\necho 'no such op' >&2; exit 1")
