@@ -54,7 +54,7 @@ def check() -> None:
             "pip install 'keras_drmad[tensorflow-cpu]'."
         )
     keras = _keras()
-    _check_is_new("keras", "keras")
+    _check_is_new("keras")
     backend = keras.config.backend()
     if backend != "tensorflow":
         raise ImportError(
@@ -63,23 +63,23 @@ def check() -> None:
             'KERAS_BACKEND=tensorflow, or "backend" in ~/.keras/keras.json, '
             "before Keras is imported."
         )
-    # `tensorflow` put over another distribution would spoil both.
-    own = importlib.metadata.packages_distributions().get("tensorflow")
-    _check_is_new("tensorflow", own[0] if own else "tensorflow")
+    _check_is_new("tensorflow")
 
 
-def _check_is_new(name: str, distribution: str) -> None:
+def _check_is_new(name: str) -> None:
     """Checks that a library is new enough.
 
     Args:
         name: str, the library's.
-        distribution: str, what pip knows the library by.
 
     Raises:
         ImportError: if it is too old.
     """
     if installed(name) < OLDEST[name]:
         version = importlib.import_module(name).__version__
+        # `tensorflow` put over `tensorflow-cpu` would spoil both.
+        owners = importlib.metadata.packages_distributions()
+        distribution = owners.get(name, [name])[0]
         raise ImportError(
             f"keras_drmad needs {NAMES[name]} {words(OLDEST[name])} or newer. "
             f"Received: {version}. Install a newer one with pip install "
