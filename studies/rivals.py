@@ -61,9 +61,11 @@ def cells() -> dict[str, dict]:
     if FLAGS.meta_iterations:
         given = study.whole("meta_iterations")
         trainings |= zip(chosen, given, strict=True)
-    common = study.values("dataset", "data_dir", "draws", "steps", "longer")
+    common = study.values("dataset", "data_dir", "draws", "steps")
+    own = {"noisy_labels": study.values("longer")}
     return {
         f"{experiment}_{seed}": common
+        | own.get(experiment, {})
         | {
             "experiment": experiment,
             "seed": seed,

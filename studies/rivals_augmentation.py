@@ -27,7 +27,6 @@ def cell(
     seed: int,
     draws: int,
     steps: int,
-    longer: int,
     meta_iterations: int,
 ) -> dict[str, np.ndarray]:
     """Learns strengths, and tries them and others on new draws.
@@ -38,13 +37,11 @@ def cell(
         seed: int, of data and tuning.
         draws: int, new weights and orders of each way.
         steps: int, T / 4.
-        longer: not used.
         meta_iterations: int, how many trainings tune.
 
     Returns:
         Dict with `names` of the ways, and `values`, `(ways, draws, measures)`.
     """
-    del longer
     is_small = dataset == "digits"
     name, sizes = "cifar10", (1000, 2000, 1000)
     if is_small:

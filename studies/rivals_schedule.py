@@ -48,7 +48,6 @@ def cell(
     seed: int,
     draws: int,
     steps: int,
-    longer: int,
     meta_iterations: int,
 ) -> dict[str, np.ndarray]:
     """Learns schedules, and tries them and others on new draws.
@@ -59,13 +58,11 @@ def cell(
         seed: int, of data and tuning.
         draws: int, new weights and orders of each way.
         steps: int, T.
-        longer: not used.
         meta_iterations: int, how many trainings tune.
 
     Returns:
         Dict with `names` of the ways, and `values`, `(ways, draws, measures)`.
     """
-    del longer
     is_small = dataset == "digits"
     sizes = (1000, 400, 397) if is_small else (10000, 10000, 10000)
     images = datasets.load(dataset, data_dir, sizes, seed)
