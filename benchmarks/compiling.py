@@ -126,12 +126,8 @@ def least(model: Any) -> str:
     problem = model._assembly.problem
     if not problem.suits_xla:
         return "never"
-    loops = any("While" in kind for kind in problem.look.operations)
-    weights = model.elementary_model.count_params()
     steps = range(1, traits.PAYS_FROM + 1)
-    least = bisect.bisect_left(
-        steps, True, key=lambda n: traits.pays(n, weights, has_loops=loops)
-    )
+    least = bisect.bisect_left(steps, True, key=problem.gains_by_xla)
     return f"{steps[least]:,}"
 
 

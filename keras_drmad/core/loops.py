@@ -39,10 +39,6 @@ class Compiler(Protocol):
     def jit_compile(self) -> bool:
         """Whether XLA compiles the function."""
 
-    @property
-    def has_fallen_back(self) -> bool:
-        """Whether XLA was to compile functions, and could not."""
-
     def __call__(self, function: Callable) -> Loop:
         """Returns a function compiled; its first call traces it."""
 
@@ -137,11 +133,6 @@ class Loops:
     def same(self) -> Loop:
         """The function of two lists of tensors that says if they are equal."""
         return self._loop("same", _same)
-
-    @property
-    def has_fallen_back(self) -> bool:
-        """Whether XLA was to compile the loops, and could not."""
-        return self.compiler.has_fallen_back
 
     def traces(self) -> dict[str, int]:
         """Returns how often each loop was traced, by name and record."""

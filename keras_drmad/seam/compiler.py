@@ -63,8 +63,11 @@ class Compiled:
 
     def _make(self) -> None:
         self.jit_compile = self._compiler.jit_compile
-        self.function = quiet(
-            tf.function(self._of, jit_compile=self.jit_compile, autograph=False)
+        self.function = self._untraced(self.jit_compile)
+
+    def _untraced(self, jit_compile: bool) -> Any:
+        return quiet(
+            tf.function(self._of, jit_compile=jit_compile, autograph=False)
         )
 
     def __call__(self, *args: Any) -> Any:
@@ -83,7 +86,7 @@ class Compiled:
             if self.traces() == traces:
                 raise  # compiled before: an error of the function's own
             with without_rewriting():
-                plain = quiet(tf.function(self._of, autograph=False))
+                plain = self._untraced(jit_compile=False)
                 found = plain(*args)
             self._compiler.fall_back(error)
             self.function, self.jit_compile = plain, False

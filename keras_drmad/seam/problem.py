@@ -25,7 +25,7 @@ from keras_drmad.seam.pure_optimizer import (
 )
 from keras_drmad.seam.scope import Scope
 from keras_drmad.seam.states import States, values_of
-from keras_drmad.seam.traits import SINGULAR, suits_xla
+from keras_drmad.seam.traits import SINGULAR, pays, suits_xla
 
 
 class ElementaryProblem(States):
@@ -180,6 +180,12 @@ class ElementaryProblem(States):
     def suits_xla(self) -> bool:
         """Whether XLA can run the steps, and likely faster, on the device."""
         return suits_xla({*self.look.operations})
+
+    def gains_by_xla(self, steps: int) -> bool:
+        """Returns whether so many steps gain more than compiling costs."""
+        weights = sum(v.shape.num_elements() for v in self.params)
+        loops = any("While" in kind for kind in self.look.operations)
+        return pays(steps, weights, has_loops=loops) and self.suits_xla
 
     # ---- inside
 

@@ -20,7 +20,7 @@ from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.seam.pure_optimizer import check_known
-from keras_drmad.seam.traits import check_sign, pays
+from keras_drmad.seam.traits import check_sign
 from keras_drmad.training import first_look
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.plan import Plan
@@ -160,7 +160,7 @@ class Assembly:
     def _takes_xla(self, problem: ElementaryProblem, batch: Batch) -> bool:
         """Returns whether XLA is to compile the loops of a problem."""
         if self._jit_compile == "auto":
-            return self._pays(problem)
+            return problem.gains_by_xla(self._steps)
         has_strings = any(
             np.asarray(a).dtype.kind in "SO" for a in leaves(batch)
         )
@@ -172,21 +172,16 @@ class Assembly:
             )
         return bool(self._jit_compile)
 
-    def _pays(self, problem: ElementaryProblem) -> bool:
-        """Returns whether compiling pays for the steps asked for so far."""
-        weights = sum(v.shape.num_elements() for v in problem.params)
-        loops = any("While" in kind for kind in problem.look.operations)
-        return pays(self._steps, weights, has_loops=loops) and problem.suits_xla
-
     def _pays_now(self) -> bool:
         """Returns whether loops that are there are to be compiled after all.
 
         Not where a step draws numbers, which XLA draws in another way: masks
         of one seed are to stay the same from call to call.
         """
-        draws = any("Random" in kind for kind in self.problem.look.operations)
-        is_open = self._jit_compile == "auto" and not self.loops.has_fallen_back
-        return is_open and not draws and self._pays(self.problem)
+        problem, fell = self.problem, self.loops.compiler.has_fallen_back
+        draws = any("Random" in kind for kind in problem.look.operations)
+        is_open = self._jit_compile == "auto" and not fell and not draws
+        return is_open and problem.gains_by_xla(self._steps)
 
     def _carries(self, assigned: dict[int, keras.Variable]) -> bool:
         """Returns whether validation changes what its next batch reads.
