@@ -12,8 +12,9 @@ from keras_drmad.core.walked import Diverged
 from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.hyperparameter_check import HyperparameterCheck
 from keras_drmad.methods.reverse_mode import ReverseMode
-from keras_drmad.training import first_look, inputs, sources
+from keras_drmad.training import first_look, sources
 from keras_drmad.training.initial_weights import CHECKED, InitialState
+from keras_drmad.training.randomness import drawn_seed
 from keras_drmad.training.tables import takes_strings
 
 
@@ -71,7 +72,7 @@ class Checkable:
                 "Invalid argument `validation_split`. Expected the arguments "
                 "of `hypergradient`. Pass `validation_data`."
             )
-        seed = inputs.drawn_seed(seed)
+        seed = drawn_seed(seed)
         elementary, plan = self.prepared(
             x, y, trainings=1 + 2 * (1 + directions), seed=seed, **training
         )
@@ -153,7 +154,7 @@ class Checkable:
             trainings=len(values) * draws,
             validation_data=validation_data,
             validation_split=validation_split,
-            seed=inputs.drawn_seed(seed),
+            seed=drawn_seed(seed),
             **training,
         )
         test = self._test_source(test_data, y is None, training)

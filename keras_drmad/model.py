@@ -25,6 +25,7 @@ from keras_drmad.seam.traits import check_trainable
 from keras_drmad.training import fit_loops, inputs, ranges
 from keras_drmad.training import tuning as tunings
 from keras_drmad.training.assembly import Assembly
+from keras_drmad.training.course import Course
 from keras_drmad.training.tables import takes_strings
 
 FIT_ARGUMENTS = (
@@ -330,6 +331,7 @@ class DrMADModel(Checkable, Differentiable):
             FloatingPointError: if the first meta-iteration diverges. A later
                 one ends `fit` with a warning and the best state so far.
         """
+        given = {k: v for k, v in locals().items() if k in FIT_ARGUMENTS}
         self.check_compiled()
         arguments.no_others("fit", others, FIT_ARGUMENTS)
         arguments.choice("validation_freq", validation_freq, (1,), advice=EACH)
@@ -344,6 +346,7 @@ class DrMADModel(Checkable, Differentiable):
             callbacks=callbacks,
         )
         is_tuned = meta_iterations > 0
+        course = Course(callbacks, lambda: self.in_words(x, y, given), seed)
         plan = inputs.plan(
             x,
             y,
@@ -358,7 +361,7 @@ class DrMADModel(Checkable, Differentiable):
             validation_batch_size=validation_batch_size,
             validation_steps=validation_steps,
             hyper_data=hyper_data,
-            seed=seed,
+            seed=course.seed,
             is_tuned=is_tuned,
             class_axis=ranges.class_axis(self.elementary_model),
             strings=takes_strings(self.elementary_model),
@@ -383,6 +386,7 @@ class DrMADModel(Checkable, Differentiable):
             plan,
             tuning,
             callbacks,
+            course,
             verbose=verbose,
         )
         return self.history

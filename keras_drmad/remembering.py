@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -42,6 +43,8 @@ class Remembering(Wrapper):
     final_logs: dict[str, Any]
     untuned: list[np.ndarray]
     tuned_from: str
+    hyperparameters: list
+    meta_optimizer: Any
     _origin: Origin | None = None
     _saved_origin: list[np.ndarray]
     _assembly: Any
@@ -76,6 +79,7 @@ class Remembering(Wrapper):
         self.progress = None
         self.resumed, self.left = NEW, NOTHING
         self.trained_with = None
+        self._compiled_with: dict[str, str] = {}
         self.final_logs, self.untuned, self.tuned_from = {}, [], ""
         self._handed_out: dict[bytes, list[tf.Tensor]] = {}
         # As many as there are trainable weights, of which layers may be frozen.
@@ -128,6 +132,40 @@ class Remembering(Wrapper):
         origin.leave()
         self._origin, self._saved_origin = origin, []
         self.tuned_from = initial_weights
+
+    # ---- what a backup has of the model
+
+    def known(self) -> dict[str, list]:
+        """Returns what the model knows within `fit`, as tensors."""
+        ends = [self.start_weights, self.end_weights]
+        return {
+            "variables": [
+                tf.convert_to_tensor(v.value) for v in self._known_variables()
+            ],
+            "untuned": list(self.untuned),
+            "ends": [[tf.identity(v) for v in end] for end in ends],
+            "trained_with": self.trained_with or [],
+        }
+
+    def know(self, known: dict[str, list]) -> None:
+        """Takes over what `known` returned, in another process maybe."""
+        for variable, value in zip(
+            self._known_variables(), known["variables"], strict=True
+        ):
+            variable.assign(value)
+        self.untuned = known["untuned"]
+        self.start_weights, self.end_weights = (
+            list(map(tf.Variable, end)) for end in known["ends"]
+        )
+        self.trained_with = known["trained_with"] or None
+
+    def _known_variables(self) -> list[keras.Variable]:
+        return [
+            *self.elementary_model.variables,
+            *self.optimizer.variables,
+            *self.meta_optimizer.variables,
+            *(h.raw for h in self.hyperparameters),
+        ]
 
     # ---- weights that callbacks take away and bring back
 

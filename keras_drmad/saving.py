@@ -12,9 +12,11 @@ from keras_drmad.export.plain_builder import exported
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.layers.in_layers import InLayer
 from keras_drmad.remembering import Remembering
+from keras_drmad.training import fingerprints
 from keras_drmad.training.kept import Left, Resumed
 from keras_drmad.training.tuning import POLICIES
 
+NOT_COMPARED = ("callbacks", "verbose")  # by a backup
 OWN = "keras_drmad"  # the group of what a plain model does not have
 OF_ONE_PATH = (
     "These hyperparameters were tuned with `initial_weights='same'`: they are "
@@ -106,6 +108,23 @@ class Saved(Remembering):
             "meta_optimizer": serialize(self._given_meta_optimizer),
             "jit_compile": self._jit_choice,
         }
+
+    def in_words(self, x: Any, y: Any, given: dict[str, Any]) -> dict[str, str]:
+        """Returns in words what `compile` and `fit` were given, to compare.
+
+        Args:
+            x: as for `fit`.
+            y: as for `fit`.
+            given: its other arguments by name.
+        """
+        if not self._compiled_with:  # numbers in there may change within `fit`
+            config = self.get_compile_config() or {}
+            self._compiled_with = fingerprints.of_configs(
+                self.elementary_model, config
+            )
+        told = {k: v for k, v in given.items() if k not in NOT_COMPARED}
+        told = fingerprints.of_arguments({"x": x, "y": y, **told})
+        return told | self._compiled_with
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles with the arguments that `get_compile_config` returned."""

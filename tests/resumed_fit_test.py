@@ -46,7 +46,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 ):
     within, epoch = "within" in crashes, int(crashes[-1])
     often = {"save_freq": 1} if within else {}
-    done = epoch if within else epoch + 1
     model, resumed = pair
     new = numbers(with_all_kinds_of_state())
     options = dict(meta_iterations=5, initial_weights=policy, seed=3)
@@ -65,9 +64,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     backup = keras.callbacks.BackupAndRestore(tmp_path)
     rest = fit(resumed, **options, callbacks=[backup])
 
-    assert len(rest["loss"]) == 5 - done
-    for name, values in whole.items():
-        assert rest[name] == values[done:], name
+    assert rest == whole
     assert_same(numbers(resumed), numbers(model))
     again = fit(resumed, **options)  # resumes nothing
     assert len(again["loss"]) == 5

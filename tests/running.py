@@ -56,7 +56,7 @@ def forked(
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
-        process = _forks().Process(
+        process = forks().Process(
             target=_become,
             args=(option, program, flags, paths, _as_a_users()),
         )
@@ -69,7 +69,7 @@ def forked(
 
 
 @functools.cache
-def _forks():
+def forks():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["keras_drmad", "matplotlib.pyplot"])
     return context

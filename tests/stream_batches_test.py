@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_drmad.core.span import Span
+from keras_drmad.training import passes as passes_over
 from keras_drmad.training import streams as batches
 from keras_drmad.training.streams import StreamBatches
 from small_models import assert_same_batches, visited
@@ -17,7 +18,7 @@ NOTHING = np.zeros(0, int)
 
 def stream_batches(dataset):
     dataset = dataset.map(lambda x: (x, x**2))
-    return StreamBatches(batches.dataset_passes(dataset), seed=0)
+    return StreamBatches(passes_over.dataset_passes(dataset), seed=0)
 
 
 def reshuffled(size=10, batch_size=3):
@@ -173,7 +174,7 @@ class Numbers(keras.utils.PyDataset):
 
 def order(dataset, shuffle=False, seed=0, number=0):
     """Returns the order of the batches in a pass."""
-    passes = batches.py_dataset_passes(dataset, shuffle)
+    passes = passes_over.py_dataset_passes(dataset, shuffle)
     return [int(x[0]) for x, *_ in passes(seed, number)]
 
 
@@ -195,7 +196,7 @@ def test_a_pydataset_is_shuffled_by_seed_and_pass():
 
 
 def test_another_seed_is_another_order_of_a_pydataset():
-    passes = batches.py_dataset_passes(Numbers(), shuffle=True)
+    passes = passes_over.py_dataset_passes(Numbers(), shuffle=True)
     source = StreamBatches(passes, seed=0)
     some, same, others = (
         visited(source.with_seed(seed).forward(Span(0, 7), (), NOTHING))
@@ -210,7 +211,7 @@ def test_a_pydataset_without_end_is_read_as_far_as_needed():
         num_batches = None
 
     dataset = Endless(max_queue_size=2)
-    source = StreamBatches(batches.py_dataset_passes(dataset, True), seed=0)
+    source = StreamBatches(passes_over.py_dataset_passes(dataset, True), seed=0)
     seen = visited(source.forward(Span(0, 9), (), NOTHING))
     assert [int(x[0]) for x, _ in seen.values()] == list(range(9))
     assert max(dataset.asked) <= 11

@@ -93,6 +93,7 @@ class Walk:
         revisited: Sequence[int] | np.ndarray = (),
         cuts: Sequence[int] = (),
         keeps_chunks: bool = False,
+        memory: dict | None = None,
     ) -> "Forward":
         """Returns the walk through a span; iterating it takes the steps.
 
@@ -108,10 +109,15 @@ class Walk:
             cuts: iterations at which a chunk has to begin, ascending.
             keeps_chunks: bool, whether the walk backward goes through the very
                 chunks of the walk forward.
+            memory: dict that the caller fills after each part, all that is
+                remembered of the parts so far; `None` where nothing is. A walk
+                that goes on where an earlier one was fills the dict first.
         """
+        begun = self.watcher.begun("forward")
         # To keep whole chunks is to keep more of them for each pause.
         pauses = () if keeps_chunks else self.pauses
-        begins = sorted({*self.epochs, *cuts, *pauses})
+        gone_on_at = [begun["last"] + 1] if begun else []
+        begins = sorted({*self.epochs, *cuts, *pauses, *gone_on_at})
         chunks = self.batches.forward(
             span,
             begins,
@@ -120,7 +126,7 @@ class Walk:
             goes_on=self.last is None or span.last < self.last,
         )
         recording = recorder, records_from, notes
-        return Forward(self, chunks, s, hparams, span, recording)
+        return Forward(self, chunks, s, hparams, span, recording, memory, begun)
 
     def through(
         self,
@@ -169,9 +175,16 @@ class Walk:
         so_far, first_norm = _begin(adjoint, walked.hparams, params)
         limit = tf.constant(growth_limit, first_norm.dtype)
         begins = sorted({*self.epochs, *cuts}) if keeps_chunks else []
+        begun = self.watcher.begun("backward")
+        so_far = begun.get("so_far", so_far)
+        end = begun.get("first", walked.span.last)
         for part, chunk in self.batches.backward(
             walked.span, begins, iterations
         ):
+            if part[0] >= end:
+                continue  # was done before the walk was broken off
+            if not bool(so_far.goes_on):
+                break
             facts, n = known(part, chunk), tf.constant(len(part))
             for setting, *bounds in reversed(walked.settings_of(part)):
                 with self.loops.problem.holding(setting.constants):
@@ -185,8 +198,8 @@ class Walk:
                         first_norm,
                         limit,
                     )
-            if not bool(so_far.goes_on):
-                break
+            tree = {"first": int(part[0]), "so_far": so_far}
+            self.watcher.on_chunk("backward", len(part), tree)
         return Derivative(
             so_far.d_hparams,
             so_far.adjoint,
@@ -260,6 +273,7 @@ class Walk:
                     means = loop(walked.state, setting, chunk, n, vector)
                 share = len(part) / len(iterations)
                 sums = nested.add(sums, nested.scale(share, means))
+                self.watcher.on_chunk("backward", len(part), {})
             return sums
 
         return products
@@ -276,6 +290,8 @@ class Forward:
         hparams: list[tf.Tensor],
         span: Span,
         recording: tuple,
+        memory: dict | None,
+        begun: dict[str, Any],
     ):
         """Initializes the walk; see `Walk.forward`."""
         self._walk = walk
@@ -286,6 +302,13 @@ class Forward:
         self._settings: list[tuple[int, Setting]] = []
         self._state = s
         self._logs: dict[str, float] = {}
+        self._memory = memory
+        self._begun = begun
+        if begun:
+            self._settings = list(begun["settings"].items())
+            self._state, self._logs = begun["state"], begun["logs"]
+            if memory is not None:
+                memory |= begun["memory"]
 
     def __iter__(self) -> Iterator[Part]:
         """Yields a `Part` for each chunk.
@@ -295,9 +318,19 @@ class Forward:
         """
         walk, problem = self._walk, self._walk.loops.problem
         recorder, records_from, notes_of = self._recording
-        fresh = metrics = problem.metrics_state()
+        fresh = problem.metrics_state()
+        metrics = self._begun.get("metrics", fresh)
+        gone_on_at = self._span.first
+        if self._begun:
+            gone_on_at = self._begun["last"] + 1
+            self._tell(0, self._begun)
         for iterations, chunk in self._chunks:
             first, n = int(iterations[0]), len(iterations)
+            if first < gone_on_at:  # was done before the walk was broken off
+                is_last = first + n == gone_on_at
+                if is_last and walk.batches.seen != self._begun["seen"]:
+                    walk.watcher.on_other_batches()
+                continue
             if first in walk.epochs:
                 metrics = fresh
             loop, notes = walk.loops.forward(NOTHING), ()
@@ -317,7 +350,23 @@ class Forward:
                 raise Diverged(first + int(lost) + 1, "training")
             self._logs = problem.logs(metrics)
             walk.watcher.on_end(first + n - 1, self._logs)
+            tree = {
+                "last": first + n - 1,
+                "state": self._state,
+                "metrics": metrics,
+                "logs": self._logs,
+                "settings": dict(self._settings),
+                "seen": walk.batches.seen,
+            }
+            if self._memory is None:
+                self._tell(n, tree)
             yield Part(iterations, before, self._state, notes, self._logs)
+            if self._memory is not None:  # now with what is remembered of it
+                self._tell(n, tree)
+
+    def _tell(self, steps: int, tree: dict[str, Any]) -> None:
+        memory = {} if self._memory is None else self._memory
+        self._walk.watcher.on_chunk("forward", steps, tree | {"memory": memory})
 
     def end(self, memory: Any) -> Walked:
         """Returns the span as it was walked, with what is remembered of it."""

@@ -29,8 +29,18 @@ class Diverged(FloatingPointError):
         self.what = what
 
 
+class OtherBatches(Exception):
+    """A walk that goes on was given other batches: it is to begin anew."""
+
+
 class Watcher:
-    """Is told of the chunks of a walk forward; this watcher ignores them.
+    """Is told of the chunks of one training; this watcher ignores them.
+
+    What a stage of the training (`"forward"`, `"slopes"`, `"validation"`,
+    `"backward"`, and at last the `"outcome"`) needs to go on after a chunk,
+    the watcher is told as a tree of dicts. Who keeps the tree may hand it back
+    to a later walk, of another process even; this walk then passes over the
+    chunks that were done.
 
     Attributes:
         may_assign: bool, whether variables may have other values after a call,
@@ -39,11 +49,44 @@ class Watcher:
 
     may_assign = False
 
+    def longest(self, most: int) -> int:
+        """Returns how many steps forward a chunk may have.
+
+        Args:
+            most: int, how many it would have.
+        """
+        return most
+
+    def begun(self, stage: str) -> dict[str, Any]:
+        """Returns what `on_chunk` was told of a stage that is to go on.
+
+        Args:
+            stage: str.
+
+        Returns:
+            The tree, of the last chunk that was kept; empty where the stage is
+            to begin.
+        """
+        return {}
+
     def on_begin(self, first: int) -> None:
-        """Is called before a chunk, with the chunk's first step."""
+        """Is called before a chunk forward, with the chunk's first step."""
 
     def on_end(self, last: int, logs: dict[str, float]) -> None:
-        """Is called after a chunk, with its last step and the metrics."""
+        """Is called after a chunk forward, with its last step and metrics."""
+
+    def on_other_batches(self) -> None:
+        """Is called where a walk that goes on was given other batches."""
+
+    def on_chunk(self, stage: str, steps: int, tree: dict[str, Any]) -> None:
+        """Is called after each chunk of each stage.
+
+        Args:
+            stage: str.
+            steps: int, the minibatches of the chunk.
+            tree: what the stage needs to go on, empty if it can only begin
+                anew. Its dicts may change after the call, its leaves do not.
+        """
 
 
 NOBODY = Watcher()

@@ -45,6 +45,10 @@ class Differentiation(abc.ABC):
     def iterations(self, span: Span) -> np.ndarray:
         """Returns the iterations that `backward` visits, ascending."""
 
+    def visits(self, span: Span) -> int:
+        """Returns how many minibatches `backward` goes through, at most."""
+        return len(self.iterations(span))
+
     @abc.abstractmethod
     def nbytes(self, T: int, state: State) -> float:
         """Returns the bytes that are kept at most, beside the training's own.

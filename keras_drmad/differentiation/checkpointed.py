@@ -49,6 +49,7 @@ class Checkpointed(Differentiation):
     def forward(
         self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
     ) -> Walked:
+        checkpoints: dict[int, State] = {}
         walking = walk.forward(
             s,
             hparams,
@@ -56,8 +57,10 @@ class Checkpointed(Differentiation):
             revisited=self.iterations(span),
             cuts=_cuts(span),
             keeps_chunks=True,
+            memory=checkpoints,
         )
-        checkpoints = {part.first: part.before for part in walking}
+        for part in walking:
+            checkpoints[part.first] = part.before
         return walking.end(checkpoints)
 
     def backward(

@@ -46,6 +46,9 @@ class ImplicitFunction(Differentiation):
         batches = min(span.steps, CG_BATCHES)
         return np.arange(span.last - batches, span.last)
 
+    def visits(self, span: Span) -> int:
+        return (self.solves + 1) * len(self.iterations(span))
+
     def nbytes(self, T: int, state: State) -> float:
         return 5 * nested.nbytes(state.params)
 

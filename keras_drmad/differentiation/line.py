@@ -76,7 +76,7 @@ class Line(Differentiation):
     def forward(
         self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
     ) -> Walked:
-        total, W = nested.zeros_like(s.params), self.mean_of
+        memory, W = {"sum": nested.zeros_like(s.params)}, self.mean_of
         summed_from = span.last - W
         walking = walk.forward(
             s,
@@ -85,18 +85,22 @@ class Line(Differentiation):
             SUM,
             # Without XLA a sum in vain costs less than to trace another loop.
             records_from=span.first if W and not walk.compiles else summed_from,
-            notes=lambda iterations: total,
+            notes=lambda iterations: memory["sum"],
             revisited=self.iterations(span),
             cuts=[summed_from],
+            memory=memory,
         )
         for part in walking:
             if part.first >= summed_from:
-                total = part.notes
+                memory["sum"] = part.notes
         walked = walking.end(None)
         first = nested.counters(s)._replace(params=s.params)
         end, t_end = walked.state.params, float(span.steps)
         if W:
-            end, t_end = nested.scale(1 / W, total), span.steps - (W + 1) / 2
+            end, t_end = (
+                nested.scale(1 / W, memory["sum"]),
+                span.steps - (W + 1) / 2,
+            )
         return walked._replace(memory=Ends(first, end, t_end))
 
     def backward(

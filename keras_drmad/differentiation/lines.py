@@ -83,12 +83,13 @@ class Lines(Differentiation):
         self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
     ) -> Walked:
         places = span.first + self.places(span.steps)
-        bits = nested.stacked_zeros(nested.halved(s.params), len(places))
+        halved = nested.halved(s.params)
+        memory = {"bits": nested.stacked_zeros(halved, len(places))}
 
         def notes(iterations):
             # What is written before an anchor is written over at the anchor.
             slots = np.resize(np.searchsorted(places, iterations), CHUNK_SIZE)
-            return Notes(bits, tf.constant(slots, tf.int32))
+            return Notes(memory["bits"], tf.constant(slots, tf.int32))
 
         walking = walk.forward(
             s,
@@ -99,14 +100,15 @@ class Lines(Differentiation):
             notes=notes,
             revisited=self.iterations(span),
             cuts=[int(places[0])],
+            memory=memory,
         )
         for part in walking:
             if part.notes:
-                bits = part.notes.bits
+                memory["bits"] = part.notes.bits
         walked = walking.end(None)
         bits = tf.nest.map_structure(
             lambda bits, x: tf.concat([bits[:-1], x[tf.newaxis]], 0),
-            bits,
+            memory["bits"],
             nested.halved(walked.state.params),
         )
         return walked._replace(memory=(nested.counters(s), bits))

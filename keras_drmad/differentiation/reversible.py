@@ -96,7 +96,7 @@ class Reversible(Differentiation):
         self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
     ) -> Walked:
         start = encoded(s, self._words.most(CHUNK))
-        put_away: dict[int, list[tf.Tensor]] = {}
+        memory: dict[str, dict] = {"put_away": {}, "undone": {}}
         # The notes of this loop are not needed, but the loop is: it is the one
         # that undoes.
         walking = walk.within(FixedPoint(self.momentum)).forward(
@@ -107,14 +107,17 @@ class Reversible(Differentiation):
             revisited=self.iterations(span),
             cuts=_cuts(span),
             keeps_chunks=True,
+            memory=memory,
         )
+        put_away, undone = memory["put_away"], memory["undone"]
         for part in walking:
             self._save_words(put_away, part.before)
         walked = walking.end(None)
         end: Any = walked.state
-        self._save_words(put_away, end)
+        if not undone:
+            self._save_words(put_away, end)
         return walked._replace(
-            state=decoded(end), memory=Fixed(start, end, put_away)
+            state=decoded(end), memory=Fixed(start, end, put_away, undone)
         )
 
     def last_state(
@@ -135,15 +138,16 @@ class Reversible(Differentiation):
     def backward(
         self, walk: Walk, walked: Walked, adjoint: list[tf.Tensor]
     ) -> Derivative:
-        span, (start, end, put_away) = walked.span, walked.memory
+        span, (start, end, put_away, undone) = walked.span, walked.memory
         undoing = walk.within(FixedPoint(self.momentum))
-        s = end._replace(is_undone=tf.constant(True))
+        s = undone.get("state", end._replace(is_undone=tf.constant(True)))
 
         def known(iterations, chunk):
             nonlocal s
             first = int(iterations[0]) - span.first
             s = self._with_words(put_away, s, first)
             s, states = undoing.again(walked, s, iterations, chunk, DECODED)
+            undone["state"] = s
             return Undone(states, decoded(s), tf.constant(len(iterations)))
 
         derivative = walk.backward(
@@ -180,11 +184,14 @@ class Fixed(NamedTuple):
         start: the first state.
         end: the last state.
         put_away: dict from the number of a word to the words of all weights.
+        undone: dict with `"state"`, where the walk backward has come to; empty
+            before it begins.
     """
 
     start: Exact
     end: Exact
     put_away: dict[int, list[tf.Tensor]]
+    undone: dict[str, Exact]
 
 
 class Undone(NamedTuple):

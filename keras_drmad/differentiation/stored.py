@@ -89,6 +89,7 @@ class Stored(Differentiation):
             revisited=self.iterations(span),
             cuts=cuts,
             keeps_chunks=True,
+            memory=kept,
         )
         for part in walking:
             if part.notes:

@@ -164,6 +164,24 @@ class States:
         loose = [v.read_value() for v in self.loose]
         return [*values_of(self.fixed), *loose]
 
+    def strays(self) -> list[tf.Tensor]:
+        """Returns the values of `buffers` and `loose` as they are now.
+
+        Some of them are no variables of the model's.
+        """
+        return [
+            *values_of(self.buffers),
+            *(v.read_value() for v in self.loose),
+        ]
+
+    def assign_strays(self, values: list[tf.Tensor]) -> None:
+        """Gives `buffers` and `loose` values that `strays` returned."""
+        _assign([*self.buffers, *self.loose], values)
+
+    def assign_constants(self, constants: list[tf.Tensor]) -> None:
+        """Gives `fixed` and `loose` values that `constants` returned."""
+        _assign([*self.fixed, *self.loose], constants)
+
     @contextlib.contextmanager
     def holding(self, constants: list[tf.Tensor]) -> Iterator[None]:
         """Gives `loose` the values that they had, and restores them after.

@@ -69,8 +69,11 @@ class ArrayBatches:
 
     Attributes:
         size: int, the number of examples in the arrays.
+        seen: 0; of a stream, a checksum of what was read.
         steps_per_pass: int, the number of batches in a pass.
     """
+
+    seen = 0
 
     def __init__(
         self,

@@ -6,18 +6,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
 from keras_drmad.core.loops import Loops
-from keras_drmad.core.span import Span
 from keras_drmad.core.state import Setting, State
 from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import NOBODY, Diverged, Walked, Watcher
 from keras_drmad.differentiation.base import Differentiation
-from keras_drmad.training import carried_validation
+from keras_drmad.training import validation
 from keras_drmad.training.hypergradients import Hypergradient
 from keras_drmad.training.plan import Plan, Source
 
@@ -116,43 +114,33 @@ class ElementaryTraining:
             Diverged: if the training loss leaves the finite numbers.
         """
         start = self.problem.started(s_0, hparams)
+        self._take_up(watcher)
         walk = self._walk(plan, watcher)
         walked = self.differentiation.forward(walk, start, hparams, plan.span)
         return Trained(s_0, walked)
 
     def differentiate(
-        self, trained: Trained, source: Source
+        self, trained: Trained, source: Source, watcher: Watcher = NOBODY
     ) -> tuple[dict[str, float], Slopes]:
         """Returns loss and metrics, and the slopes of the loss."""
-        state, setting = trained.s_T, self._setting(trained.hparams)
-        if self.problem.carries:
-            chunks = list(_chunks(source))
-            metrics, total, states = carried_validation.validate(
-                self.loops, state, setting, chunks
-            )
-            slopes = carried_validation.slopes(
-                self.loops, states, setting, chunks
-            )
-            logs = self._validation_logs(metrics, total)
-            return logs, Slopes(*nested.scale(1 / total[1], slopes))
-        metrics, total = self.problem.metrics_state(), _no_loss()
-        slopes = nested.zeros_like(
-            (nested.float_leaves(state), trained.hparams)
+        setting = self._setting(trained.hparams)
+        metrics, total, slopes = validation.differentiated(
+            self.loops, trained.s_T, setting, source, watcher
         )
-        for chunk, n in _chunks(source):
-            metrics, total, slopes = self.loops.differentiate(
-                state, setting, metrics, total, slopes, chunk, n
-            )
         logs = self._validation_logs(metrics, total)
         return logs, Slopes(*nested.scale(1 / total[1], slopes))
 
     def backward(
-        self, trained: Trained, slopes: Slopes, plan: Plan
+        self,
+        trained: Trained,
+        slopes: Slopes,
+        plan: Plan,
+        watcher: Watcher = NOBODY,
     ) -> tuple[list[tf.Tensor], dict[str, float]]:
         """Walks backward; returns dF/dλ as a list, and diagnostics."""
         problem, walked = self.problem, trained.walked
         derivative = self.differentiation.backward(
-            self._walk(plan), walked, slopes.adjoint
+            self._walk(plan, watcher), walked, slopes.adjoint
         )
         d_hparams = nested.add(slopes.d_hparams, derivative.d_hparams)
         if derivative.is_whole:
@@ -167,20 +155,17 @@ class ElementaryTraining:
         }
 
     def validate(
-        self, state: State, hparams: list[tf.Tensor], source: Source
+        self,
+        state: State,
+        hparams: list[tf.Tensor],
+        source: Source,
+        watcher: Watcher = NOBODY,
     ) -> dict[str, float]:
         """Returns loss and metrics of a state on validation data."""
         setting = self._setting(hparams)
-        if self.problem.carries:
-            metrics, total, _ = carried_validation.validate(
-                self.loops, state, setting, list(_chunks(source))
-            )
-            return self._validation_logs(metrics, total)
-        metrics, total = self.problem.metrics_state(), _no_loss()
-        for chunk, n in _chunks(source):
-            metrics, total = self.loops.validate(
-                state, setting, metrics, total, chunk, n
-            )
+        metrics, total = validation.validated(
+            self.loops, state, setting, source, watcher
+        )
         return self._validation_logs(metrics, total)
 
     # ---- whole trainings
@@ -191,18 +176,26 @@ class ElementaryTraining:
         hparams: list[tf.Tensor],
         plan: Plan,
         watcher: Watcher,
+        first: int = 0,
     ) -> Iterator[tuple[State, dict[str, float]]]:
         """Walks from s_0; yields the state and the metrics of each epoch.
 
-        The arguments and errors are those of `forward`.
+        The other arguments and errors are those of `forward`.
+
+        Args:
+            first: int, the first epoch that is asked for, where those before
+                were walked earlier.
         """
         steps = plan.training.steps
+        begun = self._take_up(watcher)
+        if begun and begun["last"] + 1 == (first + 1) * steps:
+            yield begun["state"], begun["logs"]
         epochs = range(0, plan.T, steps)
         walk = Walk(
             self.loops,
             plan.training.batches,
             epochs=epochs,
-            pauses=plan.pauses,
+            pauses=range(0, plan.T, watcher.longest(plan.pause)),
             last=plan.T,
             watcher=watcher,
         )
@@ -263,12 +256,25 @@ class ElementaryTraining:
 
     # ---- inside
 
+    def _take_up(self, watcher: Watcher) -> dict[str, Any]:
+        """Returns where a walk forward was broken off; {} where it begins.
+
+        Variables that steps only read have the values that they had there,
+        whatever a callback had put into them.
+        """
+        begun = watcher.begun("forward")
+        if begun:
+            last = max(begun["settings"])
+            constants = begun["settings"][last].constants
+            self.problem.assign_constants(constants)
+        return begun
+
     def _walk(self, plan: Plan, watcher: Watcher = NOBODY) -> Walk:
         return Walk(
             self.loops,
             plan.training.batches,
             epochs=plan.last_epoch,
-            pauses=plan.pauses,
+            pauses=range(0, plan.T, watcher.longest(plan.pause)),
             last=plan.T,
             watcher=watcher,
         )
@@ -343,12 +349,3 @@ def _users_level() -> int:
     names = [frame.frame.f_globals["__name__"] for frame in inspect.stack(0)]
     outside = [name.split(".")[0] not in inside for name in names]
     return outside.index(True) if any(outside) else 1
-
-
-def _no_loss() -> list[tf.Tensor]:
-    return [tf.zeros([], keras.config.floatx()) for _ in range(2)]
-
-
-def _chunks(source: Source) -> Iterator[tuple[Any, tf.Tensor]]:
-    for iterations, chunk in source.batches.forward(Span(0, source.steps)):
-        yield chunk, tf.constant(len(iterations))

@@ -84,6 +84,8 @@ class Origin:
         """
         drawn, changed, left, *values = saved
         self.redraw.resume(list(map(bool, drawn)))
+        # The others are as the model has them, which was loaded before.
+        self._values = [tf.convert_to_tensor(v.value) for v in self._variables]
         for k, value in zip(np.flatnonzero(changed), values, strict=True):
             self._values[k] = tf.convert_to_tensor(value)
         self._left = [one.tobytes() for one in left]

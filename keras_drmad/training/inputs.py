@@ -4,12 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from keras_drmad import arguments
 from keras_drmad.core.nested import leaves
 from keras_drmad.training import tables
 from keras_drmad.training.plan import Plan, Split
+from keras_drmad.training.randomness import drawn_seed
 from keras_drmad.training.sources import (
     held_out_source,
     is_stream,
@@ -104,17 +103,6 @@ def plan(
     if hyper is None:
         hyper, reports = reports, None
     return Plan(training, epochs, hyper, reports, seed, parts)
-
-
-def drawn_seed(seed: int | None) -> int:
-    """Returns the argument `seed`, or for `None` one of NumPy's generator.
-
-    Raises:
-        TypeError: if it is not a whole number.
-        ValueError: if it is negative.
-    """
-    given = arguments.seed("seed", seed)
-    return int(np.random.randint(2**31)) if given is None else given
 
 
 def split(size: int, fraction: float) -> Split:

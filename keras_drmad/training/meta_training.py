@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.walked import Watcher
+from keras_drmad.core.state import State
+from keras_drmad.core.walked import OtherBatches, Watcher
 from keras_drmad.training.elementary_training import (
     ElementaryTraining,
     Trained,
@@ -42,6 +43,7 @@ class MetaTraining:
         pending: list of tensors, the hypergradient that is still to be
             followed, or `None`.
         tail: `Tail`, the raw values of the last half of the steps.
+        has_diverged: bool, whether a training diverged, the last one then.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class MetaTraining:
         self.pending: list[tf.Tensor] | None = None
         self.best: Snapshot | None = None
         self._has_warned = False
-        self._has_diverged = False
+        self.has_diverged = False
         problem = training.problem
         moved = [*problem.hyperparameters.raws, *meta_optimizer.variables]
         self._start = [(v, tf.convert_to_tensor(v.value)) for v in moved]
@@ -154,24 +156,40 @@ class MetaTraining:
         self, number: int, watcher: Watcher
     ) -> tuple[Trained, dict[str, Any], list[tf.Tensor]]:
         """Trains once; returns the training, its logs and its hypergradient."""
+        outcome = watcher.begun("outcome")
+        if outcome:  # this training was completed before a `fit` was killed
+            return outcome["trained"], outcome["logs"], outcome["gradient"]
         training, plan = self.training, self.plan_of(number)
         s_0 = self.starts.of(number)
-        trained = training.forward(s_0, training.hparams(), plan, watcher)
-        reported, slopes = training.differentiate(trained, plan.hyper)
+        trained = self._forward(s_0, plan, watcher)
+        reported, slopes = training.differentiate(trained, plan.hyper, watcher)
         check_finite(reported["loss"], plan)
         logs = dict(trained.walked.logs)
         if plan.validation is not None:
             logs["hyper_loss"] = reported["loss"]
             reported = training.validate(
-                trained.s_T, trained.hparams, plan.validation
+                trained.s_T, trained.hparams, plan.validation, watcher
             )
         logs |= {f"val_{name}": value for name, value in reported.items()}
         check_finite(logs["val_loss"], plan)
-        gradient, diagnostics = training.backward(trained, slopes, plan)
+        gradient, diagnostics = training.backward(
+            trained, slopes, plan, watcher
+        )
         logs |= {name: diagnostics[name] for name in _LOGGED}
         if "residual" in diagnostics:
             logs["residual"] = diagnostics["residual"]
-        return trained.forgotten(), logs, gradient
+        trained = trained.forgotten()
+        outcome = {"trained": trained, "logs": logs, "gradient": gradient}
+        watcher.on_chunk("outcome", 0, outcome)
+        return trained, logs, gradient
+
+    def _forward(self, s_0: State, plan: Plan, watcher: Watcher) -> Trained:
+        """Walks to the end of a training, again if it can't go on."""
+        hparams = self.training.hparams()
+        try:
+            return self.training.forward(s_0, hparams, plan, watcher)
+        except OtherBatches:
+            return self.training.forward(s_0, hparams, plan, watcher)
 
     def plan_of(self, number: int) -> Plan:
         """Returns the plan of a training, with the order and split drawn."""
@@ -190,21 +208,45 @@ class MetaTraining:
         Raises:
             Diverged: if training or validation leaves the finite numbers.
         """
+        outcome = watcher.begun("outcome")
+        if outcome:
+            return outcome["trained"], outcome["logs"]
         training, tuning = self.training, self.tuning
         number = tuning.meta_iterations * tuning.draws
         plan = self.plan_of(number)
         if tuning.refit:
             plan = plan.of_all_examples()
         s_0 = self.starts.of(number)
-        trained = training.forward(s_0, training.hparams(), plan, watcher)
+        trained = self._forward(s_0, plan, watcher)
         logs = dict(trained.walked.logs)
         source = plan.validation or plan.hyper
         if source is not None:
-            reported = training.validate(trained.s_T, trained.hparams, source)
+            reported = training.validate(
+                trained.s_T, trained.hparams, source, watcher
+            )
             check_finite(reported["loss"], plan)
             logs |= {f"val_{name}": value for name, value in reported.items()}
         logs |= training.problem.hyperparameters.statistics(trained.hparams)
-        return trained.forgotten(), logs
+        trained = trained.forgotten()
+        watcher.on_chunk("outcome", 0, {"trained": trained, "logs": logs})
+        return trained, logs
+
+    def work(self) -> dict[str, float]:
+        """Returns the minibatches of each stage of a meta-iteration."""
+        plan, one = self.plan, self._work_of_one()
+        backward = self.training.differentiation.visits(plan.span)
+        one |= {"slopes": plan.hyper.steps, "backward": backward}
+        draws = self.tuning.draws
+        return {stage: draws * count for stage, count in one.items()}
+
+    def work_at_last(self) -> dict[str, float]:
+        """Returns the minibatches of each stage of a last training."""
+        return self._work_of_one() if self.tuning.trains_again else {}
+
+    def _work_of_one(self) -> dict[str, float]:
+        plan = self.plan
+        validation = 0 if plan.validation is None else plan.validation.steps
+        return {"forward": plan.T, "validation": validation}
 
     @property
     def best_number(self) -> int:
@@ -218,7 +260,7 @@ class MetaTraining:
 
     def give_up(self) -> None:
         """Takes back the last step, which led to a training that diverges."""
-        self._has_diverged = True
+        self.has_diverged = True
         self.tail.drop()
         if self.best is not None:
             self.best = self.best._replace(pending=None)
@@ -226,12 +268,12 @@ class MetaTraining:
     def settle(self) -> None:
         """Gives the model what is to be kept, before any last training."""
         keep = self.tuning.keep
-        if keep != "best" and not self._has_diverged:
+        if keep != "best" and not self.has_diverged:
             self.follow()
         if self.is_mean:
             together = self.training.problem.hyperparameters
             together.assign(self.tail.mean())
-        elif keep != "last" or self._has_diverged:
+        elif keep != "last" or self.has_diverged:
             self.restore_best()
 
     def restore_best(self) -> None:
@@ -248,6 +290,12 @@ class MetaTraining:
         problem.hyperparameters.assign(self.best.hparams)
         problem.assign(self.best.s_T, self.best.hparams)
         self.pending = self.best.pending
+
+    def restore_best_weights(self) -> None:
+        """Gives the model the best weights so far, without hyperparameters."""
+        if self.best is not None:
+            best = self.best
+            self.training.problem.assign(best.s_T, best.hparams)
 
     def left(self) -> Left:
         """Returns what the next `fit` follows first."""

@@ -76,9 +76,9 @@ class Plan(NamedTuple):
         return Span(0, self.T)
 
     @property
-    def pauses(self) -> range:
-        """Where a walk pauses to report: eight times, but not too often."""
-        return range(0, self.T, max(50, -(-self.T // 8)))
+    def pause(self) -> int:
+        """After how many steps to report: eight times, but not too often."""
+        return max(50, -(-self.T // 8))
 
     @property
     def last_epoch(self) -> tuple[int]:
@@ -100,6 +100,21 @@ class Plan(NamedTuple):
         if self.validation is None:
             return plan._replace(hyper=_of(self.hyper, held_out))
         return plan._replace(validation=_of(self.validation, held_out))
+
+    def passes(self) -> list[tuple[int, int]]:
+        """Returns how many passes over each stream began, and ended."""
+        return [(one.begun, one.ended) for one in self._counted()]
+
+    def skip(self, passes: list[tuple[int, int]]) -> None:
+        """Passes over as many passes over each stream as `passes` returned."""
+        for one, counts in zip(self._counted(), passes, strict=True):
+            one.skip(*counts)
+
+    def _counted(self) -> list[Any]:
+        sources = [self.training, self.hyper, self.validation]
+        batches = [one.batches for one in sources if one is not None]
+        counted = [getattr(one, "counted", None) for one in batches]
+        return [one for one in counted if hasattr(one, "skip")]
 
     def of_all_examples(self) -> "Plan":
         """Returns the plan of training on held-out examples as well."""

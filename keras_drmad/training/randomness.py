@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments
+
 
 class Slot(NamedTuple):
     """A place that holds a seed.
@@ -163,6 +165,17 @@ def is_initializer(thing: Any) -> bool:
         return True
     not_these = (type, keras.Layer, keras.Variable, types.ModuleType)
     return callable(thing) and not isinstance(thing, not_these)
+
+
+def drawn_seed(seed: int | None) -> int:
+    """Returns the argument `seed`, or for `None` one of NumPy's generator.
+
+    Raises:
+        TypeError: if it is not a whole number.
+        ValueError: if it is negative.
+    """
+    given = arguments.seed("seed", seed)
+    return int(np.random.randint(2**31)) if given is None else given
 
 
 def hashed(*numbers: int) -> int:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_drmad import arguments
 from keras_drmad.core.nested import leaves
 from keras_drmad.core.state import Batch
-from keras_drmad.training import streams, tables
+from keras_drmad.training import passes, tables
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Source
 from keras_drmad.training.streams import StreamBatches
@@ -111,7 +111,7 @@ def validation_source(
             "`keras.utils.PyDataset`; x alone where training has no y. "
             f"Received: a {type(data).__name__}, of {count} part(s)."
         )
-    arrays = tables.all_arrays(*streams.unpack(data)[:3], argument, strings)
+    arrays = tables.all_arrays(*passes.unpack(data)[:3], argument, strings)
     size = len(leaves(arrays)[0])
     limit = min(32 if batch_size is None else batch_size, size)
     return _array_source(
@@ -283,12 +283,12 @@ def _stream_source(
 ) -> Source:
     steps = steps or _number_of_batches(data, argument)
     if isinstance(data, tf.data.Dataset):
-        passes = streams.dataset_passes(data)
+        counted = passes.dataset_passes(data)
     else:
-        passes = streams.py_dataset_passes(data, shuffle)
+        counted = passes.py_dataset_passes(data, shuffle)
 
     def checked(seed: int, number: int):
-        for batch in passes(seed, number):
+        for batch in counted(seed, number):
             x, y, sample_weight, index = tables.checked(
                 batch, argument, strings
             )
@@ -298,7 +298,7 @@ def _stream_source(
                 )
             yield Batch(x, y, sample_weight, index)
 
-    return Source(StreamBatches(checked, seed), steps)
+    return Source(StreamBatches(checked, seed, counted=counted), steps)
 
 
 def _number_of_batches(data: Any, argument: str) -> int:

@@ -3,17 +3,14 @@
 See `arrays` for what a chunk is.
 """
 
-import collections
-import itertools
 import os
 import shutil
 import tempfile
 import weakref
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -61,6 +58,7 @@ class StreamBatches:
         passes: Callable[[int, int], Iterable],
         seed: int,
         checks: Sequence[Callable[[Batch], None]] = (),
+        counted: Any = None,
     ):
         """Initializes the batches.
 
@@ -70,7 +68,10 @@ class StreamBatches:
             seed: int, for a stream that does not have an order of its own.
             checks: functions that raise a `ValueError` for a batch that cannot
                 serve.
+            counted: `Passes`, those from which `passes` takes its batches;
+                `passes` itself by default.
         """
+        self.counted: Any = passes if counted is None else counted
         self.passes = passes
         self.seed = seed
         self._checks = list(checks)
@@ -80,10 +81,11 @@ class StreamBatches:
         self._remove_folder: Callable[[], Any] = lambda: None
         self._t = 0  # the iteration of the batch that `_ahead` yields next
         self._ahead: Iterator = iter(())
+        self.seen = 0  # a checksum of the batches from the beginning to `_t`
 
     def with_seed(self, seed: int) -> "StreamBatches":
         """Returns the same stream in another order, if it has none itself."""
-        return StreamBatches(self.passes, seed, self._checks)
+        return StreamBatches(self.passes, seed, self._checks, self.counted)
 
     def check_each(self, check: Callable[[Batch], None]) -> None:
         """Lets a function see each batch that comes from now on.
@@ -132,8 +134,7 @@ class StreamBatches:
                 stack.flush()
             if t in begin_backward:
                 kept.flush()
-            batch = next(self._ahead)
-            self._t = t + 1
+            batch = self._next()
             stack.push(t, batch)
             if t in wanted:
                 kept.push(t, batch)
@@ -148,11 +149,17 @@ class StreamBatches:
         """Makes the batch of iteration t the next one of the stream."""
         if t == 0 or t != self._t:
             self.close()
-            self._t = 0
+            self._t = self.seen = 0
             self._ahead = _endless(self.passes, self.seed, self._checks)
         while self._t < t:
-            next(self._ahead)
-            self._t += 1
+            self._next()
+
+    def _next(self) -> Batch:
+        """Returns the next batch of the stream."""
+        batch = next(self._ahead)
+        self._t += 1
+        self.seen = _checksum(batch, self.seen)
+        return batch
 
     def backward(
         self, span: Span, cuts: Sequence[int], revisited: np.ndarray
@@ -270,74 +277,6 @@ def _padded(data) -> StackedChunk:
     return StackedChunk(map_arrays(pad, data))
 
 
-def dataset_passes(dataset: tf.data.Dataset) -> Callable[[int, int], Iterable]:
-    """Returns the passes over a `tf.data.Dataset`, as arrays."""
-    return lambda seed, number: map(_as_arrays, dataset)
-
-
-def py_dataset_passes(
-    dataset: keras.utils.PyDataset, shuffle: bool
-) -> Callable[[int, int], Iterable]:
-    """Returns the passes over a `PyDataset`, as arrays.
-
-    Batches are taken in an order drawn from (seed, pass) if `shuffle` and their
-    number is known, by `dataset.workers` threads that run ahead by
-    `dataset.max_queue_size`. Each is copied before its thread asks for the
-    next, so with one worker, the default, a data set may fill the same arrays
-    again and again.
-    """
-
-    def item(k: int) -> Batch:
-        return map_arrays(
-            lambda a: a.copy() if isinstance(a, np.ndarray) else a,
-            _as_arrays(dataset[k]),
-        )
-
-    def order(seed: int, number: int) -> Iterable[int]:
-        if dataset.num_batches is None:
-            return itertools.count()
-        if not shuffle:
-            return range(dataset.num_batches)
-        generator = np.random.default_rng((seed, number))
-        return generator.permutation(dataset.num_batches).tolist()
-
-    def batches(seed: int, number: int) -> Iterator:
-        dataset.on_epoch_begin()
-        pool = ThreadPoolExecutor(max(1, dataset.workers))
-        ahead: collections.deque = collections.deque()
-        try:
-            for k in order(seed, number):
-                ahead.append(pool.submit(item, k))
-                if len(ahead) >= dataset.max_queue_size:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-        dataset.on_epoch_end()
-
-    return batches
-
-
-def _as_arrays(batch) -> Batch:
-    """Returns a batch with arrays for tensors, but for those of other forms."""
-    others = (tf.SparseTensor, tf.RaggedTensor)
-    return map_arrays(
-        lambda a: a.numpy() if tf.is_tensor(a) and type(a) not in others else a,
-        unpack(batch),
-    )
-
-
-def unpack(batch) -> Batch:
-    """Returns what a data set yields as a `Batch`.
-
-    That is what Keras takes, or `(x, y, sample_weight, index)`.
-    """
-    if isinstance(batch, tuple) and len(batch) == 4:
-        return Batch(*batch)
-    return Batch(*keras.utils.unpack_x_y_sample_weight(batch))
-
-
 def _zip_map(function: Callable, structures: list):
     return tf.nest.map_structure(
         lambda *a: None if a[0] is None else function(*a), *structures
@@ -347,6 +286,15 @@ def _zip_map(function: Callable, structures: list):
 def _unflatten(structure, flat: list):
     rest = iter(flat)
     return map_arrays(lambda _: next(rest), structure)
+
+
+def _checksum(batch: Batch, seen: int, numbers: int = 64) -> int:
+    """Returns a checksum of batches, of some numbers of each array."""
+    for array in leaves(batch):
+        if isinstance(array, np.ndarray) and array.dtype != object:
+            some = array.reshape(-1)[:: max(1, array.size // numbers)]
+            seen = zlib.crc32(some.tobytes(), seen)
+    return seen
 
 
 def _shapes(batch) -> list:

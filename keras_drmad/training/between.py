@@ -1,0 +1,56 @@
+"""What a backup has of a `fit` between two of its trainings."""
+
+from typing import Any
+
+import keras
+
+from keras_drmad.training.plan import Plan
+
+
+def go_on(
+    model: Any, problem: Any, plan: Plan, callbacks: Any, base: dict[str, Any]
+) -> None:
+    """Gives model, data and history what a backup has of them."""
+    model.know(base["model"])
+    plan.skip(base["passes"])
+    problem.assign_strays(base["strays"])
+    for one in callbacks.callbacks:
+        if isinstance(one, keras.callbacks.History):
+            one.history = dict(base["history"])
+            one.epoch = list(base["epochs"])
+
+
+def base(
+    model: Any,
+    problem: Any,
+    plan: Plan,
+    callbacks: Any,
+    number: int,
+    **others: Any,
+) -> dict[str, Any]:
+    """Returns what a backup has of all these, between trainings.
+
+    Args:
+        model: the `DrMADModel`.
+        problem: the elementary problem.
+        plan: data and length.
+        callbacks: Keras's list.
+        number: int, of the meta-iteration, or epoch, that is to come.
+        **others: what else the backup has.
+    """
+    histories = [
+        one
+        for one in callbacks.callbacks
+        if isinstance(one, keras.callbacks.History)
+    ]
+    epochs = [list(one.epoch) for one in histories][-1:]
+    logs = [{k: list(v) for k, v in one.history.items()} for one in histories]
+    return {
+        "number": number,
+        "strays": problem.strays(),
+        "passes": plan.passes(),
+        "model": model.known(),
+        "epochs": epochs[0] if epochs else [],
+        "history": logs[-1] if logs else {},
+        **others,
+    }

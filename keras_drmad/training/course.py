@@ -1,0 +1,249 @@
+"""The course of one `fit`: its backups, and the end of its time."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_drmad.training import fingerprints
+from keras_drmad.training.backup_files import BackupFiles
+from keras_drmad.training.randomness import drawn_seed
+from keras_drmad.training.time_budget import MARGIN, Clock, TimeBudget
+
+
+class Stopped(Exception):
+    """Training is to end here: a callback says so, or time is up."""
+
+
+class Backup:
+    """What `keras.callbacks.BackupAndRestore` asks for, done for a `fit`.
+
+    Attributes:
+        files: `BackupFiles`.
+    """
+
+    def __init__(self, callback: keras.callbacks.BackupAndRestore):
+        """Initializes the backup.
+
+        Args:
+            callback: Keras's callback, which itself does nothing.
+        """
+        self.files = BackupFiles(callback.backup_dir)
+        self._frequency = callback.save_freq
+        self._deletes = callback.delete_checkpoint
+        self._steps = 0
+
+    def after(self, steps: int, tree: dict, *, is_end: bool = False) -> None:
+        """Saves a tree if it is time to.
+
+        Args:
+            steps: int, the minibatches since the last call.
+            tree: the tree.
+            is_end: bool, whether a training has come to its end.
+        """
+        self._steps += steps
+        is_number = not isinstance(self._frequency, str)
+        if is_end or (is_number and self._steps >= self._frequency):
+            self.save(tree)
+
+    def save(self, tree: dict) -> None:
+        """Saves a tree."""
+        if self._frequency:
+            self.files.save(tree)
+            self._steps = 0
+
+    def end(self) -> None:
+        """Deletes the backups of a `fit` that came to its end."""
+        if self._deletes:
+            self.files.delete()
+
+
+class Work(NamedTuple):
+    """Work that is to be done in time.
+
+    Attributes:
+        stages: dict from a stage to its minibatches.
+        later: the same, of what is to come after it.
+        kind: `"first"` training, which is begun in any case, for there is
+            nothing yet; `"next"` meta-iteration, of which only the whole is of
+            use; `"last"` training, which goes on until time is up.
+    """
+
+    stages: dict[str, float]
+    later: dict[str, float] = {}
+    kind: str = "first"
+
+
+class Course:
+    """How far a `fit` has come, what of it is kept, and how it ends in time.
+
+    What is kept is a tree: `"base"` has what the meta-iteration under way began
+    with, `"trainings"` has for each of its trainings, by name, and each stage
+    what `Watcher.on_chunk` was told last, or the outcome of the training.
+
+    Attributes:
+        seed: int, of the `fit`.
+        taken: list of callbacks, in whose place the course works.
+        base: dict, what was found in the backup; empty where nothing is
+            resumed.
+        reached: the state at the end of the last chunk forward, where time is
+            watched; `None` before.
+    """
+
+    def __init__(
+        self,
+        callbacks: Any = None,
+        given: Callable[[], dict[str, str]] = dict,
+        seed: int | None = None,
+    ):
+        """Initializes the course, and looks for a backup.
+
+        Args:
+            callbacks: as for `fit`.
+            given: function that returns what `fit` was given, in words.
+            seed: as for `fit`.
+
+        Raises:
+            ValueError: if there is a backup of a `fit` with other arguments.
+        """
+        begin = time.monotonic()
+        each = getattr(callbacks, "callbacks", callbacks) or []
+        each = each if isinstance(each, Sequence) else [each]
+        self.taken = [one for one in each if _is_taken(one)]
+        budgets = [x.seconds for x in each if isinstance(x, TimeBudget)]
+        self._clock = Clock(min(budgets), begin) if budgets else None
+        self._backup = Backup(self.taken[0]) if self.taken else None
+        self._tree: dict[str, Any] = {}
+        self._work, self._left_of = Work({}), dict[str, float]()
+        self.reached: Any = None
+        found = None
+        if self._backup is not None:
+            words = given()
+            found = self._backup.files.load()
+            if found is not None:
+                fingerprints.check(found["given"], words)
+            self._tree = {"given": words, "seed": drawn_seed(seed)}
+            self._tree |= found or {}
+        self.base: dict[str, Any] = self._tree.get("base", {})
+        self._is_resumed = bool(self.base)
+        self._trainings = self._tree.setdefault("trainings", {})
+        self.seed = self._tree.get("seed", seed)
+
+    @contextlib.contextmanager
+    def in_place_of(
+        self, callbacks: keras.callbacks.CallbackList
+    ) -> Iterator[None]:
+        """Within it, the callbacks are left out whose work the course does."""
+        each = callbacks.callbacks
+        callbacks.callbacks = [one for one in each if one not in self.taken]
+        try:
+            yield
+        finally:
+            callbacks.callbacks = each
+
+    # ---- what is kept
+
+    def begin(self, base: Callable[[], dict], *keep: str) -> None:
+        """Begins a meta-iteration, an epoch, or the end.
+
+        Args:
+            base: function that returns what is there now.
+            *keep: the names of trainings that go on.
+        """
+        if self._backup is None:
+            return
+        is_new = "base" in self._tree
+        self._tree["base"] = base()
+        if self._is_resumed:  # in the middle of the very trainings
+            self._is_resumed = False
+            return
+        for name in set(self._trainings) - set(keep):
+            del self._trainings[name]
+        if is_new:
+            self._backup.save(self._tree)
+
+    def begun(self, name: str, stage: str) -> dict[str, Any]:
+        """Returns what is kept of a stage of a training, by its name."""
+        return self._trainings.get(name, {}).get(stage, {})
+
+    def forget(self, name: str) -> None:
+        """Forgets the stages of a training, which is to begin anew."""
+        self._trainings.pop(name, None)
+
+    def on_chunk(self, name: str, stage: str, steps: int, tree: dict) -> None:
+        """Is told of the end of a chunk; see `Watcher.on_chunk`.
+
+        Raises:
+            Stopped: if time is up.
+        """
+        if self._backup is not None:
+            stages = self._trainings.setdefault(name, {})
+            if stage == "outcome":  # needs no other stage any more
+                stages.clear()
+            stages[stage] = tree
+            self._backup.after(steps, self._tree, is_end=stage == "outcome")
+        if self._clock is not None:
+            self._clock.note(stage, steps)
+            if stage == "forward":
+                self.reached = tree["state"]
+            self._left_of[stage] = self._left_of.get(stage, 0) - steps
+            self._check_time(self._clock)
+
+    def end(self) -> None:
+        """Is told that `fit` came to its end."""
+        if self._backup is not None and not self.is_over:
+            self._backup.end()
+
+    # ---- time
+
+    @property
+    def is_over(self) -> bool:
+        """Whether work was ended, or not begun, for lack of time."""
+        return self._clock is not None and self._clock.is_over
+
+    def watch(self, traces: Callable[[], int]) -> None:
+        """Begins to time; see `Clock.watch`."""
+        if self._clock is not None:
+            self._clock.watch(traces)
+
+    def longest(self, most: int) -> int:
+        """Returns how many steps forward a chunk may have; see `Clock`."""
+        return most if self._clock is None else self._clock.longest(most)
+
+    def has_time(self, work: Work) -> bool:
+        """Returns whether time will do for work, and takes the work up."""
+        if self._clock is None:
+            return True
+        self._clock.note("between", 1)
+        self._work, self._left_of = work, dict(work.stages)
+        seconds = self._clock.seconds(work.stages | {"between": 1})
+        seconds += self._clock.seconds(work.later)
+        if work.kind != "first" and MARGIN * seconds > self._clock.left:
+            self._clock.is_over = True
+        return not self.is_over
+
+    def _check_time(self, clock: Clock) -> None:
+        """Raises `Stopped` if time is up, or will be before work is of use."""
+        needed, kind = clock.seconds(self._left_of), self._work.kind
+        if kind == "next":
+            needed += clock.seconds(self._work.later)
+        # Weights of the first training are of use wherever it ends.
+        is_walked = self._left_of.get("forward", 0) <= 0
+        if kind == "last" or (kind == "first" and not is_walked):
+            needed = 0.0
+        clock.is_over = clock.left <= max(needed, 0.0)
+        if clock.is_over:
+            raise Stopped
+
+
+def _is_taken(callback: Any) -> bool:
+    """Returns whether the course does a callback's work.
+
+    Keras's own class, and a folder on this machine: what others do in its
+    methods they do themselves.
+    """
+    return type(callback) is keras.callbacks.BackupAndRestore and (
+        "://" not in str(callback.backup_dir)
+    )

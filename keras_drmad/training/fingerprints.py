@@ -1,0 +1,125 @@
+"""What a `fit` was given, in a few words for each argument, to compare."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_COUNTED = re.compile(r'_\d+"$')
+
+
+def of_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Returns words for each argument: equal arguments have equal words.
+
+    Arrays are known by all their bytes, data sets by the shapes of what they
+    yield and by their length.
+
+    Args:
+        arguments: the arguments of `fit` by name.
+    """
+    return {name: _words(value) for name, value in arguments.items()}
+
+
+def of_configs(model: keras.Model, configs: Mapping[str, Any]) -> dict:
+    """Returns words for what `compile` was given, and for the model.
+
+    Args:
+        model: the elementary model, built.
+        configs: serialized arguments of `compile` by name.
+    """
+    weights = [f"{v.dtype}{tuple(v.shape)}" for v in model.variables]
+    words: dict[str, str] = {}
+    for name, config in configs.items():
+        if name != "places":  # paths, which differ from model to model
+            words |= dict(_entries(name, config))
+    return words | {"model's weights": ", ".join(weights)}
+
+
+def check(saved: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Checks that a `fit` has the arguments of the one that was saved.
+
+    Raises:
+        ValueError: if it has others; it says which.
+    """
+    names = [n for n in {**saved, **given} if saved.get(n) != given.get(n)]
+    if not names:
+        return
+    rows = "".join(
+        f"\n  {name}: {_short(saved, given, name)}" for name in names
+    )
+    raise ValueError(
+        "The folder of `keras.callbacks.BackupAndRestore` has the backup of a "
+        f"`fit` with other arguments. Different are:{rows}\nPass the same "
+        "arguments to go on with it, or another `backup_dir` (or delete the "
+        "folder) to begin anew."
+    )
+
+
+def _short(saved, given, name: str, most: int = 60) -> str:
+    """Returns both words, cut down to where they begin to differ."""
+    before, now = saved.get(name, "nothing"), given.get(name, "nothing")
+    pairs = enumerate(zip(before, now, strict=False))
+    first = next((k for k, (a, b) in pairs if a != b), 0)
+    begin = max(0, first - most // 2) if first > most // 2 else 0
+    shown = [
+        ("..." if begin else "")
+        + words[begin : begin + most]
+        + ("..." if len(words) > begin + most else "")
+        for words in (before, now)
+    ]
+    return f"{shown[0]} in the backup, {shown[1]} now"
+
+
+def _words(value: Any) -> str:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        numbers = value and all(isinstance(x, (int, float)) for x in value)
+        if numbers and len(value) > 4:
+            return _words(np.asarray(value))
+        return f"({', '.join(map(_words, value))})"
+    if isinstance(value, Mapping):
+        items = [f"{k!r}: {_words(v)}" for k, v in value.items()]
+        return f"{{{', '.join(items)}}}"
+    if isinstance(value, tf.data.Dataset):
+        length = int(value.cardinality())
+        return f"Dataset of {length} times {value.element_spec}"
+    if isinstance(value, keras.utils.PyDataset):
+        return f"{type(value).__name__} of {value.num_batches} batches"
+    if isinstance(value, (tf.RaggedTensor, tf.SparseTensor)):
+        parts = tf.nest.flatten(value, expand_composites=True)
+        return f"{type(value).__name__} of {_words(parts)}"
+    if hasattr(value, "columns") and hasattr(value, "items"):
+        columns = {str(k): np.asarray(v) for k, v in value.items()}
+        return f"{type(value).__name__} of {_words(columns)}"
+    if tf.is_tensor(value) or hasattr(value, "__array__"):
+        return _array(np.asarray(value))
+    return type(value).__name__
+
+
+def _array(array: np.ndarray) -> str:
+    data: Any = np.ascontiguousarray(array).reshape(-1)
+    data = repr(data.tolist()).encode() if data.dtype.hasobject else data
+    digest = hashlib.blake2b(data, digest_size=6).hexdigest()
+    return f"{array.dtype} array {array.shape} with digest {digest}"
+
+
+def _entries(name: str, config: Any) -> Iterator[tuple[str, str]]:
+    """Yields the name and the words of each entry of a config, at any depth."""
+    if isinstance(config, list) and any(isinstance(x, dict) for x in config):
+        config = dict(enumerate(config))
+    if isinstance(config, dict) and config:
+        for key, value in config.items():
+            is_within = key == "config" and isinstance(value, dict)
+            yield from _entries(name if is_within else f"{name}.{key}", value)
+    else:
+        words = _ADDRESS.sub("", json.dumps(config, default=str))
+        # Keras counts the objects of a process in their names.
+        is_name = name.endswith(".name")
+        yield name, _COUNTED.sub('"', words) if is_name else words

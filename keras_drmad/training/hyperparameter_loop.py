@@ -1,0 +1,225 @@
+"""Meta-iterations with callbacks, and what they leave in the model."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_drmad.core.reversible_problem import Exact, decoded
+from keras_drmad.core.walked import Diverged
+from keras_drmad.training import between
+from keras_drmad.training.course import Course, Stopped, Work
+from keras_drmad.training.elementary_training import Trained
+from keras_drmad.training.kept import NEW, NOTHING
+from keras_drmad.training.meta_training import MetaTraining, Progress
+from keras_drmad.training.reporter import Reporter
+
+
+def fit_hyperparameters(
+    model: Any,
+    meta: MetaTraining,
+    callbacks: keras.callbacks.CallbackList,
+    course: Course,
+    verbose: str | int,
+) -> dict[str, float] | None:
+    """Runs meta-iterations, each of them an epoch to the callbacks.
+
+    Leaves the model as `fit` promises, also after an interrupt.
+
+    Args:
+        model: the `DrMADModel` that callbacks look at.
+        meta: the meta-training.
+        callbacks: Keras's list, already begun.
+        course: backups and time.
+        verbose: as for `fit`.
+
+    Returns:
+        The last logs, `None` if no meta-iteration was completed.
+
+    Raises:
+        Diverged: if the first meta-iteration does.
+    """
+    left = model.left
+    model.progress, model.left = Progress(meta), NOTHING
+    logs = None
+    try:
+        for each in _meta_iterations(model, meta, callbacks, course):
+            logs = each
+    except BaseException as error:
+        if meta.best is None:
+            meta.restore_best()
+            model.left = NOTHING if isinstance(error, Diverged) else left
+        elif isinstance(error, KeyboardInterrupt):
+            _settle_early(model, meta)
+        raise
+    finally:
+        model.progress, model.resumed = None, NEW
+    if meta.best is None:
+        return logs
+    if not course.has_time(Work(meta.work_at_last(), kind="last")):
+        _settle_early(model, meta)
+        return logs
+    last = meta.tuning.meta_iterations
+    course.begin(lambda: _base_of(model, meta, callbacks, last))
+    return _finish(model, meta, course, verbose) or logs
+
+
+def _meta_iterations(
+    model, meta, callbacks, course
+) -> Iterator[dict[str, float]]:
+    """Runs meta-iterations, and yields their logs."""
+    tuning, T = meta.tuning, meta.plan.T
+    meta.follow()  # what was left, or saved before its step
+    for k in range(tuning.first, tuning.meta_iterations):
+        course.begin(lambda k=k: _base_of(model, meta, callbacks, k))
+        if not course.has_time(_work(meta)):
+            return
+        callbacks.on_epoch_begin(k)
+        model.check_trainable()
+        watchers = [
+            Reporter(
+                model,
+                callbacks,
+                course,
+                f"draw {draw}",
+                tuning.draws * T,
+                draw * T,
+            )
+            for draw in range(tuning.draws)
+        ]
+        try:
+            trained, logs = meta.iterate(k, watchers)
+        except Stopped:
+            if meta.best is None and course.reached is not None:
+                _leave_unfinished(model, meta, course.reached)
+            return
+        except Diverged as error:
+            numbered = Diverged(error.step, error.what, k + 1)
+            if meta.best is None:
+                raise numbered from None
+            meta.give_up()
+            _warn_stopped(str(numbered), meta)
+            return
+        _assign(model, meta, trained)
+        callbacks.on_epoch_end(k, logs)
+        meta.follow()
+        yield logs
+        if model.stop_training:
+            return
+
+
+def _finish(
+    model: Any, meta: MetaTraining, course: Course, verbose: str | int
+) -> dict[str, float]:
+    """Leaves the model with what `keep` says; returns logs of a last training.
+
+    An interrupt within the last training, or the end of the time, leaves the
+    hyperparameters that were found, and the weights of the best meta-iteration.
+    """
+    meta.settle()
+    model.left = meta.left()
+    if not meta.tuning.trains_again:
+        return {}
+    if verbose:
+        which = "all examples" if meta.tuning.refit else "the found values"
+        print(f"Last training, with {which}")
+    bar = keras.callbacks.CallbackList(
+        add_progbar=verbose != 0,
+        verbose=verbose,
+        epochs=1,
+        steps=meta.plan.T,
+        model=model,
+    )
+    was_stopped, model.stop_training = model.stop_training, False
+    bar.on_train_begin()
+    bar.on_epoch_begin(0)
+    reporter = Reporter(model, bar, course, "last", meta.plan.T)
+    try:
+        trained, logs = meta.train_again(reporter)
+    except (KeyboardInterrupt, Stopped) as error:
+        _settle_early(model, meta)
+        if isinstance(error, Stopped):
+            return {}
+        raise
+    except Diverged as error:
+        meta.restore_best()
+        model.left = meta.left()
+        _warn_stopped(f"in the last training, {error}", meta, is_best=True)
+        return {}
+    finally:
+        model.stop_training = was_stopped
+    _assign(model, meta, trained)
+    bar.on_epoch_end(0, logs)
+    bar.on_train_end(logs)
+    model.final_logs = logs
+    return logs
+
+
+def _settle_early(model: Any, meta: MetaTraining) -> None:
+    """Leaves the model as `keep` says, but without a last training."""
+    meta.settle()
+    model.left = meta.left()
+    if meta.is_mean:
+        meta.restore_best_weights()
+
+
+def _assign(model: Any, meta: MetaTraining, trained: Trained) -> None:
+    """Gives the model the weights of a training."""
+    problem, hparams = meta.training.problem, trained.hparams
+    problem.assign(trained.s_T, hparams)
+    started = problem.started(trained.s_0, hparams)
+    model.keep_ends(problem, started, trained.s_T, hparams)
+    model.trained_with = hparams
+
+
+def _warn_stopped(
+    why: str, meta: MetaTraining, *, is_best: bool = False
+) -> None:
+    if meta.is_mean and not is_best:
+        left = "with the means of the hyperparameters before"
+    else:
+        left = (
+            "at the best meta-iteration so far, number "
+            f"{meta.best_number + 1}, with its hyperparameters"
+        )
+    warnings.warn(
+        f"Stopped: {why} The model is left {left}.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _leave_unfinished(model: Any, meta: MetaTraining, reached: Any) -> None:
+    """Leaves the model with the weights of a first training without end."""
+    state = decoded(reached) if isinstance(reached, Exact) else reached
+    meta.training.problem.assign(state, meta.training.hparams())
+    warnings.warn(
+        "Time was up before the first meta-iteration was complete. The model "
+        "has the weights that its training came to, and the hyperparameters "
+        "that it began with.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _work(meta: MetaTraining) -> Work:
+    """Returns the work of the next meta-iteration."""
+    if meta.best is None:
+        return Work(meta.work())
+    return Work(meta.work(), meta.work_at_last(), "next")
+
+
+def _base_of(
+    model: Any, meta: MetaTraining, callbacks: Any, number: int
+) -> dict[str, Any]:
+    """Returns what a backup has of a meta-training, between trainings."""
+    return between.base(
+        model,
+        meta.training.problem,
+        meta.plan,
+        callbacks,
+        number,
+        meta=Progress(meta).values(),
+        has_diverged=meta.has_diverged,
+    )

@@ -1,0 +1,96 @@
+"""Tells Keras's callbacks, and the course of a `fit`, of the chunks."""
+
+import warnings
+from typing import Any
+
+import keras
+
+from keras_drmad.core.walked import OtherBatches, Watcher
+from keras_drmad.training.course import Course, Stopped
+from keras_drmad.training.time_budget import TimeBudget
+
+# Those that are always there, or known, and assign nothing.
+HARMLESS = (
+    keras.callbacks.History,
+    keras.callbacks.ProgbarLogger,
+    TimeBudget,
+)
+
+
+class Reporter(Watcher):
+    """Tells of the chunks of one training: to callbacks, batches of an epoch.
+
+    Attributes:
+        name: str, the training's, under which the course keeps it.
+        course: `Course` of the `fit`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        callbacks: keras.callbacks.CallbackList,
+        course: Course,
+        name: str,
+        steps: int,
+        before: int = 0,
+        *,
+        goes_back: bool = True,
+    ):
+        """Initializes the reporter.
+
+        Args:
+            model: whose `stop_training` ends the walk.
+            callbacks: Keras's list.
+            course: of the `fit`.
+            name: str, the training's.
+            steps: int, the steps of an epoch.
+            before: int, the steps of the epoch before the walk.
+            goes_back: bool, whether a walk backward needs the very batches.
+        """
+        self._goes_back = goes_back
+        self.course = course
+        self.name = name
+        self._model = model
+        self._callbacks = callbacks
+        self.may_assign = not all(
+            isinstance(one, HARMLESS) for one in callbacks.callbacks
+        )
+        self._steps = steps
+        self._before = before
+
+    def longest(self, most: int) -> int:
+        return self.course.longest(most)
+
+    def begun(self, stage: str) -> dict[str, Any]:
+        return self.course.begun(self.name, stage)
+
+    def on_begin(self, first: int) -> None:
+        step = (self._before + first) % self._steps
+        self._callbacks.on_train_batch_begin(step)
+        self._model.check_trainable()
+
+    def on_end(self, last: int, logs: dict[str, float]) -> None:
+        step = (self._before + last) % self._steps
+        self._callbacks.on_train_batch_end(step, logs)
+        self._model.check_trainable()
+        if self._model.stop_training:
+            raise Stopped
+
+    def on_other_batches(self) -> None:
+        then = "goes on with these"
+        if self._goes_back:
+            then = "which was not complete, begins anew"
+        warnings.warn(
+            "The data set gives other batches than before `fit` was broken "
+            f"off. The training {then}. To go on with the same numbers, let it "
+            "give the same batches in each process: `shuffle(..., seed=...)`, "
+            "or a `PyDataset` whose batches depend on their index alone.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        if self._goes_back:
+            self.course.forget(self.name)
+            raise OtherBatches
+
+    def on_chunk(self, stage: str, steps: int, tree: dict[str, Any]) -> None:
+        self.course.on_chunk(self.name, stage, steps, tree)

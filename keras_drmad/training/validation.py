@@ -1,0 +1,110 @@
+"""The validation loss of a state, and its slopes, chunk by chunk."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_drmad.core import nested
+from keras_drmad.core.span import Span
+from keras_drmad.core.state import Setting, State
+from keras_drmad.core.walked import Watcher
+from keras_drmad.training import carried_validation
+from keras_drmad.training.plan import Source
+
+
+def validated(
+    loops: Any,
+    state: State,
+    setting: Setting,
+    source: Source,
+    watcher: Watcher,
+) -> tuple[Any, list[tf.Tensor]]:
+    """Adds up the validation loss of all batches.
+
+    Args:
+        loops: `core.loops.Loops` of the problem.
+        state: s_T.
+        setting: `Setting`.
+        source: the batches.
+        watcher: is told of the chunks.
+
+    Returns:
+        The metrics' state, and the sum of losses and of examples.
+    """
+    if loops.problem.carries:
+        metrics, total, _ = carried_validation.validate(
+            loops, state, setting, list(_chunks(source))
+        )
+        return metrics, total
+    loop = functools.partial(loops.validate, state, setting)
+    so_far = loops.problem.metrics_state(), _no_loss()
+    metrics, total = _through(source, loop, so_far, watcher, "validation")
+    return metrics, total
+
+
+def differentiated(
+    loops: Any,
+    state: State,
+    setting: Setting,
+    source: Source,
+    watcher: Watcher,
+) -> tuple[Any, list[tf.Tensor], Any]:
+    """Adds up the validation loss of all batches, and its gradients.
+
+    The arguments are those of `validated`.
+
+    Returns:
+        The metrics' state, the sum of losses and of examples, and the
+        gradients of the sum of losses, in s_T and in λ.
+    """
+    if loops.problem.carries:
+        chunks = list(_chunks(source))
+        metrics, total, states = carried_validation.validate(
+            loops, state, setting, chunks
+        )
+        slopes = carried_validation.slopes(loops, states, setting, chunks)
+        return metrics, total, slopes
+    at = nested.float_leaves(state), setting.hparams
+    so_far = loops.problem.metrics_state(), _no_loss(), nested.zeros_like(at)
+    loop = functools.partial(loops.differentiate, state, setting)
+    metrics, total, slopes = _through(source, loop, so_far, watcher, "slopes")
+    return metrics, total, slopes
+
+
+def _through(
+    source: Source,
+    loop: Callable,
+    so_far: tuple,
+    watcher: Watcher,
+    stage: str,
+) -> tuple:
+    """Takes a loop through the batches, and tells of each chunk.
+
+    Args:
+        source: the batches.
+        loop: function `(*so_far, chunk, n)`, returns what comes of it.
+        so_far: what the loop begins with.
+        watcher: is told of the chunks.
+        stage: str, by which the watcher knows the loop.
+    """
+    begun, done = watcher.begun(stage), 0
+    so_far = begun.get("so_far", so_far)
+    for chunk, n in _chunks(source):
+        done += int(n)
+        if done <= begun.get("done", 0):
+            continue  # was done before the loop was broken off
+        so_far = tuple(loop(*so_far, chunk, n))
+        watcher.on_chunk(stage, int(n), {"done": done, "so_far": so_far})
+    return so_far
+
+
+def _no_loss() -> list[tf.Tensor]:
+    return [tf.zeros([], keras.config.floatx()) for _ in range(2)]
+
+
+def _chunks(source: Source) -> Iterator[tuple[Any, tf.Tensor]]:
+    for iterations, chunk in source.batches.forward(Span(0, source.steps)):
+        yield chunk, tf.constant(len(iterations))

@@ -1,0 +1,81 @@
+"""One training with callbacks, the hyperparameters as they are."""
+
+from typing import Any
+
+import keras
+
+from keras_drmad.core.state import State
+from keras_drmad.training import between
+from keras_drmad.training.course import Course, Stopped, Work
+from keras_drmad.training.elementary_training import ElementaryTraining
+from keras_drmad.training.plan import Plan
+from keras_drmad.training.reporter import Reporter
+
+
+def fit_weights(
+    model: Any,
+    training: ElementaryTraining,
+    plan: Plan,
+    s_0: State,
+    callbacks: keras.callbacks.CallbackList,
+    course: Course,
+    first: tuple[int, int],
+) -> dict[str, float] | None:
+    """Trains once with the hyperparameters as they are.
+
+    Args:
+        model: the `DrMADModel` that callbacks look at.
+        training: the elementary training.
+        plan: data and length; `plan.hyper` may be `None`.
+        s_0: where the training starts.
+        callbacks: Keras's list, already begun.
+        course: backups and time.
+        first: pair of int, the epochs of `plan.epochs` at which the training
+            began, and at which it goes on.
+
+    Returns:
+        The last logs, `None` if there were no epochs.
+
+    Raises:
+        Diverged: if the training loss leaves the finite numbers.
+    """
+    hparams, source = training.hparams(), plan.validation or plan.hyper
+    (initial, resumed), end = first, plan.epochs
+    plan, steps = plan._replace(epochs=end - initial), plan.training.steps
+    logs, problem = None, training.problem
+
+    def base(number):
+        return lambda: between.base(
+            model, problem, plan, callbacks, number, s_0=s_0
+        )
+
+    course.begin(base(resumed), "epochs")
+    watcher = Reporter(
+        model, callbacks, course, "epochs", steps, goes_back=False
+    )
+    state = watcher.begun("forward").get("state", s_0)
+    epochs = training.epochs(s_0, hparams, plan, watcher, resumed - initial)
+    validation = 0 if source is None else source.steps * plan.epochs
+    work = {"forward": plan.T, "validation": validation}
+    course.has_time(Work(work, kind="last"))
+    for epoch in range(resumed, end):
+        callbacks.on_epoch_begin(epoch)
+        model.check_trainable()
+        try:
+            state, logs = next(epochs)
+            problem.assign(state, hparams, is_final=False)
+            if source is not None:
+                name = f"validation of {epoch}"
+                teller = Reporter(model, callbacks, course, name, steps)
+                reported = training.validate(state, hparams, source, teller)
+                logs |= {f"val_{name}": x for name, x in reported.items()}
+        except Stopped:
+            state = course.reached if course.is_over else state
+            break
+        callbacks.on_epoch_end(epoch, logs)
+        course.begin(base(end if model.stop_training else epoch + 1), "epochs")
+        if model.stop_training:
+            break
+    problem.assign(state, hparams)
+    model.keep_ends(problem, s_0, state, hparams)
+    return logs
