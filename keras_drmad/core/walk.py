@@ -6,6 +6,7 @@ read once before the call and travels on in `Walked`, so a walk backward sees
 the very values that the steps were taken with.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -261,11 +262,17 @@ class Walk:
             The function from a list of tensors d, as the parameters, to the
             means of `adjoint.second_products`.
         """
-        loop = self.loops.products(curvature)
+        loop, watcher = self.loops.products(curvature), self.watcher
         setting = walked.settings[-1][1]
         chunks = list(self.batches.backward(walked.span, (), iterations))
+        # Those of a walk that was broken off: the same vectors follow them.
+        known = watcher.begun("backward").get("memory", {})
+        count = itertools.count()
 
         def products(vector):
+            k = next(count)
+            if k in known:
+                return known[k]
             sums = nested.zeros_like((walked.state.params, setting.hparams))
             for part, chunk in chunks:
                 n = tf.constant(len(part))
@@ -273,7 +280,9 @@ class Walk:
                     means = loop(walked.state, setting, chunk, n, vector)
                 share = len(part) / len(iterations)
                 sums = nested.add(sums, nested.scale(share, means))
-                self.watcher.on_chunk("backward", len(part), {})
+            if watcher.keeps:
+                known[k] = sums
+            watcher.on_chunk("backward", len(iterations), {"memory": known})
             return sums
 
         return products

@@ -45,9 +45,12 @@ class Watcher:
     Attributes:
         may_assign: bool, whether variables may have other values after a call,
             so that constants have to be read again.
+        keeps: bool, whether what `on_chunk` is told is kept, so that there is
+            a use for what is remembered for that alone.
     """
 
     may_assign = False
+    keeps = False
 
     def longest(self, most: int) -> int:
         """Returns how many steps forward a chunk may have.

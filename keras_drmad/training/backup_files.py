@@ -165,15 +165,18 @@ class BackupFiles:
                 try:
                     tree = self._decoded(self._header(number), {}, left_out)
                 except (OSError, Damaged) as error:
-                    _warn(self._path(number), error, left_out)
+                    if not left_out:
+                        _warn_damaged(self._path(number), error)
                     continue
+                if left_out:
+                    _warn(
+                        "Going on from the end of the last training that was "
+                        "complete; the one after it begins anew."
+                    )
                 return tree
         if numbers:
-            warnings.warn(
-                f"No backup in '{self.folder}' can be read. Training begins "
-                "anew.",
-                RuntimeWarning,
-                stacklevel=2,
+            _warn(
+                f"No backup in '{self.folder}' is whole. Training begins anew."
             )
         return None
 
@@ -265,12 +268,10 @@ def _sync(folder: pathlib.Path) -> None:
             os.close(place)
 
 
-def _warn(path: pathlib.Path, error: Exception, left_out: tuple) -> None:
-    if left_out:  # was said before
-        return
+def _warn_damaged(path: pathlib.Path, error: Exception) -> None:
     why = error.strerror if isinstance(error, OSError) else error
-    warnings.warn(
-        f"The backup {path} is damaged: {why}. Going on from the one before.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+    _warn(f"The backup {path} is damaged: {why}. Looking at the one before.")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)

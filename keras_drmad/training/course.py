@@ -131,6 +131,11 @@ class Course:
         self._trainings = self._tree.setdefault("trainings", {})
         self.seed = self._tree.get("seed", seed)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there are backups."""
+        return self._backup is not None
+
     @contextlib.contextmanager
     def in_place_of(
         self, callbacks: keras.callbacks.CallbackList
@@ -220,9 +225,9 @@ class Course:
         self._work, self._left_of = work, dict(work.stages)
         seconds = self._clock.seconds(work.stages | {"between": 1})
         seconds += self._clock.seconds(work.later)
-        if work.kind != "first" and MARGIN * seconds > self._clock.left:
-            self._clock.is_over = True
-        return not self.is_over
+        fits = work.kind == "first" or MARGIN * seconds <= self._clock.left
+        self._clock.is_over |= not fits
+        return fits
 
     def _check_time(self, clock: Clock) -> None:
         """Raises `Stopped` if time is up, or will be before work is of use."""
@@ -233,8 +238,8 @@ class Course:
         is_walked = self._left_of.get("forward", 0) <= 0
         if kind == "last" or (kind == "first" and not is_walked):
             needed = 0.0
-        clock.is_over = clock.left <= max(needed, 0.0)
-        if clock.is_over:
+        if clock.left <= needed:
+            clock.is_over = True
             raise Stopped
 
 

@@ -103,9 +103,9 @@ class MetaTraining:
         if self.pending is None:
             return
         together = self.training.problem.hyperparameters
-        self.meta_optimizer.apply(self.pending, together.raws)
+        pending, self.pending = self.pending, None  # an interrupt: not twice
+        self.meta_optimizer.apply(pending, together.raws)
         together.clip()
-        self.pending = None
         self.tail.add([raw.numpy() for raw in together.raws])
 
     def iterate(

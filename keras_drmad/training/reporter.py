@@ -55,6 +55,7 @@ class Reporter(Watcher):
         self.may_assign = not all(
             isinstance(one, HARMLESS) for one in callbacks.callbacks
         )
+        self.keeps = course.keeps
         self._steps = steps
         self._before = before
 
