@@ -35,6 +35,11 @@ class Backup:
         self._deletes = callback.delete_checkpoint
         self._steps = 0
 
+    @property
+    def is_within(self) -> bool:
+        """Whether there are backups within trainings."""
+        return not isinstance(self._frequency, str) and self._frequency > 0
+
     def after(self, steps: int, tree: dict, *, is_end: bool = False) -> None:
         """Saves a tree if it is time to.
 
@@ -44,8 +49,7 @@ class Backup:
             is_end: bool, whether a training has come to its end.
         """
         self._steps += steps
-        is_number = not isinstance(self._frequency, str)
-        if is_end or (is_number and self._steps >= self._frequency):
+        if is_end or (self.is_within and self._steps >= self._frequency):
             self.save(tree)
 
     def save(self, tree: dict) -> None:
@@ -157,7 +161,7 @@ class Course:
             base: function that returns what is there now.
             *keep: the names of trainings that go on.
         """
-        if self._backup is None:
+        if self._backup is None or self.is_over:
             return
         is_new = "base" in self._tree
         self._tree["base"] = base()
@@ -183,7 +187,8 @@ class Course:
         Raises:
             Stopped: if time is up.
         """
-        if self._backup is not None:
+        # What ends a `fit` whose time is over is no part of one that goes on.
+        if self._backup is not None and not self.is_over:
             stages = self._trainings.setdefault(name, {})
             if stage == "outcome":  # needs no other stage any more
                 stages.clear()
@@ -219,26 +224,39 @@ class Course:
 
     def has_time(self, work: Work) -> bool:
         """Returns whether time will do for work, and takes the work up."""
-        if self._clock is None:
+        clock = self._clock
+        if clock is None:
             return True
-        self._clock.note("between", 1)
+        clock.note("between", 1)
         self._work, self._left_of = work, dict(work.stages)
-        seconds = self._clock.seconds(work.stages | {"between": 1})
-        seconds += self._clock.seconds(work.later)
-        fits = work.kind == "first" or MARGIN * seconds <= self._clock.left
-        self._clock.is_over |= not fits
+        needed = self._needed(clock)
+        if work.kind == "last":
+            needed = clock.seconds(work.stages)
+        fits = work.kind == "first" or MARGIN * needed < clock.left
+        clock.is_over |= not fits
         return fits
+
+    def _needed(self, clock: Clock) -> float:
+        """Returns the seconds without which what was begun is of no use."""
+        rest, later = (
+            clock.seconds(self._left_of),
+            clock.seconds(self._work.later),
+        )
+        is_kept = self._backup is not None and self._backup.is_within
+        if self._work.kind == "next" and is_kept:
+            # The next `fit` goes on where this one is. If the model is to be
+            # complete each time, most of the time is for what goes on.
+            return later if later < clock.budget / 2 else 0.0
+        if self._work.kind == "next":
+            return rest + later
+        # Weights of the first training are of use wherever it ends.
+        is_walked = self._left_of.get("forward", 0) <= 0
+        is_first = self._work.kind == "first"
+        return rest if is_first and is_walked and not is_kept else 0.0
 
     def _check_time(self, clock: Clock) -> None:
         """Raises `Stopped` if time is up, or will be before work is of use."""
-        needed, kind = clock.seconds(self._left_of), self._work.kind
-        if kind == "next":
-            needed += clock.seconds(self._work.later)
-        # Weights of the first training are of use wherever it ends.
-        is_walked = self._left_of.get("forward", 0) <= 0
-        if kind == "last" or (kind == "first" and not is_walked):
-            needed = 0.0
-        if clock.left <= needed:
+        if clock.left <= self._needed(clock):
             clock.is_over = True
             raise Stopped
 

@@ -17,7 +17,7 @@ from keras_drmad.training.elementary_training import (
 )
 from keras_drmad.training.initial_weights import InitialState
 from keras_drmad.training.kept import NOTHING, Left, Resumed, Snapshot, Tail
-from keras_drmad.training.plan import Plan
+from keras_drmad.training.plan import Plan, Source
 from keras_drmad.training.tuning import Tuning
 
 _LOGGED = (
@@ -233,7 +233,7 @@ class MetaTraining:
 
     def work(self) -> dict[str, float]:
         """Returns the minibatches of each stage of a meta-iteration."""
-        plan, one = self.plan, self._work_of_one()
+        plan, one = self.plan, _work(self.plan, self.plan.validation)
         backward = self.training.differentiation.visits(plan.span)
         one |= {"slopes": plan.hyper.steps, "backward": backward}
         draws = self.tuning.draws
@@ -241,12 +241,11 @@ class MetaTraining:
 
     def work_at_last(self) -> dict[str, float]:
         """Returns the minibatches of each stage of a last training."""
-        return self._work_of_one() if self.tuning.trains_again else {}
-
-    def _work_of_one(self) -> dict[str, float]:
-        plan = self.plan
-        validation = 0 if plan.validation is None else plan.validation.steps
-        return {"forward": plan.T, "validation": validation}
+        plan, tuning = self.plan, self.tuning
+        if not tuning.trains_again:
+            return {}
+        reports = None if tuning.refit else plan.validation or plan.hyper
+        return _work(plan, reports)
 
     @property
     def best_number(self) -> int:
@@ -332,6 +331,11 @@ class Progress(NamedTuple):
             "origin": starts.origin.values(),
             **self.meta.values(),
         }
+
+
+def _work(plan: Plan, reports: Source | None) -> dict[str, float]:
+    validation = 0 if reports is None else reports.steps
+    return {"forward": plan.T, "validation": validation}
 
 
 def _mean(values: Sequence[Any]) -> Any:

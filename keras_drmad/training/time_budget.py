@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -32,8 +31,10 @@ class TimeBudget(keras.callbacks.Callback):
     first training takes longer than the budget, the model has the weights to
     which it came, and the hyperparameters that it began with.
 
-    Together with `keras.callbacks.BackupAndRestore`, the last backup stays, and
-    another `fit` with the same arguments goes on.
+    Together with `keras.callbacks.BackupAndRestore` the last backup stays, and
+    another `fit` with the same arguments goes on, with a budget of its own: a
+    long `fit` in slots. With an integer as `save_freq` it goes on within a
+    training, so all of the time serves, but for that of a last training.
 
     Example:
 
@@ -60,6 +61,7 @@ class Clock:
     """Knows what is left of a budget, and how long work takes.
 
     Attributes:
+        budget: float, all the seconds.
         is_over: bool, whether work was ended, or not begun, for lack of time.
     """
 
@@ -70,10 +72,11 @@ class Clock:
             seconds: float, the budget.
             begin: float, the time of `time.monotonic` at which it began.
         """
+        self.budget = seconds
         self.is_over = False
         self._end = begin + seconds
         self._chunk = max(0.5, seconds / 100)
-        self._rates: dict[str, list[float]] = {}
+        self._timed: dict[str, list[tuple[float, int]]] = {}
         self._traces: Callable[[], int] = lambda: 0
         self._traced = 0
         self._last = begin
@@ -96,9 +99,9 @@ class Clock:
         """Takes note of work that was done since the last note."""
         now, traced = time.monotonic(), self._traces()
         if steps and traced == self._traced:
-            rates = self._rates.setdefault(stage, [])
-            rates.append((now - self._last) / steps)
-            del rates[:-LAST_CHUNKS]
+            timed = self._timed.setdefault(stage, [])
+            timed.append((now - self._last, steps))
+            del timed[:-LAST_CHUNKS]
         self._last, self._traced = now, traced
 
     def seconds(self, work: Mapping[str, float]) -> float:
@@ -120,8 +123,8 @@ class Clock:
         return int(np.clip(steps, 1, most))
 
     def _rate(self, stage: str) -> float:
-        if stage in self._rates:
-            return float(np.mean(self._rates[stage]))
-        weight = WEIGHTS.get(stage, 0.0)
-        forward: Any = self._rates.get("forward", 0.0)
-        return weight * float(np.mean(forward))
+        if stage in self._timed:
+            seconds, steps = zip(*self._timed[stage], strict=True)
+            return sum(seconds) / sum(steps)
+        is_known = "forward" in self._timed and stage in WEIGHTS
+        return WEIGHTS[stage] * self._rate("forward") if is_known else 0.0

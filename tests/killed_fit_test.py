@@ -1,0 +1,28 @@
+"""A `fit` that is killed at random moments, each time in a new process."""
+
+import pytest
+
+import killed_program
+
+
+@pytest.mark.parametrize("case", ["arrays", "stream, every state"])
+def test_killed_four_times_it_ends_with_the_same_bits(case, tmp_path):
+    assert_loses_a_chunk_at_most(case, 4, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", killed_program.CASES)
+def test_killed_twenty_times_it_ends_with_the_same_bits(case, tmp_path):
+    assert_loses_a_chunk_at_most(case, 20, tmp_path)
+
+
+def assert_loses_a_chunk_at_most(case, times, folder):
+    whole = killed_program.started(
+        case, f"{folder}/whole_backups", f"{folder}/whole"
+    )
+    whole.join()
+    assert whole.exitcode == 0
+    log, twice = killed_program.killed_and_resumed(case, times, folder)
+    assert len(twice) > 2
+    assert max(map(len, twice)) <= 1
+    killed_program.assert_same_end(f"{folder}/whole.npz", f"{log}.npz")
