@@ -271,7 +271,13 @@ class DrMADModel(Checkable, Differentiable):
         A second `fit` starts where the trainings of the first one started, or
         from weights that were put into the model since. An interrupt, a
         callback that stops, and a training that diverges leave what `keep`
-        says of the meta-iterations before.
+        says of the meta-iterations before (an interrupt without a last
+        training: then with the weights of the best one).
+
+        With `keras.callbacks.BackupAndRestore` a `fit` that was killed goes on
+        where it was, to the same bits; with an integer as `save_freq` also
+        within a training. `keras_drmad.callbacks.TimeBudget` ends `fit` in
+        time. See `docs/long_runs.md`.
 
         Args:
             x: arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`. Data
@@ -327,7 +333,9 @@ class DrMADModel(Checkable, Differentiable):
 
         Raises:
             TypeError: if data or an argument are of a type that can't serve.
-            ValueError: if they are not valid, before work starts.
+            ValueError: if they are not valid, or others than those of the
+                backup to go on from, before work starts.
+            OSError: if a backup can't be written.
             FloatingPointError: if the first meta-iteration diverges. A later
                 one ends `fit` with a warning and the best state so far.
         """

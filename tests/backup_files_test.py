@@ -107,6 +107,18 @@ def test_pages_are_written_once_and_other_leaves_twice(tmp_path):
     assert bits(found["base"]) == bits(base)
 
 
+def test_another_process_writes_no_page_again(tmp_path):
+    tree = {"t": {"memory": {0: random(10_000)}, "state": random()}}
+    BackupFiles(tmp_path).save(tree)
+    files = BackupFiles(tmp_path)
+    found = files.load()
+    for _ in range(3):
+        found["t"]["state"] = random()
+        assert files.save(found) < 9_000
+    found = BackupFiles(tmp_path).load()
+    assert bits(found["t"]["memory"][0]) == bits(random(10_000))
+
+
 def test_files_that_no_backup_needs_are_deleted(tmp_path):
     files = BackupFiles(tmp_path)
     pages = {}

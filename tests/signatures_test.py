@@ -16,6 +16,7 @@ CLASSES = [
     *(getattr(kd.layers, name) for name in kd.layers.__all__),
     kd.callbacks.HeldOut,
     kd.callbacks.HyperparameterHistory,
+    kd.callbacks.TimeBudget,
     kd.SignConsensus,
     kd.SignDescent,
 ]

@@ -112,8 +112,7 @@ class BackupFiles:
                     for key, value in tree.items()
                 ]
             }
-        turn = 0 if ONCE in path else number % KEPT
-        key = *path, turn
+        key = _key(path, number)
         found, code = self._written.get(key, (None, {}))
         if found is not tree or not code:
             code = {"file": number, "leaf": encoded(tree, write)}
@@ -162,8 +161,10 @@ class BackupFiles:
         numbers = sorted(self._numbers(), reverse=True)
         for left_out in ((), ("trainings",)):
             for number in numbers:
+                self._written = {}
                 try:
-                    tree = self._decoded(self._header(number), {}, left_out)
+                    code = self._header(number)
+                    tree = self._decoded(code, (), number, left_out)
                 except (OSError, Damaged) as error:
                     if not left_out:
                         _warn_damaged(self._path(number), error)
@@ -173,7 +174,9 @@ class BackupFiles:
                         "Going on from the end of the last training that was "
                         "complete; the one after it begins anew."
                     )
+                self._last = code
                 return tree
+        self._written = {}
         if numbers:
             _warn(
                 f"No backup in '{self.folder}' is whole. Training begins anew."
@@ -200,12 +203,15 @@ class BackupFiles:
             raise Damaged("other bytes than were written")
         return json.loads(header)
 
-    def _decoded(self, code: dict, open_files: dict, left_out: tuple) -> Any:
+    def _decoded(
+        self, code: dict, path: tuple, number: int, left_out: tuple
+    ) -> Any:
+        """Returns a tree; what was read need not be written again."""
         if "branches" in code:
             return {
                 key: {}
                 if key in left_out
-                else self._decoded(value, open_files, ())
+                else self._decoded(value, (*path, key), number, ())
                 for key, value in code["branches"]
             }
         with open(self._path(code["file"]), "rb") as file:
@@ -214,7 +220,9 @@ class BackupFiles:
                 file.seek(begin)
                 return file.read(size)
 
-            return decoded(code["leaf"], read)
+            leaf = decoded(code["leaf"], read)
+        self._written[_key(path, number)] = leaf, code
+        return leaf
 
     # ---- files
 
@@ -238,6 +246,11 @@ class BackupFiles:
         names = [path.name for path in self.folder.glob(f"{PREFIX}*")]
         ends = [name.removeprefix(PREFIX) for name in names]
         return [int(end) for end in ends if end.isdigit()]
+
+
+def _key(path: tuple, number: int) -> tuple:
+    """Returns under what a backup looks for a leaf that is written already."""
+    return *path, 0 if ONCE in path else number % KEPT
 
 
 def _leaves_of(code: dict, path: tuple = ()) -> Iterator[tuple[tuple, dict]]:

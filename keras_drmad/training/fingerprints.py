@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+LONGEST = 200  # letters of the words for a list
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _COUNTED = re.compile(r'_\d+"$')
 
@@ -80,10 +81,10 @@ def _words(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     if isinstance(value, (list, tuple)):
-        numbers = value and all(isinstance(x, (int, float)) for x in value)
-        if numbers and len(value) > 4:
-            return _words(np.asarray(value))
-        return f"({', '.join(map(_words, value))})"
+        words = f"({', '.join(map(_words, value))})"
+        if len(words) <= LONGEST:
+            return words
+        return f"{len(value)} entries with digest {_digest(words.encode())}"
     if isinstance(value, Mapping):
         items = [f"{k!r}: {_words(v)}" for k, v in value.items()]
         return f"{{{', '.join(items)}}}"
@@ -104,10 +105,15 @@ def _words(value: Any) -> str:
 
 
 def _array(array: np.ndarray) -> str:
-    data: Any = np.ascontiguousarray(array).reshape(-1)
-    data = repr(data.tolist()).encode() if data.dtype.hasobject else data
-    digest = hashlib.blake2b(data, digest_size=6).hexdigest()
-    return f"{array.dtype} array {array.shape} with digest {digest}"
+    if array.dtype.hasobject:
+        data: Any = repr(array.tolist()).encode()
+    else:
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return f"{array.dtype} array {array.shape} with digest {_digest(data)}"
+
+
+def _digest(data: Any) -> str:
+    return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
 def _entries(name: str, config: Any) -> Iterator[tuple[str, str]]:
