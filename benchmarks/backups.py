@@ -5,9 +5,9 @@
 
 For the 784-50-50-50-10 net with one L2 penalty an input, and each method: the
 seconds of a meta-iteration without backups and with backups at `save_freq`
-(steps; 1 is after each chunk), the backups that a meta-iteration wrote, and the
-milliseconds and megabytes of one. The data are random numbers; the fastest of
-some meta-iterations counts.
+(steps; 1 is after each chunk), the backups that a meta-iteration wrote, the
+milliseconds of one, and the megabytes of all. The data are random numbers; the
+fastest of some meta-iterations counts.
 """
 
 import tempfile
@@ -113,7 +113,7 @@ def main(args: list[str]) -> None:
     del args
     import keras
 
-    print("| method | s without | s with | backups | ms each | MB each |")
+    print("| method | s without | s with | backups | ms each | MB in all |")
     print("| --- | --- | --- | --- | --- | --- |")
     for method in FLAGS.methods:
         model = model_of(method)
@@ -128,7 +128,7 @@ def main(args: list[str]) -> None:
             f"{seconds:.2f}",
             str(len(taken)),
             f"{1e3 * np.median([s for s, _ in taken]):.1f}",
-            f"{np.median([size for _, size in taken]) / 1e6:.2f}",
+            f"{sum(size for _, size in taken) / 1e6:.1f}",
         ]
         print(f"| {method} | {' | '.join(cells)} |", flush=True)
 

@@ -39,7 +39,7 @@ class Chunks:
 
         def on_chunk(this, name, stage, steps, tree):
             whole(this, name, stage, steps, tree)
-            if steps:
+            if steps or stage == "outcome":
                 self.done.append((name, stage))
                 if len(self.done) == at:
                     raise Break
@@ -156,18 +156,28 @@ def test_plain_training_goes_on_within_an_epoch(
         assert_same_end(found, expected)
 
 
+@pytest.mark.parametrize("meta_iterations", [2, 0])
 def test_a_stream_is_read_again_up_to_the_place(
-    model_of, monkeypatch, tmp_path
+    meta_iterations, model_of, monkeypatch, tmp_path
 ):
     def options():
         stream = tf.data.Dataset.from_tensor_slices((X, Y))
         stream = stream.shuffle(24, seed=1).batch(8)
-        return dict(x=stream, y=None, batch_size=None, epochs=40)
+        held_out = tf.data.Dataset.from_tensor_slices(VALIDATION)
+        return dict(
+            x=stream,
+            y=None,
+            batch_size=None,
+            epochs=30 if meta_iterations else 4,
+            meta_iterations=meta_iterations,
+            validation_data=held_out.shuffle(16, seed=2).batch(4),
+        )
 
     model = model_of("line")
     with Chunks(monkeypatch) as whole:
         expected = end(model, fit(model, **options()))
-    for at in range(1, len(whole), 5):
+    ends = {k + 1 for k, one in enumerate(whole) if one[1] == "outcome"}
+    for at in sorted(ends | set(range(1, len(whole), 4))):
         folder = tmp_path / str(at)
         with Chunks(monkeypatch, at), pytest.raises(Break):
             fit(model_of("line"), **options(), callbacks=[backup(folder)])

@@ -23,7 +23,6 @@ def go_on(
 def base(
     model: Any,
     problem: Any,
-    plan: Plan,
     callbacks: Any,
     number: int,
     **others: Any,
@@ -33,7 +32,6 @@ def base(
     Args:
         model: the `DrMADModel`.
         problem: the elementary problem.
-        plan: data and length.
         callbacks: Keras's list.
         number: int, of the meta-iteration, or epoch, that is to come.
         **others: what else the backup has.
@@ -48,7 +46,6 @@ def base(
     return {
         "number": number,
         "strays": problem.strays(),
-        "passes": plan.passes(),
         "model": model.known(),
         "epochs": epochs[0] if epochs else [],
         "history": logs[-1] if logs else {},

@@ -90,8 +90,8 @@ class Course:
     Attributes:
         seed: int, of the `fit`.
         taken: list of callbacks, in whose place the course works.
-        base: dict, what was found in the backup; empty where nothing is
-            resumed.
+        base: dict, what was found in the backup, until the first `begin`;
+            empty where nothing is resumed.
         reached: the state at the end of the last chunk forward, where time is
             watched; `None` before.
     """
@@ -166,7 +166,7 @@ class Course:
         is_new = "base" in self._tree
         self._tree["base"] = base()
         if self._is_resumed:  # in the middle of the very trainings
-            self._is_resumed = False
+            self._is_resumed, self.base = False, {}
             return
         for name in set(self._trainings) - set(keep):
             del self._trainings[name]

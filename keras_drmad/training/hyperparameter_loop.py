@@ -57,6 +57,8 @@ def fit_hyperparameters(
         model.progress, model.resumed = None, NEW
     if meta.best is None:
         return logs
+    if course.is_over and verbose:
+        print("Time is up: no further meta-iteration")
     if not course.has_time(Work(meta.work_at_last(), kind="last")):
         _settle_early(model, meta)
         return logs
@@ -217,9 +219,9 @@ def _base_of(
     return between.base(
         model,
         meta.training.problem,
-        meta.plan,
         callbacks,
         number,
+        passes=meta.plan.passes(),
         meta=Progress(meta).values(),
         has_diverged=meta.has_diverged,
     )

@@ -158,6 +158,7 @@ class MetaTraining:
         """Trains once; returns the training, its logs and its hypergradient."""
         outcome = watcher.begun("outcome")
         if outcome:  # this training was completed before a `fit` was killed
+            self.plan.skip(outcome["passes"])
             return outcome["trained"], outcome["logs"], outcome["gradient"]
         training, plan = self.training, self.plan_of(number)
         s_0 = self.starts.of(number)
@@ -180,6 +181,7 @@ class MetaTraining:
             logs["residual"] = diagnostics["residual"]
         trained = trained.forgotten()
         outcome = {"trained": trained, "logs": logs, "gradient": gradient}
+        outcome["passes"] = self.plan.passes()
         watcher.on_chunk("outcome", 0, outcome)
         return trained, logs, gradient
 

@@ -101,20 +101,27 @@ class Plan(NamedTuple):
             return plan._replace(hyper=_of(self.hyper, held_out))
         return plan._replace(validation=_of(self.validation, held_out))
 
-    def passes(self) -> list[tuple[int, int]]:
+    def passes(self) -> dict[str, tuple[int, int]]:
         """Returns how many passes over each stream began, and ended."""
-        return [(one.begun, one.ended) for one in self._counted()]
+        counted = self._counted().items()
+        return {name: (one.begun, one.ended) for name, one in counted}
 
-    def skip(self, passes: list[tuple[int, int]]) -> None:
+    def skip(self, passes: dict[str, tuple[int, int]]) -> None:
         """Passes over as many passes over each stream as `passes` returned."""
-        for one, counts in zip(self._counted(), passes, strict=True):
-            one.skip(*counts)
+        for name, one in self._counted().items():
+            one.skip(*passes[name])
 
-    def _counted(self) -> list[Any]:
-        sources = [self.training, self.hyper, self.validation]
-        batches = [one.batches for one in sources if one is not None]
-        counted = [getattr(one, "counted", None) for one in batches]
-        return [one for one in counted if hasattr(one, "skip")]
+    def _counted(self) -> dict[str, Any]:
+        sources = {
+            "training": self.training,
+            "hyper": self.hyper,
+            "validation": self.validation,
+        }
+        return {
+            name: source.batches.counted
+            for name, source in sources.items()
+            if source is not None and hasattr(source.batches, "counted")
+        }
 
     def of_all_examples(self) -> "Plan":
         """Returns the plan of training on held-out examples as well."""

@@ -44,9 +44,15 @@ def fit_weights(
     plan, steps = plan._replace(epochs=end - initial), plan.training.steps
     logs, problem = None, training.problem
 
+    # A walk that goes on reads the training data from the beginning.
+    read = (course.base.get("passes") or plan.passes()).get("training")
+
     def base(number):
+        passes = plan.passes()
+        if read is not None:
+            passes["training"] = read
         return lambda: between.base(
-            model, problem, plan, callbacks, number, s_0=s_0
+            model, problem, callbacks, number, passes=passes, s_0=s_0
         )
 
     course.begin(base(resumed), "epochs")
