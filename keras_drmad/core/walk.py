@@ -42,6 +42,7 @@ class Walk:
         *,
         epochs: Sequence[int] = (),
         pauses: Sequence[int] = (),
+        pauses_backward: Sequence[int] = (),
         last: int | None = None,
         watcher: Watcher = NOBODY,
     ):
@@ -53,6 +54,8 @@ class Walk:
             epochs: iterations at which the metrics start anew, ascending.
             pauses: iterations at which a chunk is to begin, so that progress
                 is seen, ascending.
+            pauses_backward: iterations with which a chunk of a walk backward
+                is to end, so that the walk can be ended, ascending.
             last: int, where the training ends, and a stream is let go; `None`
                 where other spans may follow.
             watcher: is told of the chunks of walks forward.
@@ -61,6 +64,7 @@ class Walk:
         self.batches = batches
         self.epochs = epochs
         self.pauses = pauses
+        self.pauses_backward = pauses_backward
         self.last = last
         self.watcher = watcher
 
@@ -76,6 +80,7 @@ class Walk:
             self.batches,
             epochs=self.epochs,
             pauses=self.pauses,
+            pauses_backward=self.pauses_backward,
             last=self.last,
             watcher=self.watcher,
         )
@@ -175,10 +180,12 @@ class Walk:
         params = len(walked.state.params)
         so_far, first_norm = _begin(adjoint, walked.hparams, params)
         limit = tf.constant(growth_limit, first_norm.dtype)
-        begins = sorted({*self.epochs, *cuts}) if keeps_chunks else []
         begun = self.watcher.begun("backward")
         so_far = begun.get("so_far", so_far)
         end = begun.get("first", walked.span.last)
+        begins = sorted({*self.pauses_backward, end})
+        if keeps_chunks:  # chunks are those of the walk forward
+            begins = sorted({*self.epochs, *cuts})
         for part, chunk in self.batches.backward(
             walked.span, begins, iterations
         ):

@@ -238,21 +238,19 @@ class Course:
 
     def _needed(self, clock: Clock) -> float:
         """Returns the seconds without which what was begun is of no use."""
-        rest, later = (
-            clock.seconds(self._left_of),
-            clock.seconds(self._work.later),
-        )
+        kind, stages = self._work.kind, self._left_of
         is_kept = self._backup is not None and self._backup.is_within
-        if self._work.kind == "next" and is_kept:
+        if kind == "next":
+            later = clock.seconds(self._work.later)
+            if not is_kept:
+                return clock.seconds(stages) + later
             # The next `fit` goes on where this one is. If the model is to be
             # complete each time, most of the time is for what goes on.
             return later if later < clock.budget / 2 else 0.0
-        if self._work.kind == "next":
-            return rest + later
-        # Weights of the first training are of use wherever it ends.
-        is_walked = self._left_of.get("forward", 0) <= 0
-        is_first = self._work.kind == "first"
-        return rest if is_first and is_walked and not is_kept else 0.0
+        is_walked = stages.get("forward", 0) <= 0
+        if kind == "first" and is_walked and not is_kept:
+            return clock.seconds(stages, guesses=False)
+        return 0.0  # weights are of use wherever a training ends
 
     def _check_time(self, clock: Clock) -> None:
         """Raises `Stopped` if time is up, or will be before work is of use."""

@@ -270,11 +270,15 @@ class ElementaryTraining:
         return begun
 
     def _walk(self, plan: Plan, watcher: Watcher = NOBODY) -> Walk:
+        longest = watcher.longest(plan.pause)
+        # A step backward takes longer than one forward.
+        backward = max(1, longest // 3) if longest < plan.pause else plan.T
         return Walk(
             self.loops,
             plan.training.batches,
             epochs=plan.last_epoch,
-            pauses=range(0, plan.T, watcher.longest(plan.pause)),
+            pauses=range(0, plan.T, longest),
+            pauses_backward=range(0, plan.T, backward),
             last=plan.T,
             watcher=watcher,
         )

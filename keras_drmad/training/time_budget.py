@@ -9,8 +9,8 @@ import numpy as np
 from keras_drmad import arguments
 
 # A minibatch of each stage takes about so many steps forward, until measured.
-WEIGHTS = {"forward": 1, "slopes": 1, "validation": 0.5, "backward": 4}
-FIRST_CHUNK = 16  # steps, while no step was timed
+WEIGHTS = {"forward": 1, "slopes": 1, "validation": 0.5, "backward": 3}
+FIRST_CHUNK = 8  # steps, while no step was timed
 LAST_CHUNKS = 8  # whose mean is the pace
 MARGIN = 1.1  # what is begun has so much more time than forecast
 
@@ -104,13 +104,18 @@ class Clock:
             del timed[:-LAST_CHUNKS]
         self._last, self._traced = now, traced
 
-    def seconds(self, work: Mapping[str, float]) -> float:
+    def seconds(
+        self, work: Mapping[str, float], *, guesses: bool = True
+    ) -> float:
         """Returns the seconds that work will take; 0 where nothing is known.
 
         Args:
             work: dict from a stage to its minibatches.
+            guesses: bool, whether stages that were not timed yet count.
         """
-        return sum(self._rate(stage) * n for stage, n in work.items() if n > 0)
+        known = work if guesses else self._timed.keys() & work.keys()
+        counts = {stage: max(0.0, work[stage]) for stage in known}
+        return sum(self._rate(stage) * n for stage, n in counts.items())
 
     def longest(self, most: int) -> int:
         """Returns how many steps forward a chunk may have.
