@@ -43,3 +43,19 @@ def test_compiling_is_timed():
     net, optimizer, *_, least = cells(done.stdout)
     assert (net, optimizer) == ("gru", "sgd")
     assert 700 < int(least) <= 800  # a step has loops
+
+
+@pytest.mark.slow
+def test_backups_are_timed():
+    done = forked(
+        "-m",
+        "benchmarks.backups",
+        "--methods=drmad",
+        "--steps=20",
+        "--rounds=2",
+    )
+    assert done.returncode == 0, done.stderr
+    name, *numbers = cells(done.stdout)
+    assert name == "drmad" and len(numbers) == 5
+    assert all(float(number) >= 0 for number in numbers)
+    assert int(numbers[2]) >= 4  # forward, validation, backward, the outcome
