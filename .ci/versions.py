@@ -35,6 +35,8 @@ TOOLS = (
 # Numbers against Keras's own step and against differences; `fit`, files and
 # callbacks; what leaves as plain Keras. By how the names of files begin.
 FAST = (
+    "backup_files",
+    "broken_off",
     "callbacks",
     "conformance",
     "fit",
@@ -48,6 +50,7 @@ FAST = (
     "resumed_fit",
     "saving",
     "stream_batches",
+    "time_budget",
     "versions",
 )
 

@@ -118,10 +118,17 @@ class Saved(Remembering):
             given: its other arguments by name.
         """
         if not self._compiled_with:  # numbers in there may change within `fit`
-            config = self.get_compile_config() or {}
-            self._compiled_with = fingerprints.of_configs(
-                self.elementary_model, config
-            )
+            model = self.elementary_model
+            given_to_compile = {
+                "optimizer": self.optimizer,
+                "loss": model.loss,
+                "loss_weights": keras_internals.given_loss_weights(model),
+                "hyperparameters": self.hyperparameters,
+                "hypergradient": self.method,
+                "meta_optimizer": self._given_meta_optimizer,
+                "jit_compile": self._jit_choice,
+            }
+            self._compiled_with = fingerprints.of_model(model, given_to_compile)
         told = {k: v for k, v in given.items() if k not in NOT_COMPARED}
         told = fingerprints.of_arguments({"x": x, "y": y, **told})
         return told | self._compiled_with

@@ -23,6 +23,7 @@ from small_models import (
     fit,
     hidden,
     numbers,
+    put_back,
 )
 
 
@@ -313,6 +314,28 @@ def test_with_other_arguments_it_says_which_differ(
         "hyperparameters.0.initial",
     ]
     fit(model_of("line"), callbacks=[backup(tmp_path)])  # goes on
+
+
+class NoConfig:
+    """A loss of which Keras can't save how it was made."""
+
+    def __call__(self, y, y_pred):
+        return keras.losses.sparse_categorical_crossentropy(
+            y, y_pred, from_logits=True
+        )
+
+
+@pytest.mark.parametrize("loss", [NoConfig(), lambda y, p: NoConfig()(y, p)])
+def test_any_loss_will_do(loss, tmp_path, monkeypatch):
+    model = compiled(loss=loss)
+    new = numbers(model)
+    expected = end(model, fit(model))
+    put_back(model, new)
+    with Chunks(monkeypatch, 3), pytest.raises(Break):
+        fit(model, callbacks=[backup(tmp_path)])
+    put_back(model, new)
+    history = fit(model, callbacks=[backup(tmp_path)])
+    assert_same_end(end(model, history), expected)
 
 
 def test_without_a_seed_it_goes_on_with_the_one_that_was_drawn(

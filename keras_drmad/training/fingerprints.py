@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,18 +28,19 @@ def of_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     return {name: _words(value) for name, value in arguments.items()}
 
 
-def of_configs(model: keras.Model, configs: Mapping[str, Any]) -> dict:
-    """Returns words for what `compile` was given, and for the model.
+def of_model(
+    model: keras.Model, given_to_compile: Mapping[str, Any]
+) -> dict[str, str]:
+    """Returns words for a model, and for what it was compiled with.
 
     Args:
         model: the elementary model, built.
-        configs: serialized arguments of `compile` by name.
+        given_to_compile: the arguments of `compile` by name.
     """
-    weights = [f"{v.dtype}{tuple(v.shape)}" for v in model.variables]
     words: dict[str, str] = {}
-    for name, config in configs.items():
-        if name != "places":  # paths, which differ from model to model
-            words |= dict(_entries(name, config))
+    for name, thing in given_to_compile.items():
+        words |= dict(_entries(name, _config(thing)))
+    weights = [f"{v.dtype}{tuple(v.shape)}" for v in model.variables]
     return words | {"model's weights": ", ".join(weights)}
 
 
@@ -114,6 +116,18 @@ def _array(array: np.ndarray) -> str:
 
 def _digest(data: Any) -> str:
     return hashlib.blake2b(data, digest_size=6).hexdigest()
+
+
+def _config(thing: Any) -> Any:
+    """Returns what makes a thing, as Keras saves it; its class if none can."""
+    if isinstance(thing, (list, tuple)):
+        return [_config(one) for one in thing]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a lambda could not be loaded
+        try:
+            return keras.saving.serialize_keras_object(thing)
+        except Exception:
+            return type(thing).__name__
 
 
 def _entries(name: str, config: Any) -> Iterator[tuple[str, str]]:

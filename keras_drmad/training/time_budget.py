@@ -19,8 +19,9 @@ class TimeBudget(keras.callbacks.Callback):
     """Ends `DrMADModel.fit` in time, with the best that is there.
 
     `fit` then returns after `seconds`, at the latest at the end of the chunk
-    that is under way (a part of a second, or one step, if steps take longer;
-    validation, and a walk backward, go in chunks of up to 200 minibatches).
+    that is under way: of about half a second, or one step, if steps take
+    longer; but 8 steps in the first training, and up to 200 minibatches in
+    validation and in a walk backward that needs the chunks of the walk forward.
     The time is counted from the call of `fit`, with its checks and its
     compiling. A meta-iteration begins only if the time that is left will do
     for its training, its validation and its walk backward, as fast as these
