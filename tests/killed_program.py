@@ -32,6 +32,7 @@ CASES = {
     "arrays, checkpoints": dict(hypergradient="checkpointed", policy="same"),
     "arrays, anchors": dict(hypergradient="lines", policy="continue"),
     "arrays, undone": dict(hypergradient="reversible", keep="last"),
+    "arrays, XLA": dict(hypergradient="line", jit_compile=True),
     "arrays, plain": dict(hypergradient="line", meta_iterations=0),
     "stream": dict(hypergradient="line", keep="mean", stream=True),
     "stream, every state": dict(
@@ -53,7 +54,7 @@ def data(size, seed):
     return x, (x[:, :CLASSES] + x[:, CLASSES:]).argmax(axis=1)
 
 
-def built(hypergradient):
+def built(hypergradient, jit_compile):
     """Returns a model with state of every kind, where the method takes it."""
     is_plain = hypergradient == "reversible"
     keras.utils.set_random_seed(0)
@@ -74,7 +75,7 @@ def built(hypergradient):
             kd.hyperparameters.L2(per="input", initial=1e-3),
         ],
         hypergradient=METHODS[hypergradient](),
-        jit_compile=False,
+        jit_compile=jit_compile,
         self_check=False,
     )
     return model
@@ -89,6 +90,7 @@ def fitted(
     draws=1,
     meta_iterations=3,
     stream=False,
+    jit_compile=False,
     epochs=10,
     save_freq=1,
 ):
@@ -97,7 +99,7 @@ def fitted(
     if stream:
         x = tf.data.Dataset.from_tensor_slices((x, y))
         x, y, batch = x.shuffle(96, seed=1).batch(8), None, {}
-    model = built(hypergradient)
+    model = built(hypergradient, jit_compile)
     backup = keras.callbacks.BackupAndRestore(folder, save_freq=save_freq)
     history = model.fit(
         x,
