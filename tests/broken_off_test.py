@@ -325,6 +325,23 @@ class NoConfig:
         )
 
 
+def test_any_entry_of_the_logs_will_do(model_of, monkeypatch, tmp_path):
+    def add(epoch, logs):
+        logs["variable"] = keras.Variable(float(epoch))
+        logs["tensor"] = tf.constant(epoch)
+        logs["nothing"] = None
+        logs["set"] = {epoch}
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=add)
+    with Chunks(monkeypatch, 5), pytest.raises(Break):
+        fit(model_of("line"), callbacks=[callback, backup(tmp_path)])
+    history = fit(model_of("line"), callbacks=[callback, backup(tmp_path)])
+    assert [float(x) for x in history["variable"]] == [0, 1]
+    assert [int(x) for x in history["tensor"]] == [0, 1]
+    assert history["nothing"] == [None, None]
+    assert [str(x) for x in history["set"]] == ["{0}", "{1}"]
+
+
 @pytest.mark.parametrize("loss", [NoConfig(), lambda y, p: NoConfig()(y, p)])
 def test_any_loss_will_do(loss, tmp_path, monkeypatch):
     model = compiled(loss=loss)

@@ -3,6 +3,8 @@
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from keras_drmad.training.plan import Plan
 
@@ -42,7 +44,10 @@ def base(
         if isinstance(one, keras.callbacks.History)
     ]
     epochs = [list(one.epoch) for one in histories][-1:]
-    logs = [{k: list(v) for k, v in one.history.items()} for one in histories]
+    logs = [
+        {name: list(map(_plain, row)) for name, row in one.history.items()}
+        for one in histories
+    ]
     return {
         "number": number,
         "strays": problem.strays(),
@@ -51,3 +56,12 @@ def base(
         "history": logs[-1] if logs else {},
         **others,
     }
+
+
+def _plain(value: Any) -> Any:
+    """Returns an entry of a history as a backup takes it."""
+    if isinstance(value, keras.Variable):
+        return value.numpy()
+    numbers = (bool, int, float, str, np.ndarray, np.generic)
+    is_plain = value is None or isinstance(value, numbers)
+    return value if is_plain or tf.is_tensor(value) else repr(value)
