@@ -7,7 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import arguments, hypergradient_check, hyperparameter_check
+from keras_drmad import (
+    arguments,
+    hypergradient_check,
+    hyperparameter_check,
+    keras_internals,
+)
 from keras_drmad.core.walked import Diverged
 from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.hyperparameter_check import HyperparameterCheck
@@ -24,6 +29,7 @@ class Checkable:
     A part of `DrMADModel`, whose methods these call.
     """
 
+    @keras_internals.outside_of_scopes()
     def check_hypergradient(
         self: Any,
         x: Any = None,
@@ -89,6 +95,7 @@ class Checkable:
             is_exact=isinstance(self.resolved.method, ReverseMode),
         )
 
+    @keras_internals.outside_of_scopes()
     def check_hyperparameters(
         self: Any,
         x: Any = None,
@@ -152,6 +159,7 @@ class Checkable:
             x,
             y,
             trainings=len(values) * draws,
+            draws=draws,
             validation_data=validation_data,
             validation_split=validation_split,
             seed=drawn_seed(seed),
@@ -170,9 +178,13 @@ class Checkable:
                     starts.of(number), hparams, drawn, held_out
                 )
             except Diverged:
-                return dict.fromkeys(
-                    [f"{name}loss" for name in held_out], np.nan
-                )
+                problem = elementary.problem
+                names = {**problem.logs(problem.metrics_state()), "loss": 0.0}
+                return {
+                    prefix + name: np.nan
+                    for prefix in held_out
+                    for name in names
+                }
 
         bar = keras.utils.Progbar(
             len(values) * draws, verbose=int(verbose != 0), unit_name="training"
@@ -182,6 +194,7 @@ class Checkable:
             outcome,
             draws,
             bar.update,
+            each=elementary.workers.each,
             has_seen_all=plan.split is not None and test is None,
         )
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from keras_drmad import arguments, hyperparameter_summary
+from keras_drmad import arguments, hyperparameter_summary, keras_internals
 from keras_drmad.methods.base import Chosen, Method
 from keras_drmad.saving import Saved
 from keras_drmad.training import hypergradients, inputs, ranges
@@ -12,6 +12,7 @@ from keras_drmad.training.hypergradients import Hypergradient
 from keras_drmad.training.initial_weights import InitialState
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.tables import takes_strings
+from keras_drmad.training.workers import Workers
 
 # Of one training, beside x and y; as for `fit`.
 TRAINING_ARGUMENTS = (
@@ -48,6 +49,16 @@ class Differentiable(Saved):
         """Whether XLA compiles the loops; `None` before the first training."""
         loops = self._assembly.loops
         return None if loops is None else loops.compiler.jit_compile
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process is to write files and print.
+
+        `True` but on the workers of a `MultiWorkerMirroredStrategy` that are
+        not the chief.
+        """
+        self.check_compiled()
+        return self._assembly.replicas.is_chief
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the elementary model's summary, and what training does.
@@ -102,6 +113,7 @@ class Differentiable(Saved):
 
     # ---- one training
 
+    @keras_internals.outside_of_scopes()
     def hypergradient(
         self,
         x: Any = None,
@@ -149,6 +161,7 @@ class Differentiable(Saved):
             x,
             y,
             trainings=draws,
+            draws=draws,
             batch_size=batch_size,
             epochs=epochs,
             validation_data=validation_data,
@@ -159,15 +172,14 @@ class Differentiable(Saved):
             starts = InitialState(training.problem, "same", plan.seed)
             return training.hypergradient(starts.of(0), plan)
         starts = self.new_draws(training, plan)
-        return hypergradients.mean(
-            [
-                training.hypergradient(
-                    starts.of(k), plan.drawn(starts.seed_of(k), with_split=True)
-                )
-                for k in range(draws)
-            ]
-        )
 
+        def of_draw(k: int) -> Hypergradient:
+            drawn = plan.drawn(starts.seed_of(k), with_split=True)
+            return training.hypergradient(starts.of(k), drawn)
+
+        return hypergradients.mean(training.workers.each(draws, of_draw))
+
+    @keras_internals.outside_of_scopes()
     def validation_loss_after(
         self,
         x: Any = None,
@@ -212,10 +224,18 @@ class Differentiable(Saved):
     ) -> InitialState:
         """Returns the starts of trainings with new weights."""
         origin = self.origin_of_trainings()
+        origin.agree(training.workers)
         return InitialState(training.problem, "resample", plan.seed, origin)
 
     def prepared(
-        self, x: Any, y: Any, /, *, trainings: int = 1, **given: Any
+        self,
+        x: Any,
+        y: Any,
+        /,
+        *,
+        trainings: int = 1,
+        draws: int = 1,
+        **given: Any,
     ) -> tuple[ElementaryTraining, Plan]:
         """Returns the training that arguments ask for, and its plan.
 
@@ -223,6 +243,7 @@ class Differentiable(Saved):
             x: as for `hypergradient`.
             y: as for `hypergradient`.
             trainings: int, how many are to come.
+            draws: int, how many of them need nothing of each other.
             **given: others of `TRAINING_ARGUMENTS`, and `validation_split`.
         """
         known = {*TRAINING_ARGUMENTS, "validation_split"}
@@ -235,6 +256,8 @@ class Differentiable(Saved):
             )
         self.check_compiled()
         model = self.elementary_model
+        if "seed" in given:
+            given["seed"] = self.agreed_seed(given["seed"])
         plan = inputs.plan(
             x,
             y,
@@ -243,6 +266,10 @@ class Differentiable(Saved):
             strings=takes_strings(model),
         )
         training = self._assembly.training(
-            plan, is_tuned=True, trainings=trainings
+            plan, is_tuned=True, trainings=trainings, draws=draws
         )
         return training, plan
+
+    def agreed_seed(self, seed: int | None) -> int | None:
+        """Returns the seed given; on several workers, if none, the chief's."""
+        return Workers(self._assembly.replicas).seed(seed)

@@ -79,6 +79,7 @@ def check(
     draws: int,
     progress: Callable[[int], Any],
     *,
+    each: Callable[[int, Callable[[int], Any]], list[Any]],
     has_seen_all: bool = False,
 ) -> HyperparameterCheck:
     """Compares sets of values on the same draws.
@@ -90,16 +91,24 @@ def check(
             losses and metrics by their names; nan where training diverges.
         draws: int, at least 2.
         progress: is told how many trainings are done.
+        each: of `draws` and a function of a draw, returns what the function
+            returns for each draw.
         has_seen_all: bool, whether the tuning has validated on each of the
             examples that the losses are of, in one split or another.
     """
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in values}
     done = 0
-    for draw in range(draws):
+
+    def rows_of(draw: int) -> dict[str, dict[str, float]]:
+        nonlocal done
+        found = {}
         for name, hparams in values.items():
-            rows[name].append(outcome(hparams, draw))
+            found[name] = outcome(hparams, draw)
             done += 1
             progress(done)
+        return found
+
+    of_draws = each(draws, rows_of)
+    rows = {name: [found[name] for found in of_draws] for name in values}
     measures = dict.fromkeys(
         measure for each in rows.values() for row in each for measure in row
     )

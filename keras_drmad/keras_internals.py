@@ -174,6 +174,7 @@ def compute_loss(
     training: bool,
     *,
     weighing: Callable,
+    scale_of_sums: float,
 ) -> Any:
     """Returns a model's loss of outputs, whatever its `compute_loss` takes.
 
@@ -188,20 +189,31 @@ def compute_loss(
         weighing: function of the outputs, their names and the sample weights;
             returns the sample weights, nested as the outputs, and a function
             that makes of a loss the function that is called in its place.
+        scale_of_sums: float, by which losses are multiplied that are sums over
+            examples (`reduction="sum"`).
     """
     compiled = model._compile_loss
 
+    def scaled(loss, function):
+        if scale_of_sums == 1 or getattr(loss, "reduction", "") != "sum":
+            return function
+        return lambda *args: scale_of_sums * function(*args)
+
     def call(y_true, y_pred, sample_weight=None):
-        if sample_weight is None or not compiled.built:
+        is_plain = sample_weight is None and scale_of_sums == 1
+        if is_plain or not compiled.built:
             loss = type(compiled).call(compiled, y_true, y_pred)
-            if sample_weight is None:
+            if is_plain:
                 return loss
-        weights, weighed = weighing(
-            y_pred, compiled.output_names, sample_weight
-        )
+        weights, weighed = sample_weight, lambda loss: loss
+        if sample_weight is not None:
+            weights, weighed = weighing(
+                y_pred, compiled.output_names, sample_weight
+            )
         losses = compiled._flat_losses
         compiled._flat_losses = [
-            one._replace(loss=weighed(one.loss)) for one in losses
+            one._replace(loss=scaled(one.loss, weighed(one.loss)))
+            for one in losses
         ]
         try:
             return type(compiled).call(compiled, y_true, y_pred, weights)
@@ -221,6 +233,111 @@ def compute_loss(
     finally:
         if compiled is not None:
             del compiled.call
+
+
+def strategy_of(built: Any) -> tf.distribute.Strategy:
+    """Returns the strategy in whose scope something of Keras was made.
+
+    `TensorFlowTrainer.distribute_strategy` of a model (the present one, if the
+    model was made outside of scopes) and `TFOptimizer._distribution_strategy`,
+    since Keras 3.0.
+
+    Args:
+        built: a model or an optimizer.
+    """
+    if isinstance(built, keras.Model):
+        return built.distribute_strategy
+    return built._distribution_strategy
+
+
+@contextlib.contextmanager
+def outside_of_scopes() -> Iterator[None]:
+    """Leaves the scopes of strategies that a user is in.
+
+    `Graph._distribution_strategy_stack` and `_variable_creator_stack`, since
+    TensorFlow 1.12. Within a scope, Keras divides losses by the number of
+    replicas, and optimizers cannot update variables: whole trainings are not
+    one replica's work.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    scopes = graph._distribution_strategy_stack[:]
+    creators = graph._variable_creator_stack
+    if not scopes:
+        yield
+        return
+    graph._distribution_strategy_stack = []
+    graph._variable_creator_stack = []
+    try:
+        yield
+    finally:
+        graph._distribution_strategy_stack = scopes
+        graph._variable_creator_stack = creators
+
+
+class BuiltOfAnyParts(keras.Model):
+    """A model whose metrics are built of parts of any sizes.
+
+    `TensorFlowTrainer._maybe_symbolic_build`, since Keras 3.4: under a
+    strategy it takes the mean of the first minibatch's parts, which fails where
+    these differ in size, and where a worker has one part alone. One of the
+    parts tells as much of shapes.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if self._distribute_strategy is None:
+            return
+        if iterator is not None:
+            for *_, batches in iterator:
+                data_batch = keras.tree.map_structure(
+                    _first_part, next(batches)
+                )
+                break
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=data_batch)
+
+
+def of_step(model: keras.Model, logs: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a step of `evaluate` has found, so that Keras can reduce it.
+
+    `reduce_per_replica`, since Keras 3.0, takes means over the first axis
+    where there are several workers, also of scalars, which have none. The
+    results of `evaluate` itself are read from the metrics.
+    """
+    strategy = model.distribute_strategy
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return logs
+    return keras.tree.map_structure(lambda x: tf.reshape(x, [1]), logs)
+
+
+def _first_part(values: Any) -> Any:
+    """Returns the first of a worker's parts of a value."""
+    if isinstance(values, tf.distribute.DistributedValues):
+        return values.values[0]
+    return values
+
+
+def value_of(variable: keras.Variable) -> tf.Tensor:
+    """Returns the value of a variable, of several copies this worker's first.
+
+    `DistributedValues.values`. Copies of weights are alike, and of metrics
+    each counts its own part: `Variable.value` would add these up, of all
+    workers.
+    """
+    return tf.convert_to_tensor(_first_part(variable.value))
+
+
+def scope_of(built: Any) -> contextlib.AbstractContextManager:
+    """Returns the scope in which variables for a model or optimizer are made.
+
+    Args:
+        built: a model or an optimizer.
+    """
+    strategy = strategy_of(built)
+    if strategy.num_replicas_in_sync == 1 and (
+        strategy is tf.distribute.get_strategy()
+    ):
+        return contextlib.nullcontext()
+    return strategy.scope()
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
@@ -505,7 +622,7 @@ def unbuilt(optimizer: keras.Optimizer) -> keras.Optimizer:
     new = object.__new__(type(optimizer))
     rate = given_learning_rate(optimizer)
     is_number = isinstance(rate, keras.Variable)
-    keras.Optimizer.__init__(new, float(rate) if is_number else rate)
+    keras.Optimizer.__init__(new, float(rate.numpy()) if is_number else rate)
     for name, value in list(vars(optimizer).items()):
         # TensorFlow's own attributes, `_self_...`, list what to save.
         if name in _STATE or name.startswith("_self_"):

@@ -21,12 +21,14 @@ from keras_drmad.layers import in_layers
 from keras_drmad.methods.auto import given as given_method
 from keras_drmad.methods.base import Method
 from keras_drmad.seam.pure_optimizer import check_known, check_optimizer
+from keras_drmad.seam.replicas import Replicas, check_strategy
 from keras_drmad.seam.traits import check_trainable
 from keras_drmad.training import fit_loops, inputs, ranges
 from keras_drmad.training import tuning as tunings
 from keras_drmad.training.assembly import Assembly
 from keras_drmad.training.course import Course
 from keras_drmad.training.tables import takes_strings
+from keras_drmad.training.workers import Workers
 
 FIT_ARGUMENTS = (
     *TRAINING_ARGUMENTS,
@@ -156,8 +158,12 @@ class DrMADModel(Checkable, Differentiable):
         """
         check_given(hyperparameters)
         given = () if isinstance(hyperparameters, str) else hyperparameters
-        with keras_internals.unchanged_on_error(
-            self, self.elementary_model, *given
+        check_strategy(keras_internals.strategy_of(self.elementary_model))
+        with (
+            keras_internals.unchanged_on_error(
+                self, self.elementary_model, *given
+            ),
+            keras_internals.scope_of(self.elementary_model),
         ):
             arguments.choice("jit_compile", jit_compile, (True, False, "auto"))
             arguments.choice("self_check", self_check, (True, False))
@@ -219,11 +225,17 @@ class DrMADModel(Checkable, Differentiable):
             self.meta_optimizer, together.raws, optimizer
         )
         self._assembly = Assembly(
-            model, together, method, jit_compile, self_check=self_check
+            model,
+            together,
+            method,
+            jit_compile,
+            self_check=self_check,
+            replicas=Replicas.of(keras_internals.strategy_of(model)),
         )
 
     # ---- fit
 
+    @keras_internals.outside_of_scopes()
     def fit(
         self,
         x: Any = None,
@@ -354,7 +366,10 @@ class DrMADModel(Checkable, Differentiable):
             callbacks=callbacks,
         )
         is_tuned = meta_iterations > 0
-        course = Course(callbacks, lambda: self.in_words(x, y, given), seed)
+        workers = Workers(self._assembly.replicas, draws)
+        course = Course(
+            callbacks, lambda: self.in_words(x, y, given), seed, workers
+        )
         plan = inputs.plan(
             x,
             y,
@@ -379,7 +394,9 @@ class DrMADModel(Checkable, Differentiable):
             is_tuned=is_tuned,
             trainings=max(1, meta_iterations) * draws,
             initial_weights=initial_weights,
+            draws=draws if is_tuned else 1,
         )
+        verbose = verbose if training.workers.is_chief else 0
         if verbose and is_tuned and self._are_suggested:
             self.hyperparameter_summary()
         if verbose and is_tuned and self.resolved.why:

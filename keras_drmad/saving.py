@@ -35,6 +35,7 @@ class Saved(Remembering):
 
     # ---- plain Keras
 
+    @keras_internals.outside_of_scopes()
     def to_keras(self) -> PlainKeras:
         """Returns what plain Keras needs to train with what was learned.
 
@@ -145,6 +146,7 @@ class Saved(Remembering):
         self.compile(**given)
         self.optimizer.build(self.trainable_variables)
 
+    @keras_internals.outside_of_scopes()
     def save(
         self, filepath: Any, overwrite: bool = True, zipped: Any = None, **rest
     ) -> None:
@@ -157,6 +159,7 @@ class Saved(Remembering):
         arguments.keras_file("filepath", filepath)
         super().save(filepath, overwrite, zipped, **rest)
 
+    @keras_internals.outside_of_scopes()
     def save_weights(
         self, filepath: Any, overwrite: bool = True, **options: Any
     ) -> None:

@@ -30,7 +30,7 @@ EAGERLY = (
 )
 
 
-class Wrapper(keras.Model):
+class Wrapper(keras_internals.BuiltOfAnyParts):
     """A `keras.Model` that computes what the model inside it computes.
 
     By composition, not as a Functional model: Keras turns a class that once was
@@ -137,7 +137,8 @@ class Wrapper(keras.Model):
 
     def test_step(self, data):
         """Evaluates a batch, as the elementary model does."""
-        return self.elementary_model.test_step(data)
+        logs = self.elementary_model.test_step(data)
+        return keras_internals.of_step(self, logs)
 
     def train_step(self, data):
         """Refuses: Keras's own step would leave the hyperparameters out.
@@ -202,6 +203,7 @@ class Wrapper(keras.Model):
         """Prints the summary of the elementary model."""
         self.elementary_model.summary(*args, **kwargs)
 
+    @keras_internals.outside_of_scopes()
     def export(self, filepath, *args, **kwargs):
         """Exports a SavedModel that loads without this package.
 

@@ -1,7 +1,10 @@
 """Benchmarks in their short form."""
 
+import json
+
 import pytest
 
+from benchmarks import scale_model
 from running import forked
 
 
@@ -59,3 +62,49 @@ def test_backups_are_timed():
     assert name == "drmad" and len(numbers) == 5
     assert all(float(number) >= 0 for number in numbers)
     assert int(numbers[2]) >= 4  # forward, validation, backward, the outcome
+
+
+def test_a_process_times_its_arrangement():
+    done = forked(
+        "-m",
+        "benchmarks.scale",
+        "--arrangement=half",
+        "--nets=small",
+        "--steps=12",
+        "--rounds=1",
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.strip().splitlines()[-1])["small"]
+    assert found["weights"] == 64 * 64 + 64 + 64 * 10 + 10
+    assert all(value > 0 for value in found.values())
+
+
+def test_the_price_of_sums_is_found():
+    latency, link = 3e-4, 2e9
+    found = {"one": {}, "half": {}, "workers": {}}
+    for k, weights in enumerate((1e3, 1e5, 1e6)):
+        net, compute = str(k), 1e-3 * (k + 1)
+        once = scale_model.all_reduce(4 * weights, 2, latency, link)
+        found["one"][net] = {"weights": weights}
+        found["half"][net] = {"forward": compute, "backward": 2 * compute}
+        found["workers"][net] = {
+            "forward": compute + once,
+            "backward": 2 * compute + 2 * once,
+        }
+    fitted = scale_model.fitted(found, ["0", "1", "2"])
+    assert fitted == pytest.approx((latency, link), rel=1e-6)
+
+
+def test_a_forecast_for_one_device_is_its_computation():
+    job = scale_model.Job(1000, 1, 1e6, 100, 10)
+    numbers = {"latency": 1e-3, "link": 1e9, "flops": 1e9}
+    one = scale_model.steps(job, 1, **numbers)
+    assert one == pytest.approx((0.1, 0.1 * scale_model.RATIO))
+    four = scale_model.steps(job, 4, **numbers)
+    # 6 messages each time, and 3/2 of the bytes of one or of two sums.
+    once = 6e-3 + 1.5 * 4000 / 1e9
+    twice = once + 6e-3 + 1.5 * 4040 / 1e9
+    assert four == pytest.approx(
+        (0.025 + once, 0.025 * scale_model.RATIO + twice)
+    )
+    assert scale_model.pays_until(job, **numbers) == 8

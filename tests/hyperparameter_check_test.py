@@ -171,6 +171,7 @@ def outcomes(start, found):
         lambda name, k: {"val_loss": rows[name][k]},
         len(start),
         lambda done: None,
+        each=lambda draws, function: [function(k) for k in range(draws)],
     )
 
 

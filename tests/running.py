@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -42,7 +43,10 @@ def run_program(module: str, save_dir: pathlib.Path, *flags: str) -> str:
 
 
 def forked(
-    option: str, program: str, *flags: str
+    option: str,
+    program: str,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess:
     """Runs Python as `python` does, in a process that needs no imports.
 
@@ -53,12 +57,14 @@ def forked(
         option: str, "-m" or "-c".
         program: str, the module or the code.
         *flags: of the program.
+        environment: variables beside those of this process.
     """
+    variables = _as_a_users() | dict(environment or {})
     with tempfile.TemporaryDirectory() as folder:
         paths = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
         process = forks().Process(
             target=_become,
-            args=(option, program, flags, paths, _as_a_users()),
+            args=(option, program, flags, paths, variables),
         )
         process.start()
         process.join()

@@ -166,9 +166,9 @@ class MetaOptimizer(keras.optimizers.Optimizer):
         """Returns the sum of the learning rates of the next steps."""
         rate = keras_internals.given_learning_rate(self)
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            now = int(self.iterations)
+            now = int(self.iterations.numpy())
             return sum(float(rate(k)) for k in range(now, now + steps))
-        return steps * float(self.learning_rate)
+        return steps * float(self.learning_rate.numpy())
 
 
 def facts_of(kind: Hyperparameter) -> Facts:

@@ -17,6 +17,8 @@ def compute_loss(
     y_pred: Any,
     sample_weight: Any,
     training: bool,
+    *,
+    scale_of_sums: float = 1.0,
 ) -> Any:
     """Returns a model's loss of a minibatch.
 
@@ -33,9 +35,18 @@ def compute_loss(
         sample_weight: weights for all outputs, or nested as the outputs or the
             targets, with `None` for 1.
         training: bool.
+        scale_of_sums: float, by which losses are multiplied that are sums over
+            examples.
     """
     return keras_internals.compute_loss(
-        model, x, y, y_pred, sample_weight, training, weighing=_weighing
+        model,
+        x,
+        y,
+        y_pred,
+        sample_weight,
+        training,
+        weighing=_weighing,
+        scale_of_sums=scale_of_sums,
     )
 
 

@@ -41,7 +41,11 @@ class ElementaryProblem(States):
             batch to the next.
         update_is_smooth: bool, whether the optimizer's update has a finite
             derivative everywhere.
+        parts: float, how many parts like its batches make a minibatch, so
+            that the mean of their losses is the minibatch's loss.
     """
+
+    parts: float = 1.0
 
     def __init__(
         self,
@@ -70,7 +74,8 @@ class ElementaryProblem(States):
         self.params = list(model.trainable_variables)
         self.buffers = list(model.non_trainable_variables)
         if not optimizer.built:
-            optimizer.build(self.params)
+            with keras_internals.scope_of(optimizer):
+                optimizer.build(self.params)
         self.slots = list(optimizer.variables)
         self.metrics = list(model.metrics_variables)
         self.fixed: list[keras.Variable] = []
@@ -94,9 +99,8 @@ class ElementaryProblem(States):
 
     def gradient(self, state, hparams, batch):
         """Returns the training gradient, and the state after the call."""
-        taken = self.take_gradient(
-            state, hparams, batch, values_of(self.metrics)
-        )
+        unseen = [tf.zeros(v.shape, v.dtype) for v in self.metrics]
+        taken = self.take_gradient(state, hparams, batch, unseen)
         called = state._replace(
             params=taken.params, buffers=taken.scope.left(self.buffers)
         )
@@ -147,7 +151,9 @@ class ElementaryProblem(States):
             self._scope(state, hparams, metrics) as scope,
         ):
             y_pred = self._call(batch, training=False)
-            loss, count = _reduced(self._loss(batch, y_pred, training=False))
+            loss, count = self._reduced(
+                self._loss(batch, y_pred, training=False)
+            )
             loss = loss if count is None else loss / count
             size = self._measure(batch, y_pred, loss)
         left = scope.left
@@ -198,7 +204,27 @@ class ElementaryProblem(States):
     def _loss(self, batch, y_pred, training):
         """Returns the model's own loss of outputs."""
         x, y, sample_weight, _ = batch
-        return compute_loss(self.model, x, y, y_pred, sample_weight, training)
+        return compute_loss(
+            self.model,
+            x,
+            y,
+            y_pred,
+            sample_weight,
+            training,
+            scale_of_sums=self.parts,
+        )
+
+    def _reduced(self, loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns the sum of losses, and how many there are; see `parts`.
+
+        Keras differentiates the sum of losses with `reduction=None`, and
+        reports the mean; a scalar loss is returned with `None`.
+        """
+        if not loss.shape.rank:
+            return loss, None
+        parts = tf.constant(self.parts, loss.dtype)
+        count = tf.cast(tf.size(loss), loss.dtype)
+        return parts * tf.reduce_sum(loss), parts * count
 
     def _training_loss(self, state, hparams, batch, y_pred):
         """Returns the loss of outputs with what hyperparameters make of it.
@@ -208,7 +234,7 @@ class ElementaryProblem(States):
         """
         together = self.hyperparameters
         y_pred = together.outputs(hparams, y_pred)
-        loss, count = _reduced(self._loss(batch, y_pred, training=True))
+        loss, count = self._reduced(self._loss(batch, y_pred, training=True))
         # Weights that training does not adjust are there, too.
         params = {id(v): v.value for v in self.model.trainable_variables}
         keys = [id(v) for v in self.params]
@@ -310,17 +336,6 @@ def _sum(gradients: list) -> Any:
         is_rows = isinstance(g, tf.IndexedSlices)
         return Rows(g.values, g.indices) if is_rows else g
     return tf.add_n([tf.convert_to_tensor(g) for g in found])
-
-
-def _reduced(loss: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Returns the sum of losses, and how many there are; `None` for a scalar.
-
-    Keras differentiates the sum of losses with `reduction=None`, and reports
-    the mean.
-    """
-    if not loss.shape.rank:
-        return loss, None
-    return tf.reduce_sum(loss), tf.cast(tf.size(loss), loss.dtype)
 
 
 def _current(scope: keras.StatelessScope, variables: list) -> list:

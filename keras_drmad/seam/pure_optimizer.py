@@ -98,6 +98,11 @@ def new_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:
         ValueError: if its class makes variables in its constructor, and has no
             config to call the constructor with.
     """
+    with keras_internals.scope_of(optimizer):
+        return _new_optimizer(optimizer)
+
+
+def _new_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:
     new = keras_internals.unbuilt(optimizer)
     weights = keras_internals.trained_by(optimizer)
     new.build(weights)

@@ -27,6 +27,7 @@ from keras_drmad.keras_internals import (
 )
 from keras_drmad.seam import traits
 from keras_drmad.seam.differences import Probe, Verdict, direction
+from keras_drmad.seam.states import values_of
 
 # By dtype: how far entries may be from Keras's, relative to the largest change.
 TOLERANCES = {"float64": 1e-7, "float32": 1e-3}
@@ -80,12 +81,12 @@ def check_step(problem: Any, batch: Batch) -> None:
     )
     variables = _variables(problem)
     with _restored(variables + problem.metrics, problem.loose):
-        before = [np.asarray(v.value) for v in variables]
+        before = [np.asarray(value) for value in values_of(variables)]
         try:
             logs = problem.model.train_step((batch.x, batch.y))
         except Exception:  # what Keras does not train has no witness
             return
-        theirs = [np.asarray(v.value) for v in variables]
+        theirs = [np.asarray(value) for value in values_of(variables)]
         their_loss = np.asarray(logs["loss"], float) if "loss" in logs else None
     dtype = _computed_in(problem.model)
     gradient = _whole(taken.gradients, state.params)
@@ -187,7 +188,7 @@ def _variables(problem: Any) -> list:
 @contextlib.contextmanager
 def _restored(variables: list, loose: list) -> Iterator[None]:
     """Gives variables, and generators of random numbers, back their values."""
-    values = [np.array(v.value) for v in variables]
+    values = [np.array(value) for value in values_of(variables)]
     others = [v.read_value() for v in loose]
     python, arrays = random.getstate(), np.random.get_state()
     try:

@@ -235,7 +235,7 @@ def _number(value: Any) -> Any:
 
 def values_of(variables: list) -> list[tf.Tensor]:
     """Returns the values of variables as tensors."""
-    return [tf.convert_to_tensor(v.value) for v in variables]
+    return [keras_internals.value_of(v) for v in variables]
 
 
 def _assign(variables: list, values: list) -> None:

@@ -193,6 +193,15 @@ def check_sign(
         )
 
 
+def has_synchronized(model: keras.Model) -> bool:
+    """Returns whether a layer computes with whole minibatches.
+
+    `BatchNormalization(synchronized=True)`.
+    """
+    layers = layers_within(model)
+    return any(getattr(layer, "synchronized", False) for layer in layers)
+
+
 def check_trainable(model: keras.Model) -> None:
     """Checks that a model has weights that can be trained by gradient.
 

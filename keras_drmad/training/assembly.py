@@ -1,6 +1,7 @@
 """From a compiled model and a plan to the training that can be walked."""
 
 import dataclasses
+import warnings
 from typing import Any
 
 import keras
@@ -20,10 +21,21 @@ from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.seam.pure_optimizer import check_known
-from keras_drmad.seam.traits import check_sign
+from keras_drmad.seam.replicas import Replicas
+from keras_drmad.seam.replicated_problem import ReplicatedProblem
+from keras_drmad.seam.traits import check_sign, has_synchronized
 from keras_drmad.training import first_look
+from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.plan import Plan
+from keras_drmad.training.workers import Workers
+
+SYNCHRONIZED = (
+    "The model has `BatchNormalization(synchronized=True)`, whose derivative "
+    "needs whole minibatches: each worker computes all of each minibatch, on "
+    "its first device. The numbers are right, and no replica saves time. Leave "
+    "`synchronized` out to divide minibatches among replicas."
+)
 
 
 class Assembly:
@@ -49,6 +61,7 @@ class Assembly:
         jit_compile: bool | str,
         *,
         self_check: bool,
+        replicas: Replicas,
     ):
         """Initializes the assembly.
 
@@ -59,7 +72,9 @@ class Assembly:
             jit_compile: bool, or "auto".
             self_check: bool, whether the first training is preceded by
                 `seam.self_check`.
+            replicas: who computes which part of each minibatch.
         """
+        self.replicas = replicas
         self.hyperparameters = hyperparameters
         self.method = method
         self.chosen = Chosen(method, "")
@@ -103,6 +118,7 @@ class Assembly:
         is_tuned: bool,
         trainings: int = 1,
         initial_weights: str = "same",
+        draws: int = 1,
     ) -> ElementaryTraining:
         """Returns the training of a plan.
 
@@ -111,15 +127,20 @@ class Assembly:
             is_tuned: bool, whether hyperparameters are learned, or only used.
             trainings: int, how many are to come.
             initial_weights: str, as for `fit`.
+            draws: int, how many of them need nothing of each other, so that
+                each worker can have its own.
 
         Raises:
-            ValueError: if the model, the hyperparameters or the method cannot
+            ValueError: if workers were asked for different trainings, or the
+                model, the hyperparameters or the method cannot
                 take the data or the length.
         """
         self.hyperparameters.check_bound(self._model)
         self.check_trainable()
         check_known(self._model.optimizer, self._model.trainable_variables)
         batch = plan.training.batches.first()
+        workers = Workers(self.replicas, draws)
+        workers.agree(self._facts(plan, batch, draws))
         examples = self.hyperparameters.examples()
         assigned = first_look.check_data(self._model, plan, batch, examples)
         size = plan.training.batches.size
@@ -127,7 +148,7 @@ class Assembly:
             Training(plan.T, size, batch, is_tuned, initial_weights)
         )
         self._steps += plan.T * trainings
-        self._compile_for(batch)
+        self._compile_for(batch, workers.steps_divided_by)
         self.problem.carries = self._carries(assigned)
         self._check(plan, batch, is_tuned=is_tuned)
         differentiation = self._bound(plan.T, batch) if is_tuned else None
@@ -136,29 +157,66 @@ class Assembly:
             self.loops,
             differentiation,
             goes_on=initial_weights == "continue",
+            workers=workers,
         )
 
-    def _compile_for(self, batch: Batch) -> None:
+    def _facts(self, plan: Plan, batch: Batch, draws: int) -> dict[str, Any]:
+        """Returns what workers of one training have in common, by name."""
+        is_array = isinstance(plan.training.batches, ArrayBatches)
+        numbers = [np.asarray(a).tobytes() for a in leaves(batch)]
+        return {
+            "shapes of a minibatch": first_look.signature(batch),
+            "the first minibatch": numbers if is_array else None,
+            "steps_per_epoch": plan.training.steps,
+            "epochs": plan.epochs,
+            "validation_steps": plan.hyper and plan.hyper.steps,
+            "seed": plan.seed,
+            "draws": draws,
+            "hypergradient": self.method,
+            "hyperparameters": [h.get_config() for h in self.hyperparameters],
+            "values of hyperparameters": [
+                value.numpy().tobytes()
+                for value in self.hyperparameters.hparams()
+            ],
+        }
+
+    def _compile_for(self, batch: Batch, replicas: Replicas) -> None:
         """Makes problem and loops anew where minibatches look otherwise."""
-        signature = first_look.signature(batch)
+        signature = first_look.signature(batch) + f" {replicas.count}"
         if signature != self._signature:
             self._signature = ""  # until all is there
             problem = ElementaryProblem(
                 self._model, self._model.optimizer, self.hyperparameters, batch
             )
             first_look.check_found([*problem.fixed, *problem.loose])
-            jit_compile = self._takes_xla(problem, batch)
+            jit_compile = self._takes_xla(problem, batch, replicas)
             self.problem, self._convex = problem, None
-        elif self.loops.compiler.jit_compile or not self._pays_now():
+        elif self.loops.compiler.jit_compile or not self._pays_now(replicas):
             return
         else:
             jit_compile = True
         is_sure = self._jit_compile != "auto"
-        self.loops = Loops(self.problem, Compiler(jit_compile, is_sure))
+        stepped: Any = self.problem
+        if replicas.count > 1 and has_synchronized(self._model):
+            warnings.warn(SYNCHRONIZED, RuntimeWarning, stacklevel=4)
+        elif replicas.count > 1:
+            stepped = ReplicatedProblem(stepped, replicas)
+        self.loops = Loops(stepped, Compiler(jit_compile, is_sure))
         self._signature = signature
 
-    def _takes_xla(self, problem: ElementaryProblem, batch: Batch) -> bool:
+    def _takes_xla(
+        self, problem: ElementaryProblem, batch: Batch, replicas: Replicas
+    ) -> bool:
         """Returns whether XLA is to compile the loops of a problem."""
+        if replicas.count > 1:
+            if self._jit_compile is True:
+                raise ValueError(
+                    "Invalid value for argument `jit_compile`. XLA cannot "
+                    "compile loops whose steps several replicas take. "
+                    f"Received: jit_compile=True, and {replicas.count} "
+                    "replicas. Use 'auto' or False."
+                )
+            return False
         if self._jit_compile == "auto":
             return problem.gains_by_xla(self._steps)
         has_strings = any(
@@ -172,7 +230,7 @@ class Assembly:
             )
         return bool(self._jit_compile)
 
-    def _pays_now(self) -> bool:
+    def _pays_now(self, replicas: Replicas) -> bool:
         """Returns whether loops that are there are to be compiled after all.
 
         Not where a step draws numbers, which XLA draws in another way: masks
@@ -181,6 +239,7 @@ class Assembly:
         problem, fell = self.problem, self.loops.compiler.has_fallen_back
         draws = any("Random" in kind for kind in problem.look.operations)
         is_open = self._jit_compile == "auto" and not fell and not draws
+        is_open = is_open and replicas.count == 1
         return is_open and problem.gains_by_xla(self._steps)
 
     def _carries(self, assigned: dict[int, keras.Variable]) -> bool:

@@ -11,10 +11,7 @@ from keras_drmad.training import fingerprints
 from keras_drmad.training.backup_files import BackupFiles
 from keras_drmad.training.randomness import drawn_seed
 from keras_drmad.training.time_budget import MARGIN, Clock, TimeBudget
-
-
-class Stopped(Exception):
-    """Training is to end here: a callback says so, or time is up."""
+from keras_drmad.training.workers import ALONE, Stopped, Workers
 
 
 class Backup:
@@ -24,12 +21,16 @@ class Backup:
         files: `BackupFiles`.
     """
 
-    def __init__(self, callback: keras.callbacks.BackupAndRestore):
+    def __init__(
+        self, callback: keras.callbacks.BackupAndRestore, *, writes: bool = True
+    ):
         """Initializes the backup.
 
         Args:
             callback: Keras's callback, which itself does nothing.
+            writes: bool, whether this process writes files, and deletes them.
         """
+        self._writes = writes
         self.files = BackupFiles(callback.backup_dir)
         self._frequency = callback.save_freq
         self._deletes = callback.delete_checkpoint
@@ -55,12 +56,13 @@ class Backup:
     def save(self, tree: dict) -> None:
         """Saves a tree."""
         if self._frequency:
-            self.files.save(tree)
+            if self._writes:
+                self.files.save(tree)
             self._steps = 0
 
     def end(self) -> None:
         """Deletes the backups of a `fit` that came to its end."""
-        if self._deletes:
+        if self._deletes and self._writes:
             self.files.delete()
 
 
@@ -101,6 +103,7 @@ class Course:
         callbacks: Any = None,
         given: Callable[[], dict[str, str]] = dict,
         seed: int | None = None,
+        workers: Workers = ALONE,
     ):
         """Initializes the course, and looks for a backup.
 
@@ -108,32 +111,37 @@ class Course:
             callbacks: as for `fit`.
             given: function that returns what `fit` was given, in words.
             seed: as for `fit`.
+            workers: who take the same course. The chief has the backups, and
+                the time of all is over when one's is.
 
         Raises:
             ValueError: if there is a backup of a `fit` with other arguments.
         """
-        begin = time.monotonic()
+        begin, self.workers = time.monotonic(), workers
         each = getattr(callbacks, "callbacks", callbacks) or []
         each = each if isinstance(each, Sequence) else [each]
         self.taken = [one for one in each if _is_taken(one)]
         budgets = [x.seconds for x in each if isinstance(x, TimeBudget)]
         self._clock = Clock(min(budgets), begin) if budgets else None
-        self._backup = Backup(self.taken[0]) if self.taken else None
+        self._backup = None
+        if self.taken:
+            self._backup = Backup(self.taken[0], writes=workers.is_chief)
         self._tree: dict[str, Any] = {}
         self._work, self._left_of = Work({}), dict[str, float]()
         self.reached: Any = None
         found = None
         if self._backup is not None:
             words = given()
-            found = self._backup.files.load()
+            found = workers.loaded(self._backup.files)
             if found is not None:
                 fingerprints.check(found["given"], words)
+            seed = workers.seed(seed)
             self._tree = {"given": words, "seed": drawn_seed(seed)}
             self._tree |= found or {}
         self.base: dict[str, Any] = self._tree.get("base", {})
         self._is_resumed = bool(self.base)
         self._trainings = self._tree.setdefault("trainings", {})
-        self.seed = self._tree.get("seed", seed)
+        self.seed = self._tree.get("seed", workers.seed(seed))
 
     @property
     def keeps(self) -> bool:
@@ -220,7 +228,9 @@ class Course:
 
     def longest(self, most: int) -> int:
         """Returns how many steps forward a chunk may have; see `Clock`."""
-        return most if self._clock is None else self._clock.longest(most)
+        if self._clock is None:
+            return most
+        return self.workers.the_chiefs(self._clock.longest(most))
 
     def has_time(self, work: Work) -> bool:
         """Returns whether time will do for work, and takes the work up."""
@@ -233,6 +243,7 @@ class Course:
         if work.kind == "last":
             needed = clock.seconds(work.stages)
         fits = work.kind == "first" or MARGIN * needed < clock.left
+        fits = not self.workers.any_of_all(not fits)
         clock.is_over |= not fits
         return fits
 
@@ -254,7 +265,7 @@ class Course:
 
     def _check_time(self, clock: Clock) -> None:
         """Raises `Stopped` if time is up, or will be before work is of use."""
-        if clock.left <= self._needed(clock):
+        if self.workers.any(clock.left <= self._needed(clock)):
             clock.is_over = True
             raise Stopped
 

@@ -18,6 +18,7 @@ from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.training import validation
 from keras_drmad.training.hypergradients import Hypergradient
 from keras_drmad.training.plan import Plan, Source
+from keras_drmad.training.workers import ALONE, Workers
 
 
 class Trained(NamedTuple):
@@ -73,6 +74,7 @@ class ElementaryTraining:
         differentiation: Differentiation | None,
         *,
         goes_on: bool = False,
+        workers: Workers = ALONE,
     ):
         """Initializes the training.
 
@@ -83,11 +85,13 @@ class ElementaryTraining:
                 differentiated.
             goes_on: bool, whether trainings go on from the weights that the
                 last one left.
+            workers: those who train together.
         """
         self.problem = problem
         self.loops = loops
         self.differentiation: Any = differentiation
         self.goes_on = goes_on
+        self.workers = workers
 
     def hparams(self) -> list[tf.Tensor]:
         """Returns the raw values λ as they are now."""

@@ -8,10 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import keras_internals
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import values
 from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.seam.scope import Scope
+from keras_drmad.seam.states import values_of
 from keras_drmad.training import ranges
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Plan
@@ -149,8 +151,10 @@ def check_batch(
         model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         return np.sum(loss)
 
-    # What a call assigns (states, counts, seeds, metrics) ends with the scope.
-    with Scope([(v, v.value) for v in model.variables]) as scope:
+    # What a call assigns (states, counts, seeds, metrics) ends with `Scope`;
+    # the metrics' variables are made there.
+    held = zip(model.variables, values_of(model.variables), strict=True)
+    with keras_internals.scope_of(model), Scope([*held]) as scope:
         y_pred = _answer(names[0], "the model", batch, lambda: model(x))
         assigned = dict(scope.written)
         ranges.check_labels(model, y_pred, argument, batch)

@@ -44,6 +44,8 @@ def run(
         OSError: if a backup can't be written.
     """
     is_tuned = tuning.meta_iterations > 0
+    workers = training.workers
+    callbacks = workers.callbacks(callbacks)
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = keras.callbacks.CallbackList(
             callbacks,
@@ -61,10 +63,16 @@ def run(
     model.stop_training = False
     model.final_logs = {}
     origin = model.origin_of_trainings() if is_tuned else None
+    if origin is not None:
+        origin.agree(workers)
     if not model.untuned:
         model.untuned = [np.array(raw) for raw in training.hparams()]
     try:
-        with model.handing_out(), course.in_place_of(callbacks):
+        with (
+            model.handing_out(),
+            workers.watched(),
+            course.in_place_of(callbacks),
+        ):
             callbacks.on_train_begin()
             first = keras_internals.take_initial_epoch(model) or tuning.first
             if course.base:

@@ -107,7 +107,7 @@ def _meta_iterations(
         callbacks.on_epoch_end(k, logs)
         meta.follow()
         yield logs
-        if model.stop_training:
+        if course.workers.any_of_all(model.stop_training):
             return
 
 
@@ -138,7 +138,8 @@ def _finish(
     bar.on_epoch_begin(0)
     reporter = Reporter(model, bar, course, "last", meta.plan.T)
     try:
-        trained, logs = meta.train_again(reporter)
+        with course.workers.ending_together():
+            trained, logs = meta.train_again(reporter)
     except (KeyboardInterrupt, Stopped) as error:
         _settle_early(model, meta)
         if isinstance(error, Stopped):

@@ -12,6 +12,7 @@ from keras_drmad import keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.training.randomness import hashed
 from keras_drmad.training.redraw import Redraw
+from keras_drmad.training.workers import Workers
 
 CHECKED = 10**9  # the first number of trainings that no `fit` counts up to
 
@@ -55,6 +56,17 @@ class Origin:
             if found[k] != left[k]:
                 self._values[k] = tf.convert_to_tensor(variable.value)
         self.redraw = Redraw(self._model, self._variables, self._values)
+
+    def agree(self, workers: Workers) -> None:
+        """Takes the chief's word for what is drawn, and what is not.
+
+        An initializer without a seed draws otherwise in each process.
+        """
+        replicas = workers.replicas
+        if replicas.workers > 1:
+            drawn = replicas.from_chief(np.array(self.redraw.drawn))
+            self.redraw.resume(list(map(bool, np.asarray(drawn))))
+            self._values = list(replicas.from_chief(self._values))
 
     def values(self) -> list[np.ndarray]:
         """Returns what `resume` takes: enough to go on in another process."""

@@ -70,7 +70,7 @@ class Left(NamedTuple):
             hparams: list of tensors λ, as they are now.
             meta_optimizer: as it is now.
         """
-        if self.steps not in (None, int(meta_optimizer.iterations)):
+        if self.steps not in (None, int(meta_optimizer.iterations.numpy())):
             return []
         pairs = zip(self.hparams, map(np.asarray, hparams), strict=False)
         is_same = all(np.array_equal(a, b) for a, b in pairs)

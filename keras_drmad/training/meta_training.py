@@ -123,17 +123,21 @@ class MetaTraining:
         Raises:
             Diverged: if training or validation leaves the finite numbers.
         """
-        draws = self.tuning.draws
-        each_logs, gradients = [], []
-        for draw, watcher in enumerate(watchers):
+        draws, workers = self.tuning.draws, self.training.workers
+        each_trained, gradients = {}, []
+
+        def logs_of(draw: int) -> dict[str, Any]:
             number = meta_iteration * draws + draw
-            trained, logs, gradient = self._draw(number, watcher)
-            each_logs.append(logs)
+            trained, logs, gradient = self._draw(number, watchers[draw])
+            each_trained[draw] = trained
             gradients.append(gradient)
+            return logs
+
+        each_logs = workers.each(draws, logs_of)
+        trained = workers.of_draw(draws - 1, each_trained)
         logs = {k: _mean([one[k] for one in each_logs]) for k in each_logs[0]}
-        self.pending = [
-            tf.add_n(parts) / draws for parts in zip(*gradients, strict=True)
-        ]
+        sums = map(tf.add_n, zip(*gradients, strict=True))
+        self.pending = [x / draws for x in workers.sum_of_draws([*sums])]
         norm = float(nested.norm(self.pending))
         logs |= {"hypergradient_norm": norm}
         self._warn_if_cut_short(meta_iteration, logs)
@@ -306,7 +310,9 @@ class MetaTraining:
             list(map(np.asarray, each))
             for each in (self.pending, self.training.hparams())
         )
-        return Left(pending, hparams, int(self.meta_optimizer.iterations))
+        return Left(
+            pending, hparams, int(self.meta_optimizer.iterations.numpy())
+        )
 
     def _warn_if_cut_short(self, meta_iteration: int, diagnostics) -> None:
         if not self._has_warned:

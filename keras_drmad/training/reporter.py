@@ -74,7 +74,7 @@ class Reporter(Watcher):
         step = (self._before + last) % self._steps
         self._callbacks.on_train_batch_end(step, logs)
         self._model.check_trainable()
-        if self._model.stop_training:
+        if self.course.workers.any(self._model.stop_training):
             raise Stopped
 
     def on_other_batches(self) -> None:

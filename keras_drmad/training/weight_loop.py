@@ -79,8 +79,9 @@ def fit_weights(
             state = course.reached if course.is_over else state
             break
         callbacks.on_epoch_end(epoch, logs)
-        course.begin(base(end if model.stop_training else epoch + 1), "epochs")
-        if model.stop_training:
+        is_stopped = course.workers.any_of_all(model.stop_training)
+        course.begin(base(end if is_stopped else epoch + 1), "epochs")
+        if is_stopped:
             break
     problem.assign(state, hparams)
     model.keep_ends(problem, s_0, state, hparams)

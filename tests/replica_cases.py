@@ -1,0 +1,374 @@
+"""Small trainings, each to be had on one device and on several."""
+
+import os
+import pathlib
+import signal
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_drmad as kd
+from closed_forms import regression
+from conformance import optimizers
+from conftest import reseed
+from keras_drmad import hyperparameters as kinds
+from kinds_contract_test import KINDS, net
+
+# Batches of 5, the last of a pass of 2: replicas have parts of different sizes,
+# and three replicas more parts than there are examples.
+N, SIZE, T = 17, 5, 50
+X, Y = regression(N)
+LABELS = np.arange(N) % 2
+VALIDATION = regression(11, seed=1)
+LABELLED = VALIDATION[0], np.arange(11) % 2
+IMAGES = np.random.default_rng(0).normal(size=(N, 6, 6, 1))
+WORDS = np.random.default_rng(0).integers(0, 9, (N, 3))
+TRAINING = {"batch_size": SIZE, "steps_per_epoch": T, "seed": 0}
+CASES = {}
+
+
+def case(function):
+    """Registers a case: a function without arguments that returns arrays."""
+    CASES[function.__name__] = function
+    return function
+
+
+def compiled(inputs, outputs, hyperparameters, **options):
+    """Returns a model for classes, with an exact hypergradient."""
+    defaults = {
+        "optimizer": keras.optimizers.SGD(0.1, momentum=0.5),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "hypergradient": kd.ReverseMode(),
+        "jit_compile": "auto",
+    }
+    model = kd.DrMADModel(inputs, outputs)
+    model.compile(hyperparameters=hyperparameters, **defaults | options)
+    return model
+
+
+def mlp():
+    """Returns inputs and outputs of a net with one hidden layer."""
+    reseed(1)
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(3, "tanh", name="a")(inputs)
+    return inputs, keras.layers.Dense(2, name="b")(x)
+
+
+def cnn():
+    """Returns inputs and outputs of a convolutional net."""
+    reseed(1)
+    inputs = keras.Input((6, 6, 1))
+    x = keras.layers.Conv2D(3, 3, activation="tanh", name="a")(inputs)
+    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.Flatten()(x)
+    return inputs, keras.layers.Dense(2, name="b")(x)
+
+
+def hypergradient(model, x=X, y=LABELS, validation=LABELLED, **options):
+    """Returns loss and gradients as arrays by name."""
+    h = model.hypergradient(
+        x, y, validation_data=validation, **TRAINING | options
+    )
+    gradients = {k: np.asarray(g) for k, g in h.gradients.items()}
+    return {"loss": np.asarray(h.validation_loss), **gradients}
+
+
+def three_kinds():
+    """Returns kinds in the loss, of the optimizer and of the examples."""
+    return [
+        kinds.L2("input", 0.01),
+        kinds.LearningRate("layer", 0.1, schedule="piecewise", knots=3),
+        kinds.ExampleWeights(N),
+    ]
+
+
+METHODS = {
+    "drmad": kd.DrMAD,
+    "lines": lambda: kd.DrMAD(1.0, anchors=3),
+    "gauss_newton": lambda: kd.DrMAD(0.5, curvature="gauss_newton"),
+    "stored": kd.ReverseMode,
+    "bfloat16": lambda: kd.ReverseMode("bfloat16"),
+    "checkpointed": lambda: kd.ReverseMode("checkpointed"),
+    "reversible": lambda: kd.ReverseMode("reversible"),
+    "truncated": lambda: kd.Truncated(7),
+    "one_step": kd.OneStep,
+    "neumann": lambda: kd.Implicit(terms=4),
+    "cg": lambda: kd.Implicit("cg", terms=4, curvature="gauss_newton"),
+}
+
+
+def _of_method(name):
+    def run():
+        chosen = three_kinds()
+        if name in ("truncated", "one_step", "neumann", "cg"):
+            del chosen[1]
+        method = METHODS[name]()
+        model = compiled(*mlp(), chosen, hypergradient=method)
+        return hypergradient(model)
+
+    return run
+
+
+def _of_optimizer(name):
+    def run():
+        row = optimizers.OPTIMIZERS[name]
+        kind = (
+            kinds.LearningRate() if name == "lion" else kinds.ExampleWeights(N)
+        )
+        model = compiled(*mlp(), [kind], optimizer=row.make())
+        return hypergradient(model, steps_per_epoch=9)
+
+    return run
+
+
+def _of_kind(name):
+    def run():
+        reseed(1)
+        decay = 0.01 if name == "WeightDecay" else None
+        optimizer = keras.optimizers.SGD(0.1, momentum=0.5, weight_decay=decay)
+        model = compiled(*net(name), [KINDS[name]()], optimizer=optimizer)
+        x, y = X[:11], LABELS[:11]
+        return hypergradient(model, x, y, batch_size=4, steps_per_epoch=6)
+
+    return run
+
+
+for _name in METHODS:
+    CASES[f"method_{_name}"] = _of_method(_name)
+for _name in optimizers.OPTIMIZERS:
+    CASES[f"optimizer_{_name}"] = _of_optimizer(_name)
+for _name in KINDS:
+    CASES[f"kind_{_name}"] = _of_kind(_name)
+
+
+@case
+def cnn_adam():
+    optimizer = keras.optimizers.Adam(0.01)
+    model = compiled(*cnn(), three_kinds()[::2], optimizer=optimizer)
+    return hypergradient(model, IMAGES, validation=(IMAGES, LABELS))
+
+
+@case
+def embedding():
+    """Gradients of rows, which optimizers take one by one."""
+    reseed(1)
+    inputs = keras.Input((3,), dtype="int32")
+    x = keras.layers.Embedding(9, 4, name="a")(inputs)
+    x = keras.layers.Flatten()(x)
+    outputs = keras.layers.Dense(2)(x)
+    optimizer = keras.optimizers.Adam(0.01, clipnorm=0.1)
+    model = compiled(
+        inputs, outputs, [kinds.L2("layer", 0.01)], optimizer=optimizer
+    )
+    return hypergradient(model, WORDS, validation=(WORDS, LABELS))
+
+
+@case
+def sum_of_losses():
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction="sum"
+    )
+    model = compiled(*mlp(), three_kinds()[::2], loss=loss)
+    return hypergradient(model)
+
+
+@case
+def losses_one_by_one():
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction=None
+    )
+    model = compiled(*mlp(), three_kinds()[::2], loss=loss)
+    return hypergradient(model)
+
+
+@case
+def two_outputs_weighed():
+    """A mean and a sum of losses, their own weights, and those of examples."""
+    reseed(1)
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(3, "tanh", kernel_regularizer="l2", name="a")(inputs)
+    outputs = {
+        "p": keras.layers.Dense(2, name="p")(x),
+        "q": keras.layers.Dense(2, name="q")(x),
+    }
+    model = compiled(
+        inputs,
+        outputs,
+        three_kinds()[::2],
+        loss={
+            "p": keras.losses.MeanSquaredError(),
+            "q": keras.losses.Huber(reduction="sum"),
+        },
+        loss_weights={"p": 2.0, "q": 0.3},
+    )
+    targets = {"p": Y, "q": -Y}
+    v = VALIDATION
+    weights = np.linspace(0.5, 2, N)
+    return hypergradient(
+        model,
+        y=targets,
+        validation=(v[0], {"p": v[1], "q": v[1]}),
+        sample_weight={"p": weights, "q": weights[::-1]},
+    )
+
+
+def fitted(model, x=X, y=LABELS, validation=LABELLED, **options):
+    """Returns logs, weights and values after a `fit`."""
+    history = model.fit(
+        x,
+        y,
+        validation_data=validation,
+        verbose=0,
+        **TRAINING | {"steps_per_epoch": 9, "meta_iterations": 3} | options,
+    ).history
+    found = {f"log_{k}": np.asarray(v) for k, v in history.items()}
+    for k, w in enumerate(model.get_weights()):
+        found[f"weight_{k}"] = w
+    for h in model.hyperparameters:
+        found[f"value_{h.name}"] = np.asarray(h.value())
+    evaluated = model.evaluate(*validation, batch_size=4, verbose=0)
+    return found | {"evaluated": np.asarray(evaluated)}
+
+
+@case
+def whole_fit():
+    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
+    return fitted(model, initial_weights="same")
+
+
+@case
+def plain_training():
+    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
+    return fitted(model, meta_iterations=0, epochs=2)
+
+
+@case
+def stream():
+    model = compiled(*mlp(), three_kinds()[:2])
+    data = tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(SIZE)
+    held_out = tf.data.Dataset.from_tensor_slices(LABELLED).batch(4)
+    h = model.hypergradient(data, steps_per_epoch=9, validation_data=held_out)
+    return {k: np.asarray(g) for k, g in h.gradients.items()}
+
+
+@case
+def resampled_fit():
+    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
+    return fitted(model, draws=2)
+
+
+@case
+def checked_values():
+    model = compiled(*mlp(), three_kinds()[::2])
+    fitted(model, meta_iterations=2)
+    check = model.check_hyperparameters(
+        X,
+        LABELS,
+        validation_data=LABELLED,
+        draws=2,
+        verbose=0,
+        **TRAINING | {"steps_per_epoch": 9},
+    )
+    return {k: np.asarray(v) for k, v in check.results["found"].items()}
+
+
+@case
+def synchronized():
+    """Statistics of whole minibatches, so numbers as on one device."""
+    reseed(1)
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(3, name="a")(inputs)
+    x = keras.layers.BatchNormalization(synchronized=True)(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = compiled(inputs, keras.layers.Dense(2)(x), [kinds.L2("input")])
+        return hypergradient(model)
+
+
+# ---- what workers write
+
+
+@case
+def files():
+    """A `fit` with callbacks that write, an export and a reload."""
+    folder = pathlib.Path(os.environ["FOLDER"])
+    C = keras.callbacks
+    model = compiled(*mlp(), three_kinds()[:1])
+    found = fitted(
+        model,
+        callbacks=[
+            C.CSVLogger(str(folder / "log.csv")),
+            C.ModelCheckpoint(str(folder / "best.keras"), save_best_only=True),
+            C.TensorBoard(str(folder / "tensorboard")),
+            C.EarlyStopping(patience=1),
+            C.TerminateOnNaN(),
+        ],
+    )
+    if model.is_chief:
+        model.save(folder / "model.keras")
+        model.export(folder / "exported", verbose=False)
+        found["predicted"] = np.asarray(model(X))
+    return found
+
+
+@case
+def killed():
+    """The second worker ends in the midst of a training."""
+    model = compiled(*mlp(), three_kinds()[:1])
+
+    class Kill(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if not model.is_chief:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return fitted(model, callbacks=[Kill()])
+
+
+# ---- parts that are not alike: exact, but other trainings than on one device
+
+
+def _batch_normalization():
+    reseed(1)
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(3, name="a")(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.5)(x)
+    return inputs, keras.layers.Dense(2)(x)
+
+
+def _dropout():
+    reseed(1)
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(6, "tanh", name="a")(inputs)
+    x = keras.layers.Dropout(0.5, seed=3)(x)
+    return inputs, keras.layers.Dense(2)(x)
+
+
+def _against_differences(net):
+    """Returns the largest error of a hypergradient, by differences."""
+    model = compiled(*net(), [kinds.L2("input", 0.01), kinds.LearningRate()])
+    training = {**TRAINING, "steps_per_epoch": 9, "validation_data": LABELLED}
+    h = model.hypergradient(X, LABELS, **training)
+    errors = []
+    for kind in model.hyperparameters:
+        raw, eps = kind.raw, 1e-5
+        before = np.array(raw.numpy())
+        direction = np.ones_like(before)
+        losses = []
+        for sign in (1, -1):
+            raw.assign(before + sign * eps * direction)
+            losses.append(model.validation_loss_after(X, LABELS, **training))
+        raw.assign(before)
+        slope = (losses[0] - losses[1]) / (2 * eps)
+        exact = float(np.sum(h.gradients[kind.name] * direction))
+        errors.append(abs(slope - exact) / abs(exact))
+    return {"far": np.array(max(errors)), "loss": np.array(h.validation_loss)}
+
+
+ALONE = {
+    "batch_normalization": lambda: _against_differences(_batch_normalization),
+    "dropout": lambda: _against_differences(_dropout),
+}
+CASES |= ALONE
+WITH_SURROUNDINGS = {name: CASES.pop(name) for name in ("files", "killed")}

@@ -1,0 +1,268 @@
+"""Under a strategy, trainings and hypergradients are those of one device."""
+
+import concurrent.futures
+import contextlib
+import json
+import pathlib
+import socket
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_drmad as kd
+from checks import relative_error
+from closed_forms import regression, tanh_net
+from conftest import precision, reseed
+from keras_drmad.hyperparameters import L2
+from keras_drmad.seam.replicas import Replicas
+from replica_cases import ALONE, CASES, X
+from running import forked
+
+PROGRAM = pathlib.Path(__file__).with_name("replica_program.py")
+METHODS = [
+    "method_drmad",
+    "method_stored",
+    "method_checkpointed",
+    "method_truncated",
+]
+TWO = [
+    *METHODS,
+    "method_bfloat16",
+    "method_cg",
+    "method_gauss_newton",
+    "method_reversible",
+    "optimizer_accumulation",
+    "optimizer_global-clipnorm",
+    "kind_InitialWeights",
+    "kind_LabelSmoothing",
+    "kind_LearnedData",
+    "cnn_adam",
+    "embedding",
+    "losses_one_by_one",
+    "sum_of_losses",
+    "synchronized",
+    "two_outputs_weighed",
+    "whole_fit",
+    *ALONE,
+]
+THREE = ["embedding", "two_outputs_weighed", "whole_fit", *ALONE]
+WORKERS = [
+    *METHODS,
+    "cnn_adam",
+    "embedding",
+    "plain_training",
+    "whole_fit",
+    "resampled_fit",  # each worker has one of the two draws
+    "checked_values",
+    "stream",
+    *ALONE,
+]
+
+
+def run(path, count, names, **environment):
+    """Runs the program; returns the process."""
+    flags = [str(path), str(count), *names]
+    code = (
+        f"import runpy\nrunpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
+    )
+    done = forked("-c", code, *flags, environment=environment)
+    return done
+
+
+def load(path):
+    """Returns dicts of arrays by the names of cases."""
+    found = {}
+    with np.load(path) as file:
+        for key in file:
+            case, name = key.split("/", 1)
+            found.setdefault(case, {})[name] = file[key]
+    return found
+
+
+def on_devices(folder, count, names):
+    """Returns what cases return on logical CPUs."""
+    path = folder / f"on_{count}.npz"
+    done = run(path, count, names)
+    assert done.returncode == 0, done.stderr
+    return load(path)
+
+
+def on_workers(folder, names, **environment):
+    """Returns the processes of two workers, and what they returned."""
+    ports = []
+    with socket.socket() as one, socket.socket() as two:
+        for each in (one, two):
+            each.bind(("127.0.0.1", 0))
+            ports.append(each.getsockname()[1])
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    paths = [folder / f"worker_{k}.npz" for k in range(2)]
+
+    def worker(k):
+        task = {"type": "worker", "index": k}
+        config = json.dumps({"cluster": cluster, "task": task})
+        return run(paths[k], 1, names, TF_CONFIG=config, **environment)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        done = list(pool.map(worker, range(2)))
+    return done, [load(path) if path.exists() else {} for path in paths]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("replicas")
+
+
+@pytest.fixture(scope="module")
+def one(folder):
+    return on_devices(folder, 1, list(dict.fromkeys([*TWO, *THREE, *WORKERS])))
+
+
+@pytest.fixture(scope="module")
+def two(folder):
+    return on_devices(folder, 2, TWO)
+
+
+@pytest.fixture(scope="module")
+def three(folder):
+    return on_devices(folder, 3, THREE)
+
+
+@pytest.fixture(scope="module")
+def workers(folder):
+    done, found = on_workers(folder, WORKERS)
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr
+    return found
+
+
+def assert_same(found, expected, name):
+    assert "error" not in found[name], found[name]["error"]
+    assert found[name].keys() == expected[name].keys()
+    for key, value in expected[name].items():
+        # Keras's own `evaluate` divides by the replicas in float32.
+        tolerance = 1e-6 if key == "evaluated" else 1e-10
+        assert relative_error(found[name][key], value) < tolerance, key
+
+
+def assert_exact(found, name):
+    """Asserts that a hypergradient is that of differences."""
+    assert "error" not in found[name], found[name]["error"]
+    assert found[name]["far"] < 1e-6
+
+
+@pytest.mark.parametrize("name", [n for n in TWO if n not in ALONE])
+def test_two_devices(two, one, name):
+    assert_same(two, one, name)
+
+
+@pytest.mark.parametrize("name", [n for n in THREE if n not in ALONE])
+def test_more_devices_than_a_short_batch_has_examples(three, one, name):
+    assert_same(three, one, name)
+
+
+@pytest.mark.parametrize("name", [n for n in WORKERS if n not in ALONE])
+def test_two_workers(workers, one, name):
+    for worker in workers:
+        assert_same(worker, one, name)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_parts_that_differ(one, two, three, workers, name):
+    for found in (one, two, three, *workers):
+        assert_exact(found, name)
+    # Each part has its own statistics, or masks.
+    losses = [found[name]["loss"] for found in (one, two, three)]
+    assert len({float(loss) for loss in losses}) == 3
+
+
+def test_two_workers_are_as_two_devices(workers, two):
+    for name in ALONE:
+        for worker in workers:
+            error = relative_error(worker[name]["loss"], two[name]["loss"])
+            assert error < 1e-10, name
+
+
+@pytest.mark.slow
+def test_every_case(folder):
+    names = [name for name in CASES if name not in {*TWO, *ALONE}]
+    expected = on_devices(folder, 1, names)
+    found = on_devices(folder, 2, names)
+    for name in names:
+        assert_same(found, expected, name)
+
+
+def test_only_the_chief_writes(folder):
+    done, (chief, other) = on_workers(folder, ["files"], FOLDER=str(folder))
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr
+    chief, other = chief["files"], other["files"]
+    for key in other:
+        assert relative_error(other[key], chief[key]) < 1e-12, key
+    assert len((folder / "log.csv").read_text().splitlines()) > 1
+    with precision("float64"):
+        loaded = keras.saving.load_model(folder / "model.keras")
+        exported = tf.saved_model.load(str(folder / "exported"))
+        for outputs in (loaded(X), exported.serve(X)):
+            assert relative_error(outputs, chief["predicted"]) < 1e-12
+        assert keras.saving.load_model(folder / "best.keras").hyperparameters
+    assert list((folder / "tensorboard").iterdir())
+
+
+def test_a_lost_worker_ends_the_others_with_words(folder):
+    (chief, killed), found = on_workers(folder, ["killed"])
+    assert killed.returncode == -9
+    assert chief.returncode == 0, chief.stderr
+    assert "could not reach the others" in str(found[0]["killed"]["error"])
+
+
+# ---- what is refused, and what is one device under another name
+
+
+def compiled(**options):
+    """Returns a model compiled in the scope that is open."""
+    options = {"optimizer": "sgd", "hyperparameters": [L2()]} | options
+    model = kd.DrMADModel(*tanh_net())
+    model.compile(loss="mse", **options)
+    return model
+
+
+def test_a_strategy_of_one_device():
+    x, y = regression(12)
+    training = {"batch_size": 4, "validation_data": (x, y)}
+    gradients = []
+    for strategy in (None, tf.distribute.OneDeviceStrategy("CPU:0")):
+        reseed()
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            model = compiled()
+            h = model.hypergradient(x, y, **training)
+        gradients.append(h.gradients["l2"])
+        assert model.uses_xla is not None
+    np.testing.assert_array_equal(*gradients)
+
+
+def test_other_strategies_are_refused():
+    strategy = tf.distribute.experimental.CentralStorageStrategy()
+    with strategy.scope(), pytest.raises(ValueError, match="CentralStorage"):
+        compiled()
+
+
+def test_distributions_of_keras_are_refused():
+    devices = keras.distribution.list_devices("cpu")
+    keras.distribution.set_distribution(
+        keras.distribution.DataParallel(devices=devices)
+    )
+    try:
+        with pytest.raises(ValueError, match="does nothing with TensorFlow"):
+            compiled()
+    finally:
+        keras.distribution.set_distribution(None)
+
+
+def test_parts_are_all_examples_once():
+    for size, count in ((7, 2), (2, 3), (1, 4), (64, 5)):
+        one = Replicas(None, count, ("",) * count)
+        parts = [part for part in one.parts(size) if part.share]
+        places = [k for part in parts for k in range(part.first, part.last)]
+        assert places == list(range(size))
+        assert sum(part.share for part in parts) == pytest.approx(1.0)
+        assert len(one.parts(size)) == count
