@@ -315,15 +315,25 @@ def files():
 
 @case
 def killed():
-    """The second worker ends in the midst of a training."""
-    model = compiled(*mlp(), three_kinds()[:1])
+    """The second worker may end in the midst of the second training."""
+    model = compiled(*mlp(), three_kinds(), hypergradient=kd.DrMAD())
+    backup = keras.callbacks.BackupAndRestore(os.environ["FOLDER"], save_freq=1)
+    chunks = iter(range(100))
 
-    class Kill(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if not model.is_chief:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def may_kill(batch, logs):
+        at = int(os.environ.get("KILL_AT", -1))
+        if next(chunks) == at and not model.is_chief:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    return fitted(model, callbacks=[Kill()])
+    return fitted(
+        model,
+        callbacks=[
+            backup,
+            keras.callbacks.LambdaCallback(on_train_batch_end=may_kill),
+            kd.callbacks.TimeBudget(1000),
+        ],
+        steps_per_epoch=250,
+    )
 
 
 # ---- parts that are not alike: exact, but other trainings than on one device

@@ -208,11 +208,24 @@ def test_only_the_chief_writes(folder):
     assert list((folder / "tensorboard").iterdir())
 
 
-def test_a_lost_worker_ends_the_others_with_words(folder):
-    (chief, killed), found = on_workers(folder, ["killed"])
-    assert killed.returncode == -9
+def test_workers_end_where_one_is_lost_and_go_on_when_they_are_back(folder):
+    backups = folder / "backups"
+    given = {"FOLDER": str(backups)}
+    (chief, lost), (found, _) = on_workers(
+        folder, ["killed"], KILL_AT="3", **given
+    )
+    assert lost.returncode == -9
     assert chief.returncode == 0, chief.stderr
-    assert "could not reach the others" in str(found[0]["killed"]["error"])
+    assert "could not reach the others" in str(found["killed"]["error"])
+    assert list(backups.iterdir())
+    resumed, again = on_workers(folder, ["killed"], **given)
+    assert [one.returncode for one in resumed] == [0, 0], resumed[0].stderr
+    assert not backups.exists()  # as at the end of every whole `fit`
+    _, never_killed = on_workers(folder, ["killed"], **given)
+    for worker, expected in zip(again, never_killed, strict=True):
+        assert "error" not in worker["killed"], worker["killed"]
+        for key, value in expected["killed"].items():
+            np.testing.assert_array_equal(worker["killed"][key], value, key)
 
 
 # ---- what is refused, and what is one device under another name

@@ -44,6 +44,11 @@ class ReplicatedProblem:
         return self.problem.assigns_params
 
     @property
+    def carries(self) -> bool:
+        """Whether validation, too, changes buffers."""
+        return self.problem.carries
+
+    @property
     def update_is_smooth(self) -> bool:
         """Whether the update has a finite derivative at every point."""
         return self.problem.update_is_smooth

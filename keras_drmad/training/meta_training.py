@@ -129,6 +129,7 @@ class MetaTraining:
         def logs_of(draw: int) -> dict[str, Any]:
             number = meta_iteration * draws + draw
             trained, logs, gradient = self._draw(number, watchers[draw])
+            each_trained.clear()  # only the last one is of use
             each_trained[draw] = trained
             gradients.append(gradient)
             return logs
