@@ -65,8 +65,9 @@ class Replicas:
     first: int = 0
 
     @classmethod
+    @functools.lru_cache(maxsize=8)
     def of(cls, strategy: tf.distribute.Strategy) -> "Replicas":
-        """Returns the replicas of a strategy."""
+        """Returns the replicas of a strategy, each time the same object."""
         count = strategy.num_replicas_in_sync
         if count == 1:
             return cls(strategy)
@@ -221,7 +222,9 @@ class Replicas:
             if flat.dtype not in self._compiled:
                 spec = tf.TensorSpec([None], flat.dtype)
                 self._compiled[flat.dtype] = tf.function(
-                    self._all_reduce, input_signature=[spec], autograph=False
+                    lambda x: self._all_reduce(x),
+                    input_signature=[spec],
+                    autograph=False,
                 )
             return self._compiled[flat.dtype](flat)
 

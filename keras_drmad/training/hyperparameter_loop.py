@@ -93,8 +93,9 @@ def _meta_iterations(
         try:
             trained, logs = meta.iterate(k, watchers)
         except Stopped:
-            if meta.best is None and course.reached is not None:
-                _leave_unfinished(model, meta, course.reached)
+            reached = course.workers.common(course.reached)
+            if meta.best is None and reached is not None:
+                _leave_unfinished(model, meta, reached)
             return
         except Diverged as error:
             numbered = Diverged(error.step, error.what, k + 1)

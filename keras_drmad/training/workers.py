@@ -125,7 +125,7 @@ class Workers:
         (differs,) = self.replicas.sum([np.any(own != chief, 1).astype(int)])
         names = [name for name, n in zip(facts, differs, strict=True) if n]
         if names:
-            mine = {name: facts[name] for name in names}
+            mine = ", ".join(f"{n}: {_short(facts[n])}" for n in names)
             raise ValueError(
                 "The workers were not asked for the same training: they differ "
                 f"in {', '.join(names)}. Run the same program, with the same "
@@ -200,6 +200,12 @@ class Workers:
         walked = trained.walked._replace(state=state)
         return trained._replace(s_0=s_0, walked=walked)
 
+    def common(self, state: Any) -> Any:
+        """Returns a state of the chief's, where each worker has one."""
+        if not self.are_apart or self.any_of_all(state is None):
+            return state if not self.are_apart else None
+        return self.replicas.from_chief(state)
+
     def sum_of_draws(self, sums: list[tf.Tensor]) -> list[tf.Tensor]:
         """Returns sums over all draws, given those over this worker's."""
         if not self.are_apart:
@@ -246,7 +252,7 @@ class Workers:
         except LOST as error:
             if self.replicas.workers == 1:
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:300]
             raise RuntimeError(
                 f"Worker {self.replicas.worker} of {self.replicas.workers} "
                 "could not reach the others: one of them ended, or the network "
@@ -255,6 +261,14 @@ class Workers:
 
 
 ALONE = Workers(Replicas())
+
+
+def _short(fact: Any) -> str:
+    """Returns a few letters that say what a fact is, or tell it from others."""
+    words = repr(fact)
+    if len(words) < 100 and not isinstance(fact, (list, bytes)):
+        return words
+    return f"digest {int(_digest(words)[0]) % 2**32:08x}"
 
 
 def _packed(folder: pathlib.Path) -> bytes:
