@@ -260,6 +260,13 @@ def resampled_fit():
 
 
 @case
+def uneven_draws():
+    """Three draws, of which one of two workers has two."""
+    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
+    return fitted(model, draws=3, meta_iterations=2)
+
+
+@case
 def checked_values():
     model = compiled(*mlp(), three_kinds()[::2])
     fitted(model, meta_iterations=2)

@@ -55,6 +55,7 @@ WORKERS = [
     "plain_training",
     "whole_fit",
     "resampled_fit",  # each worker has one of the two draws
+    "uneven_draws",
     "checked_values",
     "stream",
     *ALONE,

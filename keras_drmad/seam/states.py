@@ -199,8 +199,12 @@ class States:
 
     def metrics_state(self) -> list[tf.Tensor]:
         """Returns the state of metrics that have seen nothing."""
-        self.model.reset_metrics()
-        return values_of(self.metrics)
+        # To assign a metric's variable would read those of all workers.
+        values = zip(self.metrics, values_of(self.metrics), strict=True)
+        with keras.StatelessScope(values) as scope:
+            self.model.reset_metrics()
+        reset = [scope.get_current_value(v) for v in self.metrics]
+        return [tf.convert_to_tensor(value) for value in reset]
 
     def logs(self, metrics: list[tf.Tensor]) -> dict[str, Any]:
         """Returns the results of metrics in a state, as Keras names them."""
