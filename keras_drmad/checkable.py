@@ -14,6 +14,7 @@ from keras_drmad.hyperparameter_check import HyperparameterCheck
 from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.training import first_look, inputs, sources
 from keras_drmad.training.initial_weights import CHECKED, InitialState
+from keras_drmad.training.kept_arrays import KeptArrays
 from keras_drmad.training.tables import takes_strings
 
 
@@ -229,6 +230,7 @@ class Checkable:
             training.get("batch_size") if size is None else size,
             None,
             "test_data",
+            KeptArrays(),
             takes_strings(model),
             without_y,
         )

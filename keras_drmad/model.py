@@ -362,6 +362,7 @@ class DrMADModel(Checkable, Differentiable):
             is_tuned=is_tuned,
             class_axis=ranges.class_axis(self.elementary_model),
             strings=takes_strings(self.elementary_model),
+            kept=self._assembly.kept,
         )
         training = self._assembly.training(
             plan,

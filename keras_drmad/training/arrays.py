@@ -157,14 +157,15 @@ class ArrayBatches:
         B, remainder = self.batch_size, len(self._examples) % self.batch_size
         indices = np.zeros((CHUNK_SIZE, B), np.int32)
         is_short = np.zeros(CHUNK_SIZE, bool)
-        order_of: dict[int, np.ndarray] = {}
-        for i, t in enumerate(iterations):
-            number, step = divmod(int(t), self.steps_per_pass)
-            if number not in order_of:
-                order_of[number] = self._order(number)
-            batch = order_of[number][step * B : (step + 1) * B]
-            is_short[i] = len(batch) < B
-            indices[i, : len(batch)] = batch
+        numbers, steps = np.divmod(iterations, self.steps_per_pass)
+        for number in np.unique(numbers):
+            batches = np.zeros((self.steps_per_pass, B), np.int32)
+            order = self._order(int(number))
+            batches.ravel()[: len(order)] = order
+            (of_pass,) = np.nonzero(numbers == number)
+            indices[of_pass] = batches[steps[of_pass]]
+        if remainder:
+            is_short[: len(steps)] = steps == self.steps_per_pass - 1
         short = remainder > 0
         return ArrayChunk(
             data=self.data,

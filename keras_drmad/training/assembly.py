@@ -23,6 +23,7 @@ from keras_drmad.seam.pure_optimizer import check_known
 from keras_drmad.seam.traits import check_sign
 from keras_drmad.training import first_look
 from keras_drmad.training.elementary_training import ElementaryTraining
+from keras_drmad.training.kept_arrays import KeptArrays
 from keras_drmad.training.plan import Plan
 
 
@@ -39,6 +40,7 @@ class Assembly:
         chosen: `Chosen`, the method of the last training and why.
         problem: the elementary problem; `None` before the first training.
         loops: its compiled loops; `None` before the first training.
+        kept: `KeptArrays`, of the data of the last training.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class Assembly:
         self.chosen = Chosen(method, "")
         self.problem: Any = None
         self.loops: Any = None
+        self.kept = KeptArrays()
+        self._first_look = first_look.FirstLook(model, hyperparameters)
         self._model = model
         self.self_check = self_check
         self._unchecked = {"step", "slopes"} if self_check else set()
@@ -121,7 +125,7 @@ class Assembly:
         check_known(self._model.optimizer, self._model.trainable_variables)
         batch = plan.training.batches.first()
         examples = self.hyperparameters.examples()
-        assigned = first_look.check_data(self._model, plan, batch, examples)
+        assigned = self._first_look.check_data(plan, batch, examples)
         size = plan.training.batches.size
         self.hyperparameters.prepare(
             Training(plan.T, size, batch, is_tuned, initial_weights)
