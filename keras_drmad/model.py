@@ -279,7 +279,8 @@ class DrMADModel(Checkable, Differentiable):
             y: targets, with arrays.
             batch_size: int, 32 by default, with arrays.
             epochs: int.
-            verbose: as for `keras.Model.fit`; a bar for each meta-iteration.
+            verbose: as for `keras.Model.fit`; a bar for each meta-iteration,
+                and a line for each loop that is compiled.
             callbacks: list of Keras callbacks.
             validation_split: float, the fraction of the arrays to validate on:
                 with `initial_weights="resample"` a new one of each training,

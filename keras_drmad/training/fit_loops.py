@@ -10,6 +10,7 @@ import numpy as np
 from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.core.walked import Diverged, Watcher
+from keras_drmad.training.compile_line import CompileLine
 from keras_drmad.training.elementary_training import (
     ElementaryTraining,
     Trained,
@@ -70,8 +71,9 @@ def run(
     origin = model.origin_of_trainings() if is_tuned else None
     if not model.untuned:
         model.untuned = [np.array(raw) for raw in training.hparams()]
+    compiler: Any = training.loops.compiler
     try:
-        with model.handing_out():
+        with model.handing_out(), compiler.saying(CompileLine(verbose)):
             callbacks.on_train_begin()
             first = keras_internals.take_initial_epoch(model) or tuning.first
             if is_tuned:
@@ -175,7 +177,8 @@ def _finish(
     bar.on_train_begin()
     bar.on_epoch_begin(0)
     try:
-        trained, logs = meta.train_again(_Reporter(model, bar, meta.plan.T))
+        watcher = _Reporter(model, bar, _line(meta.training), meta.plan.T)
+        trained, logs = meta.train_again(watcher)
     except Diverged as error:
         meta.restore_best()
         model.left = meta.left()
@@ -219,12 +222,13 @@ def _warn_stopped(
 def _meta_iterations(model, meta, callbacks) -> Iterator[dict[str, float]]:
     """Runs meta-iterations, and yields their logs."""
     tuning, T = meta.tuning, meta.plan.T
+    line = _line(meta.training)
     meta.follow()  # what was left, or saved before its step
     for k in range(tuning.first, tuning.meta_iterations):
         callbacks.on_epoch_begin(k)
         model.check_trainable()
         watchers = [
-            _Reporter(model, callbacks, tuning.draws * T, draw * T)
+            _Reporter(model, callbacks, line, tuning.draws * T, draw * T)
             for draw in range(tuning.draws)
         ]
         try:
@@ -273,7 +277,8 @@ def fit_weights(
     logs, state, hparams = None, s_0, training.hparams()
     source = plan.validation or plan.hyper
     plan = plan._replace(epochs=plan.epochs - initial_epoch)
-    watcher = _Reporter(model, callbacks, plan.training.steps)
+    line, steps = _line(training), plan.training.steps
+    watcher = _Reporter(model, callbacks, line, steps)
     epochs = training.epochs(s_0, hparams, plan, watcher)
     for epoch in range(initial_epoch, initial_epoch + plan.epochs):
         callbacks.on_epoch_begin(epoch)
@@ -294,6 +299,12 @@ def fit_weights(
     return logs
 
 
+def _line(training: ElementaryTraining) -> CompileLine:
+    """Returns what is told of compiling while `run` runs."""
+    compiler: Any = training.loops.compiler
+    return compiler.says
+
+
 class _Reporter(Watcher):
     """Tells Keras's callbacks of chunks, as batches of an epoch."""
 
@@ -301,6 +312,7 @@ class _Reporter(Watcher):
         self,
         model: keras.Model,
         callbacks: keras.callbacks.CallbackList,
+        line: CompileLine,
         steps: int,
         before: int = 0,
     ):
@@ -309,11 +321,14 @@ class _Reporter(Watcher):
         Args:
             model: whose `stop_training` ends the walk.
             callbacks: Keras's list.
+            line: what is said of compiling, below the bar.
             steps: int, the steps of an epoch.
             before: int, the steps of the epoch before the walk.
         """
         self._model = model
         self._callbacks = callbacks
+        self._line = line
+        line.is_after_bar = False  # the epoch's has begun
         self.may_assign = not all(
             isinstance(one, HARMLESS) for one in callbacks.callbacks
         )
@@ -328,6 +343,7 @@ class _Reporter(Watcher):
     def on_end(self, last: int, logs: dict[str, float]) -> None:
         step = (self._before + last) % self._steps
         self._callbacks.on_train_batch_end(step, logs)
+        self._line.is_after_bar = True
         self._model.check_trainable()
         if self._model.stop_training:
             raise _Stopped
