@@ -111,7 +111,8 @@ class DrMADModel(Checkable, Differentiable):
         """Configures training and meta-training.
 
         Compiling again with the same hyperparameter objects keeps what they
-        have learned.
+        have learned. Where a step is the same function as before, whatever the
+        rates and values in it, its compiled loops are used again.
 
         Args:
             optimizer: the elementary optimizer, any stock Keras optimizer.
@@ -218,7 +219,12 @@ class DrMADModel(Checkable, Differentiable):
             self.meta_optimizer, together.raws, optimizer
         )
         self._assembly = Assembly(
-            model, together, method, jit_compile, self_check=self_check
+            model,
+            together,
+            method,
+            jit_compile,
+            self_check=self_check,
+            before=getattr(self, "_assembly", None),
         )
 
     # ---- fit

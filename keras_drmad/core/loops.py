@@ -65,6 +65,27 @@ class Loops:
         self.compiler = compiler
         self._loops: dict[tuple, Loop] = {}
         self._wrapped: dict[Wrapper, Loops] = {}
+        self._alive: list[Any] = []
+
+    def go_on(
+        self, problem: Any, is_same: Callable[[str, tuple], bool]
+    ) -> None:
+        """Takes another problem, and keeps loops that are the same for it.
+
+        Args:
+            problem: a `Problem` with the same steps.
+            is_same: function of a loop's name and what it was made for, which
+                says whether to keep the loop.
+        """
+        # What the kept loops' graphs read, though nothing depends on it.
+        self._alive.append(getattr(self.problem, "metrics", None))
+        self.problem = problem
+        self._wrapped = {}
+        self._loops = {
+            key: loop
+            for key, loop in self._loops.items()
+            if is_same(key[0], key[1:])
+        }
 
     def wrapped(self, wrapper: Wrapper) -> "Loops":
         """Returns the loops of the problem that a wrapper makes of this one."""

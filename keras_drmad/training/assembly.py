@@ -15,7 +15,7 @@ from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.hyperparameters.base import Training
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.methods.base import Chosen, Method
-from keras_drmad.seam import self_check
+from keras_drmad.seam import same_steps, self_check
 from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.problem import ElementaryProblem
@@ -51,6 +51,7 @@ class Assembly:
         jit_compile: bool | str,
         *,
         self_check: bool,
+        before: "Assembly | None" = None,
     ):
         """Initializes the assembly.
 
@@ -61,6 +62,8 @@ class Assembly:
             jit_compile: bool, or "auto".
             self_check: bool, whether the first training is preceded by
                 `seam.self_check`.
+            before: the assembly of the last `compile`, whose loops go on
+                where they would be the same.
         """
         self.hyperparameters = hyperparameters
         self.method = method
@@ -77,6 +80,11 @@ class Assembly:
         self._signature = ""
         self._convex: GaussNewton | None = None
         self._trainable = _trainable(model)
+        if before is not None:
+            self.kept = before.kept
+            if before.loops is None:
+                before = before._before
+        self._before: Assembly | None = before
 
     def check_trainable(self) -> None:
         """Checks that layers are trainable or not as they were at `compile`.
@@ -153,6 +161,9 @@ class Assembly:
             first_look.check_found([*problem.fixed, *problem.loose])
             jit_compile = self._takes_xla(problem, batch)
             self.problem, self._convex = problem, None
+            if self._goes_on(signature, jit_compile):
+                self._signature = signature
+                return
         elif self.loops.compiler.jit_compile or not self._pays_now():
             return
         else:
@@ -160,6 +171,28 @@ class Assembly:
         is_sure = self._jit_compile != "auto"
         self.loops = Loops(self.problem, Compiler(jit_compile, is_sure))
         self._signature = signature
+
+    def _goes_on(self, signature: str, jit_compile: bool) -> bool:
+        """Goes on with the loops of the last `compile`, if they are the same.
+
+        Returns:
+            Whether it does.
+        """
+        before, self._before = self._before, None
+        if before is None or before._signature != signature:
+            return False
+        compiler = before.loops.compiler
+        is_sure = self._jit_compile != "auto"
+        if not is_sure and not self._draws():
+            jit_compile |= compiler.jit_compile  # which has been paid for
+            jit_compile &= not compiler.has_fallen_back
+        if (compiler.jit_compile, compiler.is_sure) != (jit_compile, is_sure):
+            return False
+        if not same_steps.are_same(before.problem, self.problem):
+            return False
+        self.loops = before.loops
+        self.loops.go_on(self.problem, same_steps.is_of_steps)
+        return True
 
     def _takes_xla(self, problem: ElementaryProblem, batch: Batch) -> bool:
         """Returns whether XLA is to compile the loops of a problem."""
@@ -182,10 +215,15 @@ class Assembly:
         Not where a step draws numbers, which XLA draws in another way: masks
         of one seed are to stay the same from call to call.
         """
-        problem, fell = self.problem, self.loops.compiler.has_fallen_back
-        draws = any("Random" in kind for kind in problem.look.operations)
-        is_open = self._jit_compile == "auto" and not fell and not draws
-        return is_open and problem.gains_by_xla(self._steps)
+        fell = self.loops.compiler.has_fallen_back
+        is_open = self._jit_compile == "auto" and not fell
+        if not is_open or self._draws():
+            return False
+        return self.problem.gains_by_xla(self._steps)
+
+    def _draws(self) -> bool:
+        """Returns whether a step draws numbers."""
+        return any("Random" in kind for kind in self.problem.look.operations)
 
     def _carries(self, assigned: dict[int, keras.Variable]) -> bool:
         """Returns whether validation changes what its next batch reads.
