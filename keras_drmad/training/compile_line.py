@@ -3,6 +3,9 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Any
+
+import keras
 
 # What users wait for; `core.loops.Loops` has the names.
 _WORDS = {
@@ -17,11 +20,12 @@ _WORDS = {
 }
 
 
-class CompileLine:
+class CompileLine(keras.callbacks.Callback):
     """Prints what is being compiled, and how long it took.
 
-    The seconds are those until the first chunk of steps is through: tracing,
-    compiling and these steps.
+    A callback, which sees where Keras's bar is, and a function of what is
+    compiled, which `seam.compiler.Compiler` calls. The seconds are those until
+    the first chunk of steps is through: tracing, compiling and these steps.
 
     Attributes:
         is_after_bar: bool, whether a progress bar ends where the line would
@@ -34,9 +38,16 @@ class CompileLine:
         Args:
             verbose: as for `fit`; with 0 nothing is printed.
         """
+        super().__init__()
         self._is_silent = verbose == 0
         self._has_bar = verbose in ("auto", 1)
         self.is_after_bar = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.is_after_bar = False
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.is_after_bar = True
 
     @contextlib.contextmanager
     def __call__(self, name: str, *, jit_compile: bool) -> Iterator[None]:

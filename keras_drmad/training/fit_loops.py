@@ -21,8 +21,12 @@ from keras_drmad.training.meta_training import MetaTraining, Progress
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.tuning import Tuning
 
-# Keras's own that are always there, and assign nothing.
-HARMLESS = (keras.callbacks.History, keras.callbacks.ProgbarLogger)
+# Those that are always there, and assign nothing.
+HARMLESS = (
+    CompileLine,
+    keras.callbacks.History,
+    keras.callbacks.ProgbarLogger,
+)
 
 
 class _Stopped(Exception):
@@ -52,9 +56,10 @@ def run(
         Diverged: if the first training does.
     """
     is_tuned = tuning.meta_iterations > 0
+    line = CompileLine(verbose)
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = keras.callbacks.CallbackList(
-            callbacks,
+            [callbacks or [], line],
             add_history=True,
             add_progbar=verbose != 0,
             verbose=verbose,
@@ -73,7 +78,7 @@ def run(
         model.untuned = [np.array(raw) for raw in training.hparams()]
     compiler: Any = training.loops.compiler
     try:
-        with model.handing_out(), compiler.saying(CompileLine(verbose)):
+        with model.handing_out(), compiler.saying(line):
             callbacks.on_train_begin()
             first = keras_internals.take_initial_epoch(model) or tuning.first
             if is_tuned:
@@ -166,7 +171,9 @@ def _finish(
     if verbose:
         which = "all examples" if meta.tuning.refit else "the found values"
         print(f"Last training, with {which}")
+    compiler: Any = meta.training.loops.compiler
     bar = keras.callbacks.CallbackList(
+        [compiler.says],
         add_progbar=verbose != 0,
         verbose=verbose,
         epochs=1,
@@ -177,8 +184,7 @@ def _finish(
     bar.on_train_begin()
     bar.on_epoch_begin(0)
     try:
-        watcher = _Reporter(model, bar, _line(meta.training), meta.plan.T)
-        trained, logs = meta.train_again(watcher)
+        trained, logs = meta.train_again(_Reporter(model, bar, meta.plan.T))
     except Diverged as error:
         meta.restore_best()
         model.left = meta.left()
@@ -222,13 +228,12 @@ def _warn_stopped(
 def _meta_iterations(model, meta, callbacks) -> Iterator[dict[str, float]]:
     """Runs meta-iterations, and yields their logs."""
     tuning, T = meta.tuning, meta.plan.T
-    line = _line(meta.training)
     meta.follow()  # what was left, or saved before its step
     for k in range(tuning.first, tuning.meta_iterations):
         callbacks.on_epoch_begin(k)
         model.check_trainable()
         watchers = [
-            _Reporter(model, callbacks, line, tuning.draws * T, draw * T)
+            _Reporter(model, callbacks, tuning.draws * T, draw * T)
             for draw in range(tuning.draws)
         ]
         try:
@@ -277,8 +282,7 @@ def fit_weights(
     logs, state, hparams = None, s_0, training.hparams()
     source = plan.validation or plan.hyper
     plan = plan._replace(epochs=plan.epochs - initial_epoch)
-    line, steps = _line(training), plan.training.steps
-    watcher = _Reporter(model, callbacks, line, steps)
+    watcher = _Reporter(model, callbacks, plan.training.steps)
     epochs = training.epochs(s_0, hparams, plan, watcher)
     for epoch in range(initial_epoch, initial_epoch + plan.epochs):
         callbacks.on_epoch_begin(epoch)
@@ -299,12 +303,6 @@ def fit_weights(
     return logs
 
 
-def _line(training: ElementaryTraining) -> CompileLine:
-    """Returns what is told of compiling while `run` runs."""
-    compiler: Any = training.loops.compiler
-    return compiler.says
-
-
 class _Reporter(Watcher):
     """Tells Keras's callbacks of chunks, as batches of an epoch."""
 
@@ -312,7 +310,6 @@ class _Reporter(Watcher):
         self,
         model: keras.Model,
         callbacks: keras.callbacks.CallbackList,
-        line: CompileLine,
         steps: int,
         before: int = 0,
     ):
@@ -321,14 +318,11 @@ class _Reporter(Watcher):
         Args:
             model: whose `stop_training` ends the walk.
             callbacks: Keras's list.
-            line: what is said of compiling, below the bar.
             steps: int, the steps of an epoch.
             before: int, the steps of the epoch before the walk.
         """
         self._model = model
         self._callbacks = callbacks
-        self._line = line
-        line.is_after_bar = False  # the epoch's has begun
         self.may_assign = not all(
             isinstance(one, HARMLESS) for one in callbacks.callbacks
         )
@@ -343,7 +337,6 @@ class _Reporter(Watcher):
     def on_end(self, last: int, logs: dict[str, float]) -> None:
         step = (self._before + last) % self._steps
         self._callbacks.on_train_batch_end(step, logs)
-        self._line.is_after_bar = True
         self._model.check_trainable()
         if self._model.stop_training:
             raise _Stopped
