@@ -15,15 +15,16 @@ import bisect
 import os
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import app, flags
 
+from benchmarks.nets import TASKS, Task, ends
+
 FLAGS = flags.FLAGS
 NETS = ("digits", "mnist", "wide", "gru", "attention")
-flags.DEFINE_multi_enum("nets", NETS, NETS, "Which nets; once for each.")
+flags.DEFINE_multi_enum("nets", NETS, [*TASKS], "Which nets; once for each.")
 flags.DEFINE_multi_enum(
     "optimizers", ("sgd", "adam"), ("sgd", "adam"), "Which optimizers."
 )
@@ -33,54 +34,13 @@ flags.DEFINE_integer("threads", 1, "Of each operation; 0 for all.", 0)
 SHORT = 10
 
 
-class Task(NamedTuple):
-    """A net and its data.
-
-    Attributes:
-        shape: of an example.
-        batch_size: int.
-        layers: function from Keras to the list of hidden layers.
-    """
-
-    shape: tuple[int, ...]
-    batch_size: int
-    layers: Callable[[Any], list]
-
-
-def _dense(*sizes: int) -> Callable[[Any], list]:
-    return lambda layers: [layers.Dense(n, "tanh") for n in sizes]
-
-
-def _attention(layers: Any) -> list:
-    def block(x):
-        heads = layers.MultiHeadAttention(2, 16)(x, x)
-        x = layers.LayerNormalization()(layers.add([x, heads]))
-        wide = layers.Dense(64, activation="gelu")(x)
-        rest = layers.Dense(32)(wide)
-        return layers.LayerNormalization()(layers.add([x, rest]))
-
-    return [block, layers.GlobalAveragePooling1D()]
-
-
-TASKS = {
-    "digits": Task((64,), 50, _dense(50)),
-    "mnist": Task((784,), 50, _dense(50, 50, 50)),
-    "wide": Task((784,), 128, _dense(500, 500)),
-    "gru": Task((20, 8), 32, lambda layers: [layers.GRU(16)]),
-    "attention": Task((16, 32), 32, _attention),
-}
-
-
 def model_of(task: Task, optimizer: str, jit_compile: bool) -> Any:
     """Returns a compiled model that tunes a penalty a unit of each input."""
     import keras
 
     import keras_drmad as kd
 
-    inputs = h = keras.Input(task.shape)
-    for layer in task.layers(keras.layers):
-        h = layer(h)
-    model = kd.DrMADModel(inputs, keras.layers.Dense(10)(h))
+    model = kd.DrMADModel(*ends(task))
     model.compile(
         keras.optimizers.get(optimizer),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

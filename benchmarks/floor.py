@@ -3,6 +3,8 @@
     python -m benchmarks.floor
     python -m benchmarks.floor --steps=500 --methods=drmad
 
+    python -m benchmarks.floor --jax      # pip install keras_drmad[jax]
+
 934 penalties of a 784-50-50-50-10 net on MNIST, or on noise of its shape. The
 hypergradients are compared, then both are timed in turn; printed are medians of
 the seconds, and the package's over the hand-written ones: what `forward`,
@@ -28,6 +30,7 @@ METHODS = ("drmad", "exact", "checkpointed")
 flags.DEFINE_multi_enum("methods", METHODS, METHODS, "Which; once for each.")
 flags.DEFINE_integer("steps", 2000, "T.", 20)
 flags.DEFINE_integer("rounds", 5, "How often each is timed.", 1)
+flags.DEFINE_bool("jax", False, "Whether JAX is timed beside both.")
 COLUMNS = ("forward", "backward", "call", "first call")
 
 
@@ -106,41 +109,65 @@ def by_hand(method: str, setting: Any, train: Any, held_out: Any) -> Callable:
     return hypergradient
 
 
+def by_jax(method: str, setting: Any, train: Any, held_out: Any) -> Callable:
+    """Returns the function that returns a hypergradient, and seconds."""
+    from benchmarks import floor_jax
+
+    whole = floor_jax.hypergradient(method, setting, train, held_out)
+
+    def hypergradient() -> tuple[np.ndarray, dict[str, float]]:
+        begin = time.process_time()
+        gradient = whole()
+        return gradient, {"call": time.process_time() - begin}
+
+    return hypergradient
+
+
 def main(_) -> None:
     """Prints a table of seconds and ratios, a row for each method."""
     os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    if FLAGS.jax:
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     from benchmarks.floor_loops import Setting
 
     images = data.images(FLAGS.data_dir)
     setting = Setting(FLAGS.steps)
     print(f"T = {setting.steps}, medians of {FLAGS.rounds} rounds\n")
     print("| method | by hand, s: " + " | ".join(COLUMNS), end=" | ")
-    print("ratio: " + " | ".join(COLUMNS) + " | difference |")
-    print("| --- " + "| ---: " * 9 + "|")
+    print("ratio: " + " | ".join(COLUMNS) + " | difference |", end="")
+    print(" JAX / package: call | first call | difference |" * FLAGS.jax)
+    print("| --- " + "| ---: " * (9 + 3 * FLAGS.jax) + "|")
     for method in FLAGS.methods:
+        makers = [by_hand, package] + [by_jax] * FLAGS.jax
         ways = [
             make(method, setting, images.train, images.validation)
-            for make in (by_hand, package)
+            for make in makers
         ]
         gradients, rows = zip(*(way() for way in ways), strict=True)
-        first = [row["call"] for row in rows]
         rounds = [
             [way()[1] for way in ways] for _ in range(FLAGS.rounds)
         ]  # in turn
-        medians = [
-            [
-                statistics.median(one[k][name] for one in rounds)
-                for name in COLUMNS[:3]
-            ]
-            + [first[k]]
+
+        def median(k: int, name: str, rounds: Any = rounds) -> float:
+            return statistics.median(one[k][name] for one in rounds)
+
+        hand, ours = (
+            np.array([*(median(k, n) for n in COLUMNS[:3]), rows[k]["call"]])
             for k in range(2)
-        ]
-        hand, ours = (np.array(row) for row in medians)
-        error = np.linalg.norm(gradients[1] - gradients[0])
-        error /= np.linalg.norm(gradients[0])
+        )
         cells = [f"{x:.2f}" for x in (*hand, *(ours / hand))]
-        print(f"| {method} | {' | '.join(cells)} | {error:.0e} |", flush=True)
+        cells += [f"{distance(gradients[1], gradients[0]):.0e}"]
+        if FLAGS.jax:
+            times = np.array([median(2, "call"), rows[2]["call"]])
+            cells += [f"{x:.2f}" for x in times / ours[2:]]
+            cells += [f"{distance(gradients[2], gradients[0]):.0e}"]
+        print(f"| {method} | {' | '.join(cells)} |", flush=True)
+
+
+def distance(gradient: np.ndarray, other: np.ndarray) -> float:
+    """Returns how far a gradient is from another one, relatively."""
+    return float(np.linalg.norm(gradient - other) / np.linalg.norm(other))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from keras_drmad.hyperparameter_check import HyperparameterCheck
 from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.training import first_look, sources
 from keras_drmad.training.initial_weights import CHECKED, InitialState
+from keras_drmad.training.kept_arrays import KeptArrays
 from keras_drmad.training.randomness import drawn_seed
 from keras_drmad.training.tables import takes_strings
 
@@ -243,6 +244,7 @@ class Checkable:
             training.get("batch_size") if size is None else size,
             None,
             "test_data",
+            KeptArrays(),
             takes_strings(model),
             without_y,
         )

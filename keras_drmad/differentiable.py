@@ -264,6 +264,7 @@ class Differentiable(Saved):
             **given,
             class_axis=ranges.class_axis(model),
             strings=takes_strings(model),
+            kept=self._assembly.kept,
         )
         training = self._assembly.training(
             plan, is_tuned=True, trainings=trainings, draws=draws

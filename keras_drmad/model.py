@@ -114,7 +114,8 @@ class DrMADModel(Checkable, Differentiable):
         """Configures training and meta-training.
 
         Compiling again with the same hyperparameter objects keeps what they
-        have learned.
+        have learned. Where a step is the same function as before, whatever the
+        rates and values in it, its compiled loops are used again.
 
         Args:
             optimizer: the elementary optimizer, any stock Keras optimizer.
@@ -231,6 +232,7 @@ class DrMADModel(Checkable, Differentiable):
             jit_compile,
             self_check=self_check,
             replicas=Replicas.of(keras_internals.strategy_of(model)),
+            before=getattr(self, "_assembly", None),
         )
 
     # ---- fit
@@ -298,7 +300,8 @@ class DrMADModel(Checkable, Differentiable):
             y: targets, with arrays.
             batch_size: int, 32 by default, with arrays.
             epochs: int.
-            verbose: as for `keras.Model.fit`; a bar for each meta-iteration.
+            verbose: as for `keras.Model.fit`; a bar for each meta-iteration,
+                and a line for each loop that is compiled.
             callbacks: list of Keras callbacks.
             validation_split: float, the fraction of the arrays to validate on:
                 with `initial_weights="resample"` a new one of each training,
@@ -388,6 +391,7 @@ class DrMADModel(Checkable, Differentiable):
             is_tuned=is_tuned,
             class_axis=ranges.class_axis(self.elementary_model),
             strings=takes_strings(self.elementary_model),
+            kept=self._assembly.kept,
         )
         training = self._assembly.training(
             plan,

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import scale_model
+from benchmarks.growth import line
 from running import forked
 
 
@@ -108,3 +109,44 @@ def test_a_forecast_for_one_device_is_its_computation():
         (0.025 + once, 0.025 * scale_model.RATIO + twice)
     )
     assert scale_model.pays_until(job, **numbers) == 8
+
+
+@pytest.mark.slow
+def test_steps_and_first_trainings_are_timed_beside_keras():
+    done = forked(
+        "-m",
+        "benchmarks.beside_keras",
+        "--nets=digits",
+        "--lengths=10",
+        "--steps=20",
+        "--rounds=1",
+    )
+    assert done.returncode == 0, done.stderr
+    steps, first = done.stdout.split("\n\n")
+    for table, head in ((steps, ["digits"]), (first, ["digits", "10"])):
+        row = cells(table)
+        assert row[: len(head)] == head
+        assert all(float(number) > 0 for number in row[len(head) :])
+
+
+@pytest.mark.slow
+def test_growth_is_measured(tmp_path):
+    picture = tmp_path / "growth.png"
+    done = forked(
+        "-m",
+        "benchmarks.growth",
+        "--axes=penalties",
+        "--axes=steps",
+        "--most=1000",
+        f"--picture={picture}",
+    )
+    assert done.returncode == 0, done.stderr
+    table, lines = done.stdout.strip().split("\n\n")
+    hyperparameters, steps, weights, seconds, _ = cells(table)
+    assert (hyperparameters, steps) == ("1", "1,000")
+    assert int(weights.replace(",", "")) > 9_000 and float(seconds) > 0
+    # Of two rows the line goes through both.
+    fixed, slope = line([1, 2], [3.0, 5.0])
+    assert (fixed, slope) == pytest.approx((1, 2))
+    assert lines.count("steps") == 2
+    assert picture.stat().st_size > 1000

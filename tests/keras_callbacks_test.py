@@ -33,6 +33,7 @@ def model(model_of):
 
 def test_the_progress_bar_is_a_line_each_that_moves(model, capsys):
     T = 400  # the walk pauses at eighths
+    fit(model, steps_per_epoch=T, epochs=1, verbose=0)  # compiles
     fit(model, steps_per_epoch=T, epochs=1, verbose=1)
     shown = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out)
     bars = re.split(r"Epoch \d/2\n", shown)[1:]
@@ -50,6 +51,7 @@ def test_the_progress_bar_is_a_line_each_that_moves(model, capsys):
 
 
 def test_verbose_2_is_a_line_for_each_meta_iteration(model, capsys):
+    fit(model, verbose=0)  # compiles
     logs = fit(model, verbose=2)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" - ")[0] for line in lines] == [

@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras_drmad.core import nested
 from keras_drmad.core.adjoint import second_products, step, step_back
 from keras_drmad.core.derivatives import vjp
-from keras_drmad.core.records import Recorder, Replay
+from keras_drmad.core.records import NOTHING, Recorder, Replay
 from keras_drmad.core.state import Adjoint, Curvature, Wrapper
 
 
@@ -39,8 +39,13 @@ class Compiler(Protocol):
     def jit_compile(self) -> bool:
         """Whether XLA compiles the function."""
 
-    def __call__(self, function: Callable) -> Loop:
-        """Returns a function compiled; its first call traces it."""
+    def __call__(self, function: Callable, name: str) -> Loop:
+        """Returns a function compiled; its first call traces it.
+
+        Args:
+            function: of tensors.
+            name: str, what it is called where compiling is spoken of.
+        """
 
 
 class Loops:
@@ -61,6 +66,24 @@ class Loops:
         self._loops: dict[tuple, Loop] = {}
         self._wrapped: dict[Wrapper, Loops] = {}
 
+    def go_on(
+        self, problem: Any, is_same: Callable[[str, tuple], bool]
+    ) -> None:
+        """Takes another problem, and keeps loops that are the same for it.
+
+        Args:
+            problem: a `Problem` with the same steps.
+            is_same: function of a loop's name and what it was made for, which
+                says whether to keep the loop.
+        """
+        self.problem = problem
+        self._wrapped = {}
+        self._loops = {
+            key: loop
+            for key, loop in self._loops.items()
+            if is_same(key[0], key[1:])
+        }
+
     def wrapped(self, wrapper: Wrapper) -> "Loops":
         """Returns the loops of the problem that a wrapper makes of this one."""
         if wrapper not in self._wrapped:
@@ -76,7 +99,8 @@ class Loops:
         the metrics' state, the first step in [0, n) whose loss was not finite
         (n if all were), and the recorder's notes.
         """
-        return self._loop("forward", self._forward, recorder)
+        said = "forward" if recorder == NOTHING else "forward that records"
+        return self._loop("forward", self._forward, recorder, said=said)
 
     def backward(self, replay: Replay) -> Loop:
         """Returns the loop `(adjoint, setting, known, chunk, bounds, ...)`.
@@ -145,11 +169,13 @@ class Loops:
                 counts[f"{name} of {wrapper!r}"] = count
         return counts
 
-    def _loop(self, name: str, function: Callable, *record: Any) -> Loop:
+    def _loop(
+        self, name: str, function: Callable, *record: Any, said: str = ""
+    ) -> Loop:
         key = name, *record
         if key not in self._loops:
             bound = functools.partial(function, *record)
-            self._loops[key] = self.compiler(bound)
+            self._loops[key] = self.compiler(bound, said or name)
         return self._loops[key]
 
     # ---- what is compiled

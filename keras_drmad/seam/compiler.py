@@ -1,7 +1,8 @@
 """What makes a compiled loop of a function."""
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +17,8 @@ class Compiler:
         jit_compile: bool, whether XLA compiles them.
         has_fallen_back: bool, whether XLA was to, and could not compile one:
             then none of them is compiled by XLA any more.
+        says: function of a name and `jit_compile` to a context, in which the
+            first call of the function of this name runs.
     """
 
     def __init__(self, jit_compile: bool, is_sure: bool = True):
@@ -29,10 +32,20 @@ class Compiler:
         self.jit_compile = jit_compile
         self.has_fallen_back = False
         self.is_sure = is_sure
+        self.says: Callable = _nothing
 
-    def __call__(self, function: Callable) -> "Compiled":
+    def __call__(self, function: Callable, name: str = "") -> "Compiled":
         """Returns a function compiled; its first call traces it."""
-        return Compiled(function, self)
+        return Compiled(function, self, name)
+
+    @contextlib.contextmanager
+    def saying(self, says: Callable) -> Iterator[None]:
+        """Within it, `says` is told what is compiled."""
+        before, self.says = self.says, says
+        try:
+            yield
+        finally:
+            self.says = before
 
     def fall_back(self, error: Exception) -> None:
         """Goes on without XLA, and says so."""
@@ -46,6 +59,12 @@ class Compiler:
         )
 
 
+def _nothing(name: str, *, jit_compile: bool) -> Any:
+    """Says nothing."""
+    del name, jit_compile
+    return contextlib.nullcontext()
+
+
 class Compiled:
     """A function compiled by `tf.function`, with XLA or without.
 
@@ -55,9 +74,10 @@ class Compiled:
     TmpVar", TensorFlow issue 23780). The loops are as fast without it.
     """
 
-    def __init__(self, function: Callable, compiler: Compiler):
+    def __init__(self, function: Callable, compiler: Compiler, name: str):
         """Initializes the function; the first call traces it."""
         self._of = function
+        self._name = name
         self._compiler = compiler
         self._make()
 
@@ -72,6 +92,12 @@ class Compiled:
 
     def __call__(self, *args: Any) -> Any:
         """Runs the function."""
+        if self.traces():
+            return self._run(*args)
+        with self._compiler.says(self._name, jit_compile=self.jit_compile):
+            return self._run(*args)
+
+    def _run(self, *args: Any) -> Any:
         if self.jit_compile and not self._compiler.jit_compile:
             self._make()  # XLA could not compile another one
         if not self.jit_compile:

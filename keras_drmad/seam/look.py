@@ -37,6 +37,8 @@ class Look:
         asked: the parameters, slots and buffers that the look began with.
         gradient: the traced function `(state, hparams, metrics, batch)` to the
             gradients, the buffers, the metrics' state and the loss.
+        graphs: the traced functions of which steps are made: `gradient`, and
+            the optimizer's update.
     """
 
     def __init__(self, problem: Any, batch: Batch):
@@ -69,9 +71,10 @@ class Look:
                 "weights."
             )
         specs = self.gradient.structured_outputs[0]
-        _, update_kinds, more = self._traced(
+        update, update_kinds, more = self._traced(
             self._update, self._narrowed(state), specs, problem.hparams()
         )
+        self.graphs = self.gradient, update
         self.operations = kinds | update_kinds
         self.update_operations = set(update_kinds)
         self._sort(problem)

@@ -101,6 +101,7 @@ class ArrayBatches:
         if examples is None:
             examples = np.arange(self.size)
         self._examples = examples.astype(np.int32)
+        self._last_order: tuple[int, np.ndarray] | None = None
         self.steps_per_pass = -(-len(examples) // batch_size)
 
     def with_seed(self, seed: int) -> "ArrayBatches":
@@ -160,14 +161,15 @@ class ArrayBatches:
         B, remainder = self.batch_size, len(self._examples) % self.batch_size
         indices = np.zeros((CHUNK_SIZE, B), np.int32)
         is_short = np.zeros(CHUNK_SIZE, bool)
-        order_of: dict[int, np.ndarray] = {}
-        for i, t in enumerate(iterations):
-            number, step = divmod(int(t), self.steps_per_pass)
-            if number not in order_of:
-                order_of[number] = self._order(number)
-            batch = order_of[number][step * B : (step + 1) * B]
-            is_short[i] = len(batch) < B
-            indices[i, : len(batch)] = batch
+        numbers, steps = np.divmod(iterations, self.steps_per_pass)
+        for number in np.unique(numbers):
+            order = self._order(int(number))
+            (of_pass,) = np.nonzero(numbers == number)
+            for i in of_pass:
+                batch = order[steps[i] * B : (steps[i] + 1) * B]
+                indices[i, : len(batch)] = batch
+        if remainder:
+            is_short[: len(steps)] = steps == self.steps_per_pass - 1
         short = remainder > 0
         return ArrayChunk(
             data=self.data,
@@ -179,11 +181,17 @@ class ArrayBatches:
         )
 
     def _order(self, number: int) -> np.ndarray:
-        """Returns the examples in the order of one pass."""
+        """Returns the examples in the order of one pass.
+
+        A pass over many examples is cut into many chunks: its order is kept.
+        """
         if not self.shuffle:
             return self._examples
-        generator = np.random.default_rng((self.seed, number))
-        return self._examples[generator.permutation(len(self._examples))]
+        if self._last_order is None or self._last_order[0] != number:
+            generator = np.random.default_rng((self.seed, number))
+            places = generator.permutation(len(self._examples))
+            self._last_order = number, self._examples[places]
+        return self._last_order[1]
 
 
 def reversed_order(n: int, size: int = CHUNK_SIZE) -> np.ndarray:

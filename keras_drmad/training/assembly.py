@@ -16,7 +16,7 @@ from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.hyperparameters.base import Training
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.methods.base import Chosen, Method
-from keras_drmad.seam import self_check
+from keras_drmad.seam import same_steps, self_check
 from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.problem import ElementaryProblem
@@ -27,6 +27,7 @@ from keras_drmad.seam.traits import check_sign, has_synchronized
 from keras_drmad.training import first_look
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.elementary_training import ElementaryTraining
+from keras_drmad.training.kept_arrays import KeptArrays
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.workers import Workers
 
@@ -51,6 +52,7 @@ class Assembly:
         chosen: `Chosen`, the method of the last training and why.
         problem: the elementary problem; `None` before the first training.
         loops: its compiled loops; `None` before the first training.
+        kept: `KeptArrays`, of the data of the last training.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Assembly:
         *,
         self_check: bool,
         replicas: Replicas,
+        before: "Assembly | None" = None,
     ):
         """Initializes the assembly.
 
@@ -73,6 +76,8 @@ class Assembly:
             self_check: bool, whether the first training is preceded by
                 `seam.self_check`.
             replicas: who computes which part of each minibatch.
+            before: the assembly of the last `compile`, whose loops go on
+                where they would be the same.
         """
         self.replicas = replicas
         self.hyperparameters = hyperparameters
@@ -80,6 +85,8 @@ class Assembly:
         self.chosen = Chosen(method, "")
         self.problem: Any = None
         self.loops: Any = None
+        self.kept = KeptArrays()
+        self._first_look = first_look.FirstLook(model, hyperparameters)
         self._model = model
         self.self_check = self_check
         self._unchecked = {"step", "slopes"} if self_check else set()
@@ -88,6 +95,11 @@ class Assembly:
         self._signature = ""
         self._convex: GaussNewton | None = None
         self._trainable = _trainable(model)
+        if before is not None:
+            self.kept = before.kept
+            if before.loops is None:
+                before = before._before
+        self._before: Assembly | None = before
 
     def check_trainable(self) -> None:
         """Checks that layers are trainable or not as they were at `compile`.
@@ -142,7 +154,7 @@ class Assembly:
         workers = Workers(self.replicas, draws)
         workers.agree(self._facts(plan, batch, draws))
         examples = self.hyperparameters.examples()
-        assigned = first_look.check_data(self._model, plan, batch, examples)
+        assigned = self._first_look.check_data(plan, batch, examples)
         size = plan.training.batches.size
         self.hyperparameters.prepare(
             Training(plan.T, size, batch, is_tuned, initial_weights)
@@ -191,18 +203,53 @@ class Assembly:
             first_look.check_found([*problem.fixed, *problem.loose])
             jit_compile = self._takes_xla(problem, batch, replicas)
             self.problem, self._convex = problem, None
+            if self._goes_on(signature, replicas, jit_compile=jit_compile):
+                self._signature = signature
+                return
         elif self.loops.compiler.jit_compile or not self._pays_now(replicas):
             return
         else:
             jit_compile = True
         is_sure = self._jit_compile != "auto"
-        stepped: Any = self.problem
-        if replicas.count > 1 and has_synchronized(self._model):
-            warnings.warn(SYNCHRONIZED, RuntimeWarning, stacklevel=4)
-        elif replicas.count > 1:
-            stepped = ReplicatedProblem(stepped, replicas)
+        stepped = self._stepped(replicas)
         self.loops = Loops(stepped, Compiler(jit_compile, is_sure))
         self._signature = signature
+
+    def _stepped(self, replicas: Replicas) -> Any:
+        """Returns the problem whose steps the loops take."""
+        if replicas.count == 1:
+            return self.problem
+        if has_synchronized(self._model):
+            warnings.warn(SYNCHRONIZED, RuntimeWarning, stacklevel=5)
+            return self.problem
+        return ReplicatedProblem(self.problem, replicas)
+
+    def _goes_on(
+        self, signature: str, replicas: Replicas, *, jit_compile: bool
+    ) -> bool:
+        """Goes on with the loops of the last `compile`, if they are the same.
+
+        Returns:
+            Whether it does.
+        """
+        before, self._before = self._before, None
+        if before is None or before._signature != signature:
+            return False
+        if before.replicas != self.replicas:
+            return False
+        compiler = before.loops.compiler
+        is_sure = self._jit_compile != "auto"
+        if not is_sure and not self._draws():
+            jit_compile |= compiler.jit_compile  # which has been paid for
+            jit_compile &= not compiler.has_fallen_back
+        if (compiler.jit_compile, compiler.is_sure) != (jit_compile, is_sure):
+            return False
+        if not same_steps.are_same(before.problem, self.problem):
+            return False
+        self.loops = before.loops
+        stepped = self._stepped(replicas)
+        self.loops.go_on(stepped, same_steps.is_of_steps)
+        return True
 
     def _takes_xla(
         self, problem: ElementaryProblem, batch: Batch, replicas: Replicas
@@ -236,11 +283,15 @@ class Assembly:
         Not where a step draws numbers, which XLA draws in another way: masks
         of one seed are to stay the same from call to call.
         """
-        problem, fell = self.problem, self.loops.compiler.has_fallen_back
-        draws = any("Random" in kind for kind in problem.look.operations)
-        is_open = self._jit_compile == "auto" and not fell and not draws
-        is_open = is_open and replicas.count == 1
-        return is_open and problem.gains_by_xla(self._steps)
+        fell = self.loops.compiler.has_fallen_back
+        is_open = self._jit_compile == "auto" and not fell
+        if not is_open or self._draws() or replicas.count > 1:
+            return False
+        return self.problem.gains_by_xla(self._steps)
+
+    def _draws(self) -> bool:
+        """Returns whether a step draws numbers."""
+        return any("Random" in kind for kind in self.problem.look.operations)
 
     def _carries(self, assigned: dict[int, keras.Variable]) -> bool:
         """Returns whether validation changes what its next batch reads.

@@ -1,6 +1,9 @@
 """A model on one batch of each data set, before any training."""
 
 import functools
+import hashlib
+import itertools
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import keras_internals
+from keras_drmad.core.nested import leaves
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import values
+from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.seam.scope import Scope
 from keras_drmad.seam.states import values_of
@@ -19,47 +24,90 @@ from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Plan
 
 
-def check_data(
-    model: keras.Model,
-    plan: Plan,
-    batch: Any,
-    examples: int | None,
-) -> dict[int, keras.Variable]:
-    """Checks that a model and its loss can take a plan's data.
+class FirstLook:
+    """Looks at data before a training, once at the same data.
 
-    Of arrays all, of streams what comes later as it comes.
-
-    Args:
-        model: a built and compiled model.
-        plan: data and length.
-        batch: `Batch`, the first one.
-        examples: int, how many training examples hyperparameters know by their
-            places; `None` for no such hyperparameter.
-
-    Returns:
-        Dict from id to variable, those that calls without training assign.
-
-    Raises:
-        ValueError: if they can't.
+    The look is taken again where anything is other that what was seen depends
+    on: the data, how they are cut into batches, or a weight.
     """
-    batches = plan.training.batches
-    if examples is not None and not isinstance(batches, ArrayBatches):
-        # Beyond the range XLA would take the last example in silence.
-        _check_all(
-            batches, batch, lambda one: ranges.check_index(one, examples)
-        )
-    sources = {
-        "x": plan.training,
-        "validation_data": plan.validation or plan.hyper,
-        "hyper_data": plan.hyper if plan.validation else None,
-    }
-    written: dict[int, keras.Variable] = {}
-    for argument, source in sources.items():
-        if source is None:
-            continue
-        first = batch if argument == "x" else source.batches.first()
-        written |= check_source(model, source.batches, first, argument)
-    return written
+
+    def __init__(self, model: keras.Model, hyperparameters: Together):
+        """Initializes the look.
+
+        Args:
+            model: a built and compiled model.
+            hyperparameters: all together, whose values the model may read.
+        """
+        self._model = model
+        self._hyperparameters = hyperparameters
+        self._seen: list[weakref.ref] = []
+        self._state: tuple = ()
+        self._assigned: dict[int, keras.Variable] = {}
+
+    def check_data(
+        self, plan: Plan, batch: Batch, examples: int | None
+    ) -> dict[int, keras.Variable]:
+        """Checks that the model and its loss can take a plan's data.
+
+        Of arrays all, of streams what comes later as it comes.
+
+        Args:
+            plan: data and length.
+            batch: `Batch`, the first one.
+            examples: int, how many training examples hyperparameters know by
+                their places; `None` for no such hyperparameter.
+
+        Returns:
+            Dict from id to variable, those that calls without training assign.
+
+        Raises:
+            ValueError: if they can't.
+        """
+        batches = plan.training.batches
+        sources = {
+            "x": plan.training,
+            "validation_data": plan.validation or plan.hyper,
+            "hyper_data": plan.hyper if plan.validation else None,
+        }
+        given = {name: one for name, one in sources.items() if one is not None}
+        each = [source.batches for source in given.values()]
+        are_arrays = all(isinstance(one, ArrayBatches) for one in each)
+        tensors: list[tf.Tensor] = []
+        state: tuple = ()
+        if are_arrays:
+            tensors = [a for one in each for a in leaves(one.data)]
+            sizes = tuple(one.batch_size for one in each)
+            state = (*given, sizes, examples, plan.split, self._digest())
+            if state == self._state and self._has_seen(tensors):
+                return self._assigned
+        self._state = ()  # until all is seen
+        if examples is not None and not isinstance(batches, ArrayBatches):
+            # Beyond the range XLA would take the last example in silence.
+            _check_all(
+                batches, batch, lambda one: ranges.check_index(one, examples)
+            )
+        assigned: dict[int, keras.Variable] = {}
+        for argument, source in given.items():
+            first = batch if argument == "x" else source.batches.first()
+            assigned |= check_source(
+                self._model, source.batches, first, argument
+            )
+        self._seen = list(map(weakref.ref, tensors))
+        self._state, self._assigned = state, assigned
+        return assigned
+
+    def _has_seen(self, tensors: list[tf.Tensor]) -> bool:
+        """Returns whether these very tensors are what was looked at."""
+        pairs = itertools.zip_longest(self._seen, tensors)
+        return all(ref is not None and ref() is a for ref, a in pairs)
+
+    def _digest(self) -> bytes:
+        """Returns a few bytes that are others for other weights."""
+        digest = hashlib.blake2b()
+        for variable in (*self._model.weights, *self._hyperparameters.raws):
+            value = np.asarray(tf.convert_to_tensor(variable.value))
+            digest.update(value.tobytes())
+        return digest.digest()
 
 
 def check_source(

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_drmad import arguments, keras_internals
 from keras_drmad.training import between
+from keras_drmad.training.compile_line import CompileLine
 from keras_drmad.training.course import Course
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.hyperparameter_loop import fit_hyperparameters
@@ -43,12 +44,12 @@ def run(
         Diverged: if the first training does.
         OSError: if a backup can't be written.
     """
-    is_tuned = tuning.meta_iterations > 0
+    is_tuned, line = tuning.meta_iterations > 0, CompileLine(verbose)
     workers = training.workers
     callbacks = workers.callbacks(callbacks)
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = keras.callbacks.CallbackList(
-            callbacks,
+            [callbacks or [], line],
             add_history=True,
             add_progbar=verbose != 0,
             verbose=verbose,
@@ -67,9 +68,11 @@ def run(
         origin.agree(workers)
     if not model.untuned:
         model.untuned = [np.array(raw) for raw in training.hparams()]
+    compiler: Any = training.loops.compiler
     try:
         with (
             model.handing_out(),
+            compiler.saying(line),
             workers.watched(),
             course.in_place_of(callbacks),
         ):

@@ -127,7 +127,9 @@ def _finish(
     if verbose:
         which = "all examples" if meta.tuning.refit else "the found values"
         print(f"Last training, with {which}")
+    compiler: Any = meta.training.loops.compiler
     bar = keras.callbacks.CallbackList(
+        [compiler.says],
         add_progbar=verbose != 0,
         verbose=verbose,
         epochs=1,

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_drmad import arguments
 from keras_drmad.core.nested import leaves
-from keras_drmad.training import tables
+from keras_drmad.training.kept_arrays import KeptArrays
 from keras_drmad.training.plan import Plan, Split
 from keras_drmad.training.randomness import drawn_seed
 from keras_drmad.training.sources import (
@@ -36,6 +36,7 @@ def plan(
     is_tuned: bool = True,
     class_axis: int | None = -1,
     strings: bool = False,
+    kept: KeptArrays | None = None,
 ) -> Plan:
     """Returns the plan of a training; the arguments are those of `fit`.
 
@@ -45,6 +46,7 @@ def plan(
         class_axis: int, the axis of classes in `y`; `None` where `y` has the
             numbers of classes.
         strings: bool, whether the model takes strings.
+        kept: the arrays that calls before had; `None` for no such calls.
 
     Raises:
         TypeError: if data or an argument are of a type that can't serve.
@@ -52,11 +54,15 @@ def plan(
             fewer than a batch, or an argument is not valid.
     """
     arguments.whole("epochs", epochs, 1)
-    parts = None
-    if validation_split and validation_data is None:
-        x, y, sample_weight = _arrays_to_split(x, y, sample_weight, strings)
-        parts = split(len(leaves(x)[0]), validation_split)
-    held = validation_data is not None or parts is not None
+    kept = KeptArrays() if kept is None else kept
+    is_split = bool(validation_split) and validation_data is None
+    is_streamed = is_stream(x, y, sample_weight, "x")
+    if is_split and is_streamed:
+        raise ValueError(
+            "Argument `validation_split` needs arrays. Received: "
+            f"x of type {type(x).__name__}. Pass `validation_data` instead."
+        )
+    held = validation_data is not None or is_split
     if is_tuned and not held and hyper_data is None:
         raise ValueError(
             "Invalid value for argument `validation_data`. Hyperparameters are "
@@ -65,6 +71,9 @@ def plan(
             "or `hyper_data`."
         )
     seed = drawn_seed(seed)
+    if not is_streamed:
+        x, y, sample_weight = kept.tensors(x, y, sample_weight, "x", strings)
+    parts = split(len(leaves(x)[0]), validation_split) if is_split else None
     training = training_source(
         x,
         y,
@@ -85,7 +94,7 @@ def plan(
         size = validation_batch_size
         size = batch_size if size is None else size
         return validation_source(
-            data, size, validation_steps, argument, strings, y is None
+            data, size, validation_steps, argument, kept, strings, y is None
         )
 
     if parts is None:
@@ -125,19 +134,3 @@ def split(size: int, fraction: float) -> Split:
             f"Received: validation_split={fraction} for {size} examples."
         )
     return Split(size, count)
-
-
-def _arrays_to_split(
-    x: Any, y: Any, sample_weight: Any, strings: bool
-) -> tuple[Any, Any, Any]:
-    """Returns the arguments as arrays.
-
-    Raises:
-        ValueError: if `x` is not made of arrays.
-    """
-    if is_stream(x, y, sample_weight, "x"):
-        raise ValueError(
-            "Argument `validation_split` needs arrays. Received: "
-            f"x of type {type(x).__name__}. Pass `validation_data` instead."
-        )
-    return tables.all_arrays(x, y, sample_weight, "x", strings)

@@ -124,7 +124,8 @@ class MetaTraining:
             Diverged: if training or validation leaves the finite numbers.
         """
         draws, workers = self.tuning.draws, self.training.workers
-        each_trained, gradients = {}, []
+        each_trained: dict[int, Trained] = {}
+        gradients: list[list[tf.Tensor]] = []
 
         def logs_of(draw: int) -> dict[str, Any]:
             number = meta_iteration * draws + draw

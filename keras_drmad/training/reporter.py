@@ -6,11 +6,13 @@ from typing import Any
 import keras
 
 from keras_drmad.core.walked import OtherBatches, Watcher
+from keras_drmad.training.compile_line import CompileLine
 from keras_drmad.training.course import Course, Stopped
 from keras_drmad.training.time_budget import TimeBudget
 
 # Those that are always there, or known, and assign nothing.
 HARMLESS = (
+    CompileLine,
     keras.callbacks.History,
     keras.callbacks.ProgbarLogger,
     TimeBudget,

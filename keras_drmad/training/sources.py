@@ -12,6 +12,7 @@ from keras_drmad.core.nested import leaves
 from keras_drmad.core.state import Batch
 from keras_drmad.training import passes, tables
 from keras_drmad.training.arrays import ArrayBatches
+from keras_drmad.training.kept_arrays import KeptArrays
 from keras_drmad.training.plan import Source
 from keras_drmad.training.streams import StreamBatches
 
@@ -32,13 +33,13 @@ def training_source(
     """Returns the training batches; the arguments are those of `plan`.
 
     Args:
-        x: as for `plan`, and so are the others.
+        x: as for `plan`, and so are the others; arrays as tensors of
+            `KeptArrays`.
         examples: `(n,)` integers, the places of the examples to train on; all
             by default.
 
     Raises:
-        ValueError: if the data are empty, of unequal lengths, not finite, or
-            fewer than a batch.
+        ValueError: if the data are fewer than a batch.
         TypeError: if they are of a type that cannot be read more than once.
     """
     _check_steps("steps_per_epoch", steps_per_epoch)
@@ -48,7 +49,7 @@ def training_source(
             f"class to weight. Received: class_weight={class_weight!r}."
         )
     if not is_stream(x, y, sample_weight, "x"):
-        data = tables.all_arrays(x, y, sample_weight, "x", strings)
+        data = x, y, sample_weight
         if class_weight is not None:
             data = _weighted_by_class(data, class_weight, class_axis)
         return _array_source(
@@ -78,6 +79,7 @@ def validation_source(
     batch_size: int | None,
     steps: int | None,
     argument: str,
+    kept: KeptArrays,
     strings: bool = False,
     without_y: bool = True,
 ) -> Source:
@@ -89,6 +91,7 @@ def validation_source(
         batch_size: int, 32 by default, at most the number of examples.
         steps: int, the number of batches; all by default.
         argument: str, the name of the argument, for errors.
+        kept: the arrays that calls before had.
         strings: bool, whether the model takes strings.
         without_y: bool, whether x may come alone.
 
@@ -111,7 +114,7 @@ def validation_source(
             "`keras.utils.PyDataset`; x alone where training has no y. "
             f"Received: a {type(data).__name__}, of {count} part(s)."
         )
-    arrays = tables.all_arrays(*passes.unpack(data)[:3], argument, strings)
+    arrays = kept.tensors(*passes.unpack(data)[:3], argument, strings)
     size = len(leaves(arrays)[0])
     limit = min(32 if batch_size is None else batch_size, size)
     return _array_source(
@@ -185,9 +188,13 @@ def held_out_source(
 def _weighted_by_class(
     data: tuple, class_weight: Mapping, class_axis: int | None
 ) -> tuple:
-    x, y, sample_weight = data
+    _, y, sample_weight = data
+    if tf.is_tensor(y):
+        y = np.asarray(y)
+    if sample_weight is not None:
+        sample_weight = np.asarray(sample_weight)
     weights = _class_weights(y, sample_weight, class_weight, class_axis)
-    return x, y, weights
+    return *data[:2], weights
 
 
 def _class_weights(

@@ -23,16 +23,12 @@ ADVICE = (
 )
 
 
-def all_arrays(
-    x: Any, y: Any, sample_weight: Any, argument: str, strings: bool
-) -> tuple:
-    """Returns `(x, y, sample_weight)` as arrays with floats in `floatx`.
+def check_lengths(data: Any, argument: str) -> None:
+    """Checks that all arrays have equally many examples, and at least one.
 
     Raises:
-        TypeError: if they hold something else than numbers.
-        ValueError: if they are empty, not finite, or of unequal lengths.
+        ValueError: if they have not.
     """
-    data = checked((x, y, sample_weight), argument, strings)
     sizes = {len(a) for a in leaves(data)}
     if len(sizes) > 1:
         raise ValueError(
@@ -45,22 +41,38 @@ def all_arrays(
             f"Invalid value for argument `{argument}`. Expected at least one "
             "example. Received: an empty data set."
         )
-    return data
 
 
 def checked(data: Sequence, argument: str, strings: bool) -> tuple:
     """Returns the parts of data as finite arrays, floats in `floatx`."""
-    own = ("x", "y", "sample_weight", "index")[: len(data)]
-    names = own if argument == "x" else (argument,) * len(own)
 
-    def finite(a: Any, name: str, is_x: bool) -> np.ndarray:
-        array = _array(a, name, strings=strings and is_x)
+    def finite(a: Any, name: str, strings: bool) -> np.ndarray:
+        array = in_floatx(examples(a, name, strings=strings))
         check_finite(array, name)
         return array
 
+    return mapped(data, argument, strings, finite)
+
+
+def mapped(
+    data: Sequence, argument: str, strings: bool, function: Callable
+) -> tuple:
+    """Returns what a function makes of each array of the parts of data.
+
+    Args:
+        data: `(x, y, sample_weight)`, or more, nested arrays.
+        argument: str, what they came in.
+        strings: bool, whether the model takes strings.
+        function: takes an array, its name for errors, and whether it may hold
+            strings.
+    """
+    own = ("x", "y", "sample_weight", "index")[: len(data)]
+    names = own if argument == "x" else (argument,) * len(own)
     return tuple(
         map_named(
-            lambda a, name, is_x=k == 0: finite(a, name, is_x), part, name
+            lambda a, name, is_x=k == 0: function(a, name, strings and is_x),
+            part,
+            name,
         )
         for k, (part, name) in enumerate(zip(data, names, strict=True))
     )
@@ -72,11 +84,7 @@ def check_finite(array: np.ndarray, argument: str) -> None:
     Raises:
         ValueError: if it does.
     """
-    # A sum takes no memory, and is finite only if all numbers are.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if array.dtype.kind != "f" or np.isfinite(array.sum()):
-            return
-    if not np.isfinite(array).all():
+    if not is_finite(array):
         rest = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
         raise ValueError(
             f"Invalid value for argument `{argument}`. Expected finite "
@@ -86,18 +94,39 @@ def check_finite(array: np.ndarray, argument: str) -> None:
         )
 
 
-def _array(a: Any, argument: str, *, strings: bool) -> np.ndarray:
-    a = as_array(a, argument, strings=strings)
-    if a.ndim == 0:
+def is_finite(array: np.ndarray) -> bool:
+    """Returns whether an array holds neither nan nor inf."""
+    # A sum takes no memory, and is finite only if all numbers are.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if array.dtype.kind != "f" or np.isfinite(array.sum()):
+            return True
+    return bool(np.isfinite(array).all())
+
+
+def examples(a: Any, name: str, *, strings: bool) -> np.ndarray:
+    """Returns `as_array`, with an axis of examples.
+
+    Raises:
+        TypeError: as `as_array`.
+        ValueError: if it is a single number.
+    """
+    array = as_array(a, name, strings=strings)
+    if array.ndim == 0:
         raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected arrays with "
+            f"Invalid value for argument `{name}`. Expected arrays with "
             "the examples on the first axis. Received: a single number. "
             "Convert lists with `np.array(...)`, and batch data sets with "
             "`.batch(...)`."
         )
-    if a.dtype.kind != "f":
-        return a
-    return a.astype(keras.config.floatx(), copy=False)
+    return array
+
+
+def in_floatx(array: np.ndarray) -> np.ndarray:
+    """Returns an array with floats in `floatx`, others as they are."""
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):  # `check_finite` finds it, in words
+        return array.astype(keras.config.floatx(), copy=False)
 
 
 def takes_strings(model: keras.Model) -> bool:
