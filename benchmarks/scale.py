@@ -3,8 +3,8 @@
     python -m benchmarks.scale
     python -m benchmarks.scale --nets=small --steps=50 --rounds=1
 
-Each arrangement is timed in processes of its own, one thread each: one device;
-two logical devices of one process (`MirroredStrategy`); two workers on this
+Each arrangement is timed in processes of its own, a thread for each device: one
+device; two logical devices of one process (`MirroredStrategy`); two workers on this
 machine (`MultiWorkerMirroredStrategy`), which divide each minibatch; and two
 draws, by one process and by two workers. From steps of one device, with whole
 and with half minibatches, and of two workers follows what passing sums
@@ -134,12 +134,14 @@ def run(arrangement: str) -> dict[str, dict[str, float]]:
             each.bind(("127.0.0.1", 0))
             ports.append(each.getsockname()[1])
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    threads = str(FLAGS.threads)
+    # Logical devices share the threads of their process.
+    devices = 2 if arrangement == "devices" else 1
+    threads = str(FLAGS.threads * devices)
     started = []
     for index in range(2 if "workers" in arrangement else 1):
         environment = os.environ | {
             "TF_NUM_INTRAOP_THREADS": threads,
-            "TF_NUM_INTEROP_THREADS": "2" if "devices" in arrangement else "1",
+            "TF_NUM_INTEROP_THREADS": str(devices),
             "OMP_NUM_THREADS": threads,
         }
         if "workers" in arrangement:

@@ -40,13 +40,20 @@ def vjp(
     flat = tf.nest.flatten(inputs)
     if not flat or not outputs:
         return tf.nest.map_structure(tf.zeros_like, inputs)
-    products = tf.gradients(
+    products = tf.compat.v1.gradients(
         list(outputs),
         flat,
         None if d_outputs is None else list(d_outputs),
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        # Parts of a minibatch are differentiated on their devices.
+        colocate_gradients_with_ops=_has_devices(outputs[0].graph),
         # Inputs may have been computed from one another.
         stop_gradients=flat,
     )
     dense = [tf.convert_to_tensor(product) for product in products]
     return tf.nest.pack_sequence_as(inputs, dense)
+
+
+def _has_devices(graph: tf.Graph) -> bool:
+    """Returns whether operations of a graph were given devices."""
+    return any(op.device for op in graph.get_operations())
