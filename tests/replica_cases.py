@@ -1,5 +1,6 @@
 """Small trainings, each to be had on one device and on several."""
 
+import collections
 import os
 import pathlib
 import signal
@@ -14,6 +15,9 @@ from closed_forms import regression
 from conformance import optimizers
 from conftest import reseed
 from keras_drmad import hyperparameters as kinds
+from keras_drmad.core import nested
+from keras_drmad.core.adjoint import step_back
+from keras_drmad.core.state import Batch
 from kinds_contract_test import KINDS, net
 
 # Batches of 5, the last of a pass of 2: replicas have parts of different sizes,
@@ -294,6 +298,24 @@ def synchronized():
         return hypergradient(model)
 
 
+def placed():
+    """How many convolutions of a step backward are on each device."""
+    model = compiled(*cnn(), three_kinds()[:1])
+    hypergradient(model, IMAGES, validation=(IMAGES, LABELS), steps_per_epoch=2)
+    problem = model._assembly.loops.problem
+    state, hparams = problem.problem.state(), problem.problem.hparams()
+
+    def backward():
+        batch = Batch(tf.constant(IMAGES[:4]), tf.constant(LABELS[:4]))
+        adjoint = nested.float_leaves(state)
+        return step_back(problem, state, hparams, batch, adjoint)
+
+    traced = tf.function(backward, autograph=False).get_concrete_function()
+    ops = [op for op in traced.graph.get_operations() if "Conv2D" in op.type]
+    counts = collections.Counter(op.device for op in ops)
+    return {"counts": np.array(sorted(counts.values()))}
+
+
 # ---- what workers write
 
 
@@ -389,3 +411,4 @@ ALONE = {
 }
 CASES |= ALONE
 WITH_SURROUNDINGS = {name: CASES.pop(name) for name in ("files", "killed")}
+WITH_SURROUNDINGS["placed"] = placed

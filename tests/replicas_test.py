@@ -122,7 +122,7 @@ def one(folder):
 
 @pytest.fixture(scope="module")
 def two(folder):
-    return on_devices(folder, 2, TWO)
+    return on_devices(folder, 2, [*TWO, "placed"])
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,11 @@ def assert_exact(found, name):
 @pytest.mark.parametrize("name", [n for n in TWO if n not in ALONE])
 def test_two_devices(two, one, name):
     assert_same(two, one, name)
+
+
+def test_parts_are_differentiated_where_they_are(two):
+    first, second = two["placed"]["counts"]
+    assert first == second > 3
 
 
 @pytest.mark.parametrize("name", [n for n in THREE if n not in ALONE])
