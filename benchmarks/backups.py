@@ -13,6 +13,7 @@ fastest of some meta-iterations counts.
 import tempfile
 import time
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from absl import app, flags
@@ -85,8 +86,7 @@ def seconds_of(model: Any, backups: list) -> tuple[float, list]:
     def end(epoch, logs):
         rounds.append((time.perf_counter() - begun, list(taken)))
 
-    BackupFiles.save = timed
-    try:
+    with mock.patch.object(BackupFiles, "save", timed):
         model.fit(
             x,
             y,
@@ -104,8 +104,6 @@ def seconds_of(model: Any, backups: list) -> tuple[float, list]:
                 ),
             ],
         )
-    finally:
-        BackupFiles.save = save
     return min(rounds[1:], key=lambda one: one[0])
 
 
