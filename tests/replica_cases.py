@@ -303,9 +303,9 @@ def placed():
     model = compiled(*cnn(), three_kinds()[:1])
     hypergradient(model, IMAGES, validation=(IMAGES, LABELS), steps_per_epoch=2)
     problem = model._assembly.loops.problem
-    state, hparams = problem.problem.state(), problem.problem.hparams()
 
     def backward():
+        state, hparams = problem.problem.state(), problem.problem.hparams()
         batch = Batch(tf.constant(IMAGES[:4]), tf.constant(LABELS[:4]))
         adjoint = nested.float_leaves(state)
         return step_back(problem, state, hparams, batch, adjoint)
