@@ -56,6 +56,7 @@ JOBS = {
     "ResNet-50, 10^6 weights of examples": Job(
         25_600_000, 1, 2.5e10, 2048, 1_000_000
     ),
+    # Sequences of 512 tokens.
     "transformer, 10^8 weights": Job(100_000_000, 2, 3.1e11, 256, 100),
 }
 RATIO = 2.0  # r, of `benchmarks.meta_iteration`'s convolutions
@@ -163,7 +164,8 @@ def main(argv: list[str]) -> None:
                 f"| {name} | {R} | {1e3 * forward:.1f} / {1e3 * backward:.1f} "
                 f"| {whole:.2f} | {until} |"
             )
-    print("\n| GB a replica, without activations | " + " | ".join(COPIES))
+    heads = " | ".join(COPIES)
+    print(f"\n| GB a replica, without activations | {heads} |")
     print("| --- " * (1 + len(COPIES)) + "|")
     for name, job in JOBS.items():
         cells = [
