@@ -6,8 +6,8 @@
 Each arrangement is timed in processes of its own, a thread for each device: one
 device; two logical devices of one process (`MirroredStrategy`); two workers on
 this machine (`MultiWorkerMirroredStrategy`), which divide each minibatch; and
-two draws, by one process and by two workers. From steps of one device, with whole
-and with half minibatches, and of two workers follows what passing sums
+two draws, by one process and by two workers. From steps of one device, with
+whole and with half minibatches, and of two workers follows what passing sums
 between workers costs: a latency and seconds for each byte, which are fitted on
 all nets but the last, and forecast the last one. With these, or with other
 numbers of a link and a device, `benchmarks.scale_model` says what larger
