@@ -20,6 +20,7 @@ from keras_drmad.meta_optimizers import (  # noqa: E402
 from keras_drmad.methods import (  # noqa: E402
     Auto,
     DrMAD,
+    ForwardMode,
     Implicit,
     OneStep,
     ReverseMode,
@@ -47,6 +48,7 @@ __all__ = [
     "Auto",
     "DrMAD",
     "DrMADModel",
+    "ForwardMode",
     "Implicit",
     "OneStep",
     "ReverseMode",

@@ -111,11 +111,15 @@ def second_products(
     return product[: len(state.params)], mixed_product
 
 
-def _zero_where_undefined(derivative, at):
-    """Replaces inf and nan by 0 where `at`, or its square, is 0 in floats."""
+def is_undefined(derivative, at):
+    """Returns where a derivative is not finite, as `at`, or its square, is 0.
+
+    In floats: where the square of `at` vanishes beside 1.
+    """
     vanishing = tf.abs(at) <= tf.constant(1e-16, at.dtype)
-    return tf.where(
-        vanishing & ~tf.math.is_finite(derivative),
-        tf.zeros_like(derivative),
-        derivative,
-    )
+    return vanishing & ~tf.math.is_finite(derivative)
+
+
+def _zero_where_undefined(derivative, at):
+    undefined = is_undefined(derivative, at)
+    return tf.where(undefined, tf.zeros_like(derivative), derivative)

@@ -185,15 +185,19 @@ class Loops:
 
         def take_step(i, state, metrics, lost, notes):
             notes = recorder.note(notes, i, state)
-            state, metrics, loss = chunk.visit(
-                i,
-                lambda batch: problem.step(
-                    state, setting.hparams, batch, metrics
-                ),
-            )
+            followed = notes if recorder.follows else ()
+
+            def visit(batch):
+                taken = problem.step(state, setting.hparams, batch, metrics)
+                return taken, recorder.follow(
+                    followed, problem, state, setting.hparams, batch
+                )
+
+            (state_after, metrics, loss), followed = chunk.visit(i, visit)
+            notes = followed if recorder.follows else notes
             is_finite = tf.math.is_finite(loss)
             lost = tf.where(is_finite, lost, tf.minimum(lost, i))
-            return i + 1, state, metrics, lost, notes
+            return i + 1, state_after, metrics, lost, notes
 
         notes = recorder.open(notes, state)
         _, state, metrics, lost, notes = _while(

@@ -7,11 +7,11 @@ compiled loops. Their functions are pure and run inside of the loops.
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from keras_drmad.core.state import Curvature, State
+from keras_drmad.core.state import Curvature, Problem, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,13 @@ class Recorder:
 
     A loop is given notes, tensors of fixed shapes, and returns them as they
     are after its last state.
+
+    Attributes:
+        follows: whether the recorder also writes down what steps do, by
+            `follow`.
     """
+
+    follows: ClassVar[bool] = False
 
     def open(self, notes: Any, state: State) -> Any:
         """Returns notes as `note` takes them.
@@ -41,6 +47,28 @@ class Recorder:
             state: the state before the i-th step of the chunk.
         """
         del i, state
+        return notes
+
+    def follow(
+        self,
+        notes: Any,
+        problem: Problem,
+        state: State,
+        hparams: list[tf.Tensor],
+        batch: Any,
+    ) -> Any:
+        """Returns the notes with what is kept of a step.
+
+        Notes of tensors alone can follow steps.
+
+        Args:
+            notes: the notes so far.
+            problem: the training.
+            state: the state before the step.
+            hparams: list of tensors λ.
+            batch: the minibatch of the step.
+        """
+        del problem, state, hparams, batch
         return notes
 
     def close(self, notes: Any) -> Any:

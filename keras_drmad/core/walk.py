@@ -45,6 +45,7 @@ class Walk:
         pauses_backward: Sequence[int] = (),
         last: int | None = None,
         watcher: Watcher = NOBODY,
+        d_start: Callable[[], list[tf.Tensor]] | None = None,
     ):
         """Initializes the walk.
 
@@ -59,6 +60,9 @@ class Walk:
             last: int, where the training ends, and a stream is let go; `None`
                 where other spans may follow.
             watcher: is told of the chunks of walks forward.
+            d_start: function that returns the tangents ∂s_0/∂λ of the first
+                parameters, see `tangents.none`; `None` where λ does not act on
+                these.
         """
         self.loops = loops
         self.batches = batches
@@ -67,6 +71,7 @@ class Walk:
         self.pauses_backward = pauses_backward
         self.last = last
         self.watcher = watcher
+        self.d_start = d_start
 
     @property
     def compiles(self) -> bool:
@@ -83,6 +88,7 @@ class Walk:
             pauses_backward=self.pauses_backward,
             last=self.last,
             watcher=self.watcher,
+            d_start=self.d_start,
         )
 
     # ---- forward

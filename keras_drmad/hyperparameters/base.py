@@ -273,6 +273,11 @@ class Hyperparameter(abc.ABC):
     # ---- values
 
     @property
+    def count(self) -> int:
+        """How many values there are, once the kind is bound."""
+        return math.prod(self._bound().shape)
+
+    @property
     def unit(self) -> float | np.ndarray:
         """How far a raw value sensibly moves: a natural size of steps.
 

@@ -30,6 +30,10 @@ class Tuned(Protocol):
     def numbers(self) -> tuple[str, ...]:
         """The optimizer's numbers in whose place the hyperparameter is."""
 
+    @property
+    def count(self) -> int:
+        """The number of values."""
+
     def reverse_steps(self, T: int) -> int:
         """Returns how many reverse steps it takes to see every value."""
 

@@ -1,7 +1,7 @@
 """The states of a training, between tensors and Keras's variables."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -94,17 +94,68 @@ class States:
             goes_on: bool, whether s_0 was recovered from the weights that an
                 earlier training left: these are held, not the parameters.
         """
-        weights = self.weights_of(s_0.params, hparams) if goes_on else []
+        start = self._start_of(s_0, hparams, goes_on)
         with tf.GradientTape() as tape:
             tape.watch(hparams)
-            if goes_on:
-                recover = self.hyperparameters.params
-                params = self._mapped(recover, hparams, weights)
-                s_0 = s_0._replace(params=params)
-            params = self.started(s_0, hparams).params
+            params = start(hparams)
         return tape.gradient(
             params, hparams, d_params, tf.UnconnectedGradients.ZERO
         )
+
+    def start_forward(
+        self, s_0: State, hparams: list[tf.Tensor], *, goes_on: bool
+    ) -> list[tf.Tensor]:
+        """Returns ∂started/∂λ, the tangents of the first parameters.
+
+        The arguments are those of `start_backward`, whose product is linear in
+        `d_params`; the tangents are the derivatives of that product.
+
+        Returns:
+            List of tensors `(P, ...)`, as the parameters, with a row for each
+            of P hyperparameters.
+        """
+        start = self._start_of(s_0, hparams, goes_on)
+        d_params = [tf.zeros_like(w) for w in s_0.params]
+        with tf.GradientTape(persistent=True) as outer:
+            outer.watch(d_params)
+            with tf.GradientTape() as tape:
+                tape.watch(hparams)
+                params = start(hparams)
+            products = tape.gradient(params, hparams, d_params)
+            entries = [
+                # Of hyperparameters that do not act on the start, nothing.
+                [None] * h.shape.num_elements()
+                if d is None
+                else tf.unstack(tf.reshape(d, [-1]))
+                for d, h in zip(products, hparams, strict=True)
+            ]
+        rows = [
+            d_params
+            if entry is None
+            else outer.gradient(
+                entry,
+                d_params,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            for entry in sum(entries, [])
+        ]
+        return [tf.stack(tangents) for tangents in zip(*rows, strict=True)]
+
+    def _start_of(
+        self, s_0: State, hparams: list[tf.Tensor], goes_on: bool
+    ) -> Callable[[list[tf.Tensor]], list[tf.Tensor]]:
+        """Returns the first parameters as a function of λ."""
+        weights = self.weights_of(s_0.params, hparams) if goes_on else []
+
+        def start(hparams):
+            first = s_0
+            if goes_on:
+                recover = self.hyperparameters.params
+                params = self._mapped(recover, hparams, weights)
+                first = s_0._replace(params=params)
+            return self.started(first, hparams).params
+
+        return start
 
     def assign(
         self,

@@ -3,7 +3,7 @@
 import inspect
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,7 +119,13 @@ class ElementaryTraining:
         """
         start = self.problem.started(s_0, hparams)
         self._take_up(watcher)
-        walk = self._walk(plan, watcher)
+        walk = self._walk(
+            plan,
+            watcher,
+            lambda: self.problem.start_forward(
+                s_0, hparams, goes_on=self.goes_on
+            ),
+        )
         walked = self.differentiation.forward(walk, start, hparams, plan.span)
         return Trained(s_0, walked)
 
@@ -273,7 +279,12 @@ class ElementaryTraining:
             self.problem.assign_constants(constants)
         return begun
 
-    def _walk(self, plan: Plan, watcher: Watcher = NOBODY) -> Walk:
+    def _walk(
+        self,
+        plan: Plan,
+        watcher: Watcher = NOBODY,
+        d_start: Callable[[], list[tf.Tensor]] | None = None,
+    ) -> Walk:
         longest = watcher.longest(plan.pause)
         # A step backward takes longer than one forward.
         backward = max(1, longest // 3) if longest < plan.pause else plan.T
@@ -285,6 +296,7 @@ class ElementaryTraining:
             pauses_backward=range(0, plan.T, backward),
             last=plan.T,
             watcher=watcher,
+            d_start=d_start,
         )
 
     def _setting(self, hparams: list[tf.Tensor]) -> Setting:

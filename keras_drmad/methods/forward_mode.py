@@ -1,0 +1,55 @@
+"""Forward mode, for a handful of hyperparameters."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_drmad import arguments
+from keras_drmad.core.state import State
+from keras_drmad.differentiation.base import Differentiation
+from keras_drmad.differentiation.forward import Forward
+from keras_drmad.methods.base import Method, Tuned
+
+MOST = 300  # hyperparameters, above which reverse mode takes far less time
+
+
+@keras.saving.register_keras_serializable("keras_drmad")
+class ForwardMode(Method):
+    """The exact hypergradient, by tangents that go with the training.
+
+    Exact, and differentiates every kind of hyperparameter. Memory: one state
+    for each hyperparameter, however long the training. Prefer it for a handful
+    of hyperparameters (a rate, a momentum, a few penalties) of a training
+    whose states do not fit in memory; for more than some dozens
+    `ReverseMode("checkpointed")` takes less time.
+
+    Example:
+
+    ```python
+    model.compile(..., hypergradient=kd.ForwardMode())
+    ```
+
+    References: Franceschi, Donini, Frasconi, Pontil, *Forward and Reverse
+    Gradient-Based Hyperparameter Optimization*, ICML 2017,
+    https://arxiv.org/abs/1703.01785, Algorithm 2.
+    """
+
+    def bind(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Tuned] = (),
+        optimizer: Any = None,
+    ) -> Differentiation:
+        count = sum(h.count for h in hyperparameters)
+        if count > MOST:
+            raise arguments.Refused(
+                f"{self!r} goes with a tangent for each hyperparameter, and "
+                f"takes {MOST} of them at most.",
+                argument="hypergradient",
+                received=f"{count} hyperparameters",
+                advice="Use `keras_drmad.ReverseMode('checkpointed')`, which "
+                "takes the same time for any number.",
+            )
+        return Forward(count)
