@@ -97,6 +97,7 @@ METHODS = {
     "checkpointed": lambda: kd.ReverseMode("checkpointed"),
     "reversible": lambda: kd.ReverseMode("reversible"),
     "truncated": lambda: kd.Truncated(7),
+    "forward": kd.ForwardMode,
     "one_step": kd.OneStep,
     "neumann": lambda: kd.Implicit(terms=4),
     "cg": lambda: kd.Implicit("cg", terms=4, curvature="gauss_newton"),

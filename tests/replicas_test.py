@@ -31,6 +31,7 @@ TWO = [
     *METHODS,
     "method_bfloat16",
     "method_cg",
+    "method_forward",
     "method_gauss_newton",
     "method_reversible",
     "optimizer_accumulation",

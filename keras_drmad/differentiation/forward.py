@@ -127,7 +127,8 @@ class Tangents(Recorder):
         z = tangents.step(problem, state, hparams, batch, notes.tangents)
         sums = [tf.reduce_sum(rows) for rows in z]
         is_finite = tf.reduce_all(tf.math.is_finite(tf.stack(sums)))
-        z = nested.where(is_finite, z, nested.zeros_like(z))
+        # `tf.where` would write all of them anew.
+        z = tf.cond(is_finite, lambda: z, lambda: nested.zeros_like(z))
         return Beside(z, tf.where(is_finite, notes.steps + 1, 0))
 
 

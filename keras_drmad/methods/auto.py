@@ -1,6 +1,6 @@
 """The method that chooses a method."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,11 +11,13 @@ from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.methods import memory as memory_lib
 from keras_drmad.methods.base import Chosen, Method, Tuned
 from keras_drmad.methods.drmad import DrMAD
+from keras_drmad.methods.forward_mode import MOST, ForwardMode
 from keras_drmad.methods.reverse_mode import ReverseMode
 
-# Exact methods, and the time of training and walk backward over that of the
-# training alone (`studies.fidelity`).
-TIMES = (("stored", 2.5), ("checkpointed", 3.5), ("bfloat16", 2.5))
+# The time of training and walk backward over that of the training alone
+# (`studies.fidelity`), and what each tangent of forward mode adds.
+TIMES = {"stored": 2.5, "checkpointed": 3.5, "bfloat16": 2.5}
+TANGENT = 2.0
 BEST_PART = 0.5  # of a training, to walk backward along anchors
 
 
@@ -25,7 +27,9 @@ class Auto(Method):
 
     From the number of steps T and the bytes of one state it chooses, in this
     order, the first that fits: `ReverseMode()`, all states kept, exact;
-    `ReverseMode("checkpointed")`, exact; `ReverseMode("bfloat16")`, nearly so;
+    `ReverseMode("checkpointed")`, exact, or `ForwardMode()`, exact, the faster
+    one first (`ForwardMode` for one hyperparameter);
+    `ReverseMode("bfloat16")`, nearly so;
     `DrMAD` with as many anchors as fit and as many reverse steps as the time
     allows. After a training the model's `resolved`, its `summary()` and the
     logs (`copies`) say what was chosen.
@@ -89,15 +93,14 @@ class Auto(Method):
         else:
             allowed = arguments.nbytes("memory", self.memory)
         where = f"of {memory_lib.in_words(allowed)}"
-        for storage, factor in TIMES:
-            method = ReverseMode(storage)
-            needed = method.nbytes(T, state)
+        for method, factor in _exact(hyperparameters):
+            needed = method.nbytes(T, state, hyperparameters)
             if needed <= allowed and factor <= self.time_factor:
                 words = memory_lib.in_words(needed)
                 return Chosen(
                     method,
                     f"all of the training, with {words} {where} of memory and "
-                    f"about {factor} times the time of the training alone",
+                    f"about {factor:g} times the time of the training alone",
                 )
         part = min(BEST_PART, (self.time_factor - 1) / 1.5)
         lines = DrMAD(part, spacing="end").over_all_that_acts(
@@ -114,6 +117,19 @@ class Auto(Method):
 
     def get_config(self) -> dict[str, Any]:
         return {"memory": self.memory, "time_factor": self.time_factor}
+
+
+def _exact(hyperparameters: Sequence[Tuned]) -> Iterator[tuple[Method, float]]:
+    """Yields exact methods and their times, in the order of preference."""
+    yield ReverseMode(), TIMES["stored"]
+    others: list[tuple[Method, float]] = [
+        (ReverseMode("checkpointed"), TIMES["checkpointed"])
+    ]
+    count = sum(h.count for h in hyperparameters)
+    if 0 < count <= MOST:
+        others.append((ForwardMode(), 1 + TANGENT * count))
+    yield from sorted(others, key=lambda pair: pair[1])
+    yield ReverseMode("bfloat16"), TIMES["bfloat16"]
 
 
 def given(method: Any) -> Method:

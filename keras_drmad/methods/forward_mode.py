@@ -9,6 +9,7 @@ from keras_drmad import arguments
 from keras_drmad.core.state import State
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.differentiation.forward import Forward
+from keras_drmad.methods import memory as memory_lib
 from keras_drmad.methods.base import Method, Tuned
 
 MOST = 300  # hyperparameters, above which reverse mode takes far less time
@@ -30,6 +31,9 @@ class ForwardMode(Method):
     model.compile(..., hypergradient=kd.ForwardMode())
     ```
 
+    Refused with a `ValueError` before a training: more than 300
+    hyperparameters, and states that do not fit in memory.
+
     References: Franceschi, Donini, Frasconi, Pontil, *Forward and Reverse
     Gradient-Based Hyperparameter Optimization*, ICML 2017,
     https://arxiv.org/abs/1703.01785, Algorithm 2.
@@ -44,12 +48,28 @@ class ForwardMode(Method):
     ) -> Differentiation:
         count = sum(h.count for h in hyperparameters)
         if count > MOST:
-            raise arguments.Refused(
-                f"{self!r} goes with a tangent for each hyperparameter, and "
-                f"takes {MOST} of them at most.",
-                argument="hypergradient",
-                received=f"{count} hyperparameters",
-                advice="Use `keras_drmad.ReverseMode('checkpointed')`, which "
-                "takes the same time for any number.",
-            )
-        return Forward(count)
+            raise _refused(self, f"{MOST} of them at most", count)
+        bound = Forward(count)
+        needed, allowed = bound.nbytes(T, state), _available_bytes()
+        if needed > allowed:
+            words = memory_lib.in_words(allowed)
+            raise _refused(self, f"which are to fit into {words}", count)
+        return bound
+
+
+def _refused(method: Method, limit: str, count: int) -> ValueError:
+    return arguments.Refused(
+        f"{method!r} keeps a state for each hyperparameter, {limit}.",
+        argument="hypergradient",
+        received=f"{count} hyperparameters",
+        advice="Use `keras_drmad.ReverseMode('checkpointed')`, whose time and "
+        "memory do not depend on their number, or `keras_drmad.DrMAD()`.",
+    )
+
+
+def _available_bytes() -> float:
+    """Returns the memory that the machine can give, where it says so."""
+    try:
+        return memory_lib.available_bytes()
+    except ValueError:
+        return float("inf")

@@ -1,0 +1,265 @@
+"""Forward mode equals reverse mode, in the memory of one state a tangent."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_drmad as kd
+from checks import assert_exact_hypergradient, relative_error
+from closed_forms import bound, exact_model, regression, tanh_net
+from conformance.optimizers import OPTIMIZERS
+from conftest import reseed
+from keras_drmad.core.span import CHUNK_SIZE, Span
+from keras_drmad.core.state import State
+from keras_drmad.differentiation.forward import Forward
+from keras_drmad.hyperparameters import (
+    L1,
+    L2,
+    ExampleWeights,
+    InitialScale,
+    LearningRate,
+    WeightSharing,
+)
+from keras_drmad.methods import memory
+from keras_drmad.methods.forward_mode import MOST
+from kinds_contract_test import each_gradient, net
+from kinds_contract_test import model_of as model_of_kind
+from small_models import assert_helps
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+X, Y = regression(18)  # 4 batches a pass, the last one short
+X[:, 3] = 0  # a dead input: many updates divide by the root of its gradients
+VALIDATION = regression(7, seed=1)
+TRAINING = {"batch_size": 5, "epochs": 3, "validation_data": VALIDATION}
+
+
+def records(model, *data, **training):
+    """Returns hypergradients by reverse mode and by forward mode."""
+    found = []
+    for method in (kd.ReverseMode(), kd.ForwardMode()):
+        model._assembly.method = method
+        found.append(model.hypergradient(*data, **training))
+    return found
+
+
+def assert_same(model, *data, **training):
+    """Asserts that forward mode finds what reverse mode does."""
+    expected, found = records(model, *data, **training)
+    for name, gradient in expected.gradients.items():
+        assert np.any(gradient), name
+        assert relative_error(found.gradients[name], gradient) < 1e-9, name
+    used = "reverse_steps_used"
+    assert found.diagnostics[used] == expected.diagnostics[used]
+
+
+# ---- whatever is tuned, and by whatever optimizer
+
+
+@pytest.mark.parametrize(
+    "name", ["L2", "LearningRate", "Momentum", "InitialScale", "WeightSharing"]
+)
+def test_kinds(name):
+    model = model_of_kind(name)
+    expected = each_gradient(model)
+    found = each_gradient(model, kd.ForwardMode())
+    assert relative_error(found, expected) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "name", ["adam", "rmsprop", "nesterov", "accumulation", "global-clipnorm"]
+)
+def test_optimizers(name):
+    reseed()
+    model = exact_model(
+        tanh_net(),
+        [L2(initial=0.05), LearningRate("layer"), ExampleWeights(18)],
+        OPTIMIZERS[name].make(),
+    )
+    assert_same(model, X, Y, **TRAINING)
+
+
+def test_moving_averages_masks_and_a_schedule():
+    reseed()
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(3, activation="tanh", name="a")(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.5)(x)
+    x = keras.layers.Dropout(0.3, seed=1)(x)
+    kinds = [
+        L2("input", 0.05, layers="a"),
+        LearningRate(schedule="piecewise", knots=3),
+        InitialScale(),
+    ]
+    model = exact_model(
+        (inputs, keras.layers.Dense(2)(x)),
+        kinds,
+        keras.optimizers.Adam(0.02, clipnorm=0.5),
+    )
+    assert_same(model, X, Y, **TRAINING)
+
+
+def test_rows_of_a_table():
+    reseed()
+    words = np.random.default_rng(0).integers(0, 9, (18, 3))
+    inputs = keras.Input((3,), dtype="int32")
+    x = keras.layers.Embedding(9, 2, name="a")(inputs)
+    x = keras.layers.Flatten()(x)
+    model = exact_model(
+        (inputs, keras.layers.Dense(2)(x)),
+        [L2("layer", 0.01), LearningRate()],
+        keras.optimizers.Adam(0.02, clipnorm=0.1),
+    )
+    held_out = words[:7], VALIDATION[1]
+    assert_same(model, words, Y, **TRAINING | {"validation_data": held_out})
+
+
+@pytest.fixture(scope="module")
+def model(float64):
+    """Returns a model that tunes where training starts and how it goes."""
+    reseed()
+    return exact_model(
+        tanh_net(),
+        [L2(initial=0.05), LearningRate(), InitialScale()],
+        hypergradient=kd.ForwardMode(),
+    )
+
+
+def test_equals_differences(model):
+    model._assembly.method = kd.ForwardMode()
+    assert_exact_hypergradient(model, X, Y, **TRAINING)
+
+
+def test_a_stream_of_several_chunks(model):
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(5).repeat()
+    steps = CHUNK_SIZE + 1
+    training = {"steps_per_epoch": steps, "validation_data": VALIDATION}
+    assert_same(model, data, **training)
+
+
+def test_a_training_that_goes_on(model):
+    weights = []
+    for method in (kd.ReverseMode(), kd.ForwardMode()):
+        reseed()
+        twin = exact_model(
+            net("WeightSharing"),
+            [WeightSharing([["a", "b"]], 0.25), L2(initial=0.05)],
+            hypergradient=method,
+        )
+        twin.fit(
+            X,
+            Y,
+            **TRAINING,
+            meta_iterations=3,
+            initial_weights="continue",
+            shuffle=False,
+            verbose=0,
+        )
+        weights.append(
+            np.concatenate([np.ravel(h.raw) for h in twin.hyperparameters])
+        )
+    np.testing.assert_allclose(*weights, rtol=1e-9)
+
+
+def test_rates_that_a_callback_sets(float64):
+    class Halve(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.optimizer.learning_rate = 0.1 / (1 + batch // 5)
+
+    found = []
+    for method in (kd.ReverseMode(), kd.ForwardMode()):
+        reseed()
+        twin = exact_model(tanh_net(), [L2(initial=0.05)], hypergradient=method)
+        history = twin.fit(
+            X,
+            Y,
+            **TRAINING,
+            meta_iterations=1,
+            callbacks=[Halve()],
+            shuffle=False,
+            verbose=0,
+        )
+        found.append(history.history["hypergradient_norm"])
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
+# ---- at its limits
+
+
+def test_tangents_that_leave_the_finite_numbers_begin_again():
+    # The second derivative of |w|^1.5 at a bias of 0 is infinite.
+    class Between(L1):
+        @staticmethod
+        def measure(w):
+            return tf.abs(w) ** 1.5
+
+    reseed()
+    model = exact_model(tanh_net(), [Between(layers="a", biases=True)])
+    with pytest.warns(RuntimeWarning, match="after 11 of 12"):
+        expected, found = records(model, X, Y, **TRAINING)
+    assert found.diagnostics["reverse_steps_used"] == 11
+    assert relative_error(found.gradients, expected.gradients) < 1e-9
+
+
+def test_memory_does_not_depend_on_the_length():
+    state = State([tf.zeros([5])], [tf.zeros([5]), tf.constant(0)], [])
+    kept = [Forward(3).nbytes(T, state) for T in (1, 1000, 100_000)]
+    assert kept == [3 * 2 * 5 * 4] * 3
+
+
+def test_a_span_that_is_not_the_first_is_refused():
+    with pytest.raises(ValueError, match="from iteration 3.*ReverseMode"):
+        Forward(1).forward(None, None, [], Span(3, 5))
+
+
+def test_many_hyperparameters_are_refused():
+    inputs = keras.Input((MOST + 1,))
+    model = exact_model(
+        (inputs, keras.layers.Dense(2)(inputs)),
+        [L2("input")],
+        hypergradient=kd.ForwardMode(),
+    )
+    x = np.zeros((5, MOST + 1))
+    with pytest.raises(ValueError) as error:
+        model.hypergradient(x, Y[:5], validation_data=(x, Y[:5]))
+    assert_helps(error, "hypergradient", f"{MOST + 1} hyperparameters")
+    assert "checkpointed" in str(error.value)
+
+
+def test_states_that_do_not_fit_are_refused(monkeypatch):
+    kind = L2("input")
+    bound(kind)
+    state = State([tf.zeros([100])], [], [])
+    kd.ForwardMode().bind(5, state, [kind])
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(ValueError) as error:
+        kd.ForwardMode().bind(5, state, [kind])
+    assert_helps(error, "hypergradient", "1 kB")
+
+
+# ---- where `Auto` takes it
+
+
+@pytest.mark.parametrize(
+    "per, allowed, time_factor, chosen, words",
+    [
+        # 3 trainings; checkpoints would fit, and take 3.5.
+        ("all", "30kB", 4.0, "ForwardMode()", "about 3 times"),
+        ("all", "5kB", 2.9, "DrMAD(", ""),
+        (
+            "layer",
+            "30kB",
+            20.0,
+            "ReverseMode(storage='checkpointed')",
+            "3.5 times",
+        ),
+        ("layer", "5kB", 20.0, "ForwardMode()", "about 5 times"),
+    ],
+)
+def test_auto(per, allowed, time_factor, chosen, words):
+    kind = L2(per)
+    bound(kind)
+    state = State([tf.zeros([23])], [tf.zeros([23])], [])
+    method = kd.Auto(memory=allowed, time_factor=time_factor)
+    found, why = method.choose(400, state, [kind])
+    assert repr(found).startswith(chosen) and words in why
