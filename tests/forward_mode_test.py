@@ -8,10 +8,13 @@ import tensorflow as tf
 import keras_drmad as kd
 from checks import assert_exact_hypergradient, relative_error
 from closed_forms import bound, exact_model, regression, tanh_net
+from conformance import here, layer_group, layers
 from conformance.optimizers import OPTIMIZERS
-from conftest import reseed
+from conftest import precision, reseed
+from keras_drmad.core import nested, tangents
+from keras_drmad.core.adjoint import step_back
 from keras_drmad.core.span import CHUNK_SIZE, Span
-from keras_drmad.core.state import State
+from keras_drmad.core.state import Batch, State
 from keras_drmad.differentiation.forward import Forward
 from keras_drmad.hyperparameters import (
     L1,
@@ -21,8 +24,10 @@ from keras_drmad.hyperparameters import (
     LearningRate,
     WeightSharing,
 )
+from keras_drmad.hyperparameters.together import Together
 from keras_drmad.methods import memory
 from keras_drmad.methods.forward_mode import MOST
+from keras_drmad.seam.problem import ElementaryProblem
 from kinds_contract_test import each_gradient, net
 from kinds_contract_test import model_of as model_of_kind
 from small_models import assert_helps
@@ -112,6 +117,44 @@ def test_rows_of_a_table():
     )
     held_out = words[:7], VALIDATION[1]
     assert_same(model, words, Y, **TRAINING | {"validation_data": held_out})
+
+
+@pytest.mark.parametrize("name", ["resized images", "tokens"])
+def test_layers(name, monkeypatch):
+    """A layer's gradients may have derivatives that TensorFlow lacks."""
+    monkeypatch.setattr(layer_group, "assert_right", assert_transposed)
+    group = layers.GROUPS[name]
+    with precision(group.dtype):
+        layer_group.check(group, list(here(keras.layers, group.makes)))
+
+
+def assert_transposed(model, batch, *unused):
+    """Asserts that aᵀ (∂step/∂s z + ∂step/∂λ) is what `step_back` has."""
+    batch = Batch(*map(tf.convert_to_tensor, batch))
+    model.test_step((batch.x, batch.y))  # metrics are built by a first batch
+    kind, _ = bound(LearningRate(), model, model.optimizer)
+    problem = ElementaryProblem(model, model.optimizer, Together([kind]), batch)
+    state, hparams = problem.state(), problem.hparams()
+    generator = np.random.default_rng(0)
+    a, z = (
+        [
+            tf.constant(generator.normal(size=[*lead, *x.shape]), x.dtype)
+            for x in nested.float_leaves(state)
+        ]
+        for lead in ([], [1])
+    )
+
+    @tf.function
+    def both(state, hparams, batch, a, z):
+        forward = tangents.step(problem, state, hparams, batch, z)
+        return forward, step_back(problem, state, hparams, batch, a)
+
+    after, (d_s, d_hparams) = both(state, hparams, batch, a, z)
+    found = sum(np.vdot(x, y) for x, y in zip(a, after, strict=True))
+    expected = sum(np.vdot(x, y) for x, y in zip(d_s, z, strict=True))
+    expected += float(d_hparams[0])
+    tolerance = 1e-3 if model.compute_dtype == "float32" else 1e-6
+    assert found == pytest.approx(expected, rel=tolerance)
 
 
 @pytest.fixture(scope="module")

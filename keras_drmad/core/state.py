@@ -122,6 +122,14 @@ class Problem(Steps, Protocol):
     def at(self, constants: list[tf.Tensor]) -> "Problem":
         """Returns the training whose steps read these constants."""
 
+    def rules(self) -> contextlib.AbstractContextManager:
+        """Returns a context whose operations have the problem's derivatives.
+
+        Where these are other than TensorFlow's, for `vjp`. The problem's own
+        functions need no such context; what differentiates their derivatives
+        does.
+        """
+
     def gradient(
         self, state: State, hparams: list[tf.Tensor], batch: Any
     ) -> tuple[list[Gradient], State]:

@@ -68,12 +68,13 @@ def step(
     g_and_called = [
         nested.float_leaves(part) for part in (g, called.params, called.buffers)
     ]
-    through_gradient = _Transposed(
-        lambda d: sum(map(list, gradient_backward(*d)), []), g_and_called
-    )
+    with problem.rules():
+        through_gradient = _Transposed(
+            lambda d: sum(map(list, gradient_backward(*d)), []), g_and_called
+        )
     updated = nested.float_leaves(problem.update(called, g, hparams))
     inputs = [*at, *g_and_called[0], *hparams]
-    with _zeros_stay():
+    with problem.rules(), _zeros_stay():
         through_update = _Transposed(lambda d: vjp(updated, inputs, d), updated)
     undefined = []
     if not problem.update_is_smooth:

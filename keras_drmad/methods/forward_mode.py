@@ -25,6 +25,10 @@ class ForwardMode(Method):
     whose states do not fit in memory; for more than some dozens
     `ReverseMode("checkpointed")` takes less time.
 
+    Two runs, and a `fit` that was killed and goes on, agree up to rounding,
+    not in every bit: TensorFlow may sum terms that training and tangents share
+    in another order.
+
     Example:
 
     ```python

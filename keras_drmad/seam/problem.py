@@ -97,6 +97,10 @@ class ElementaryProblem(States):
         problem._constants = constants
         return problem
 
+    def rules(self):
+        """Returns a context whose operations `vjp` differentiates as ours."""
+        return gradient_rules.within()
+
     def gradient(self, state, hparams, batch):
         """Returns the training gradient, and the state after the call."""
         unseen = [tf.zeros(v.shape, v.dtype) for v in self.metrics]

@@ -77,6 +77,10 @@ class ReplicatedProblem:
 
     # ---- the functions of `core.state.Problem`
 
+    def rules(self) -> contextlib.AbstractContextManager:
+        """Returns a context whose operations `vjp` differentiates as ours."""
+        return self.problem.rules()
+
     def gradient(self, state, hparams, batch):
         """Returns the training gradient, and the state after the call."""
         here, hparams = self._spread(state, hparams)
