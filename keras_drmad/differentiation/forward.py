@@ -23,8 +23,8 @@ class Forward(Differentiation):
         dF/dλ = ∂F/∂s_T Z_T + ∂F/∂λ
 
     Exact. Memory: a state for each of P hyperparameters, whatever T; while a
-    step is taken, what P steps of the adjoint take. Time: each of P tangents
-    costs a step backward, less where tangents share a product. Differentiates
+    step is taken, what P steps of the adjoint take. Time: that of the training
+    and, for each tangent, up to twice that again, less under XLA. Differentiates
     every kind of hyperparameter. Prefer it for a handful of hyperparameters of
     long trainings.
 
@@ -80,12 +80,18 @@ class Forward(Differentiation):
         z, steps = walked.memory
         d_lambda = tf.add_n(
             [
-                tf.linalg.matvec(
-                    tf.reshape(rows, [rows.shape[0], -1]), tf.reshape(a, [-1])
+                tf.reduce_sum(
+                    tf.reshape(
+                        tf.math.multiply_no_nan(rows, a), [rows.shape[0], -1]
+                    ),
+                    axis=1,
                 )
                 for rows, a in zip(z, adjoint, strict=True)
             ]
         )
+        is_finite = tf.reduce_all(tf.math.is_finite(d_lambda))
+        if not bool(is_finite):
+            d_lambda, steps = tf.zeros_like(d_lambda), 0
         hparams = walked.hparams
         sizes = [h.shape.num_elements() for h in hparams]
         d_hparams = [
@@ -125,7 +131,8 @@ class Tangents(Recorder):
 
     def follow(self, notes, problem, state, hparams, batch):
         z = tangents.step(problem, state, hparams, batch, notes.tangents)
-        sums = [tf.reduce_sum(rows) for rows in z]
+        # What is not finite elsewhere comes to the parameters.
+        sums = [tf.reduce_sum(rows) for rows in z[: len(state.params)]]
         is_finite = tf.reduce_all(tf.math.is_finite(tf.stack(sums)))
         # `tf.where` would write all of them anew.
         z = tf.cond(is_finite, lambda: z, lambda: nested.zeros_like(z))

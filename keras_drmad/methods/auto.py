@@ -15,7 +15,7 @@ from keras_drmad.methods.forward_mode import MOST, ForwardMode
 from keras_drmad.methods.reverse_mode import ReverseMode
 
 # The time of training and walk backward over that of the training alone
-# (`studies.fidelity`), and what each tangent of forward mode adds.
+# (`studies.fidelity`), and what each tangent of forward mode adds without XLA.
 TIMES = {"stored": 2.5, "checkpointed": 3.5, "bfloat16": 2.5}
 TANGENT = 2.0
 BEST_PART = 0.5  # of a training, to walk backward along anchors
