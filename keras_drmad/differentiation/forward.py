@@ -24,9 +24,9 @@ class Forward(Differentiation):
 
     Exact. Memory: a state for each of P hyperparameters, whatever T; while a
     step is taken, what P steps of the adjoint take. Time: that of the training
-    and, for each tangent, up to twice that again, less under XLA. Differentiates
-    every kind of hyperparameter. Prefer it for a handful of hyperparameters of
-    long trainings.
+    and, for each tangent, up to twice that again, less under XLA.
+    Differentiates every kind of hyperparameter. Prefer it for a handful of
+    hyperparameters of long trainings.
 
     A tangent that leaves the finite numbers begins again from zero, with all
     others: like a walk backward that ends early, the derivative then leaves
