@@ -286,8 +286,14 @@ def test_states_that_do_not_fit_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     "per, allowed, time_factor, chosen, words",
     [
-        # 3 trainings; checkpoints would fit, and take 3.5.
-        ("all", "30kB", 4.0, "ForwardMode()", "about 3 times"),
+        (
+            "all",
+            "30kB",
+            4.0,
+            "ReverseMode(storage='checkpointed')",
+            "3.5 times",
+        ),
+        ("all", "5kB", 4.0, "ForwardMode()", "about 4 times"),
         ("all", "5kB", 2.9, "DrMAD(", ""),
         (
             "layer",
@@ -296,7 +302,7 @@ def test_states_that_do_not_fit_are_refused(monkeypatch):
             "ReverseMode(storage='checkpointed')",
             "3.5 times",
         ),
-        ("layer", "5kB", 20.0, "ForwardMode()", "about 5 times"),
+        ("layer", "5kB", 20.0, "ForwardMode()", "about 7 times"),
     ],
 )
 def test_auto(per, allowed, time_factor, chosen, words):
