@@ -256,8 +256,9 @@ class Differentiable(Saved):
             )
         self.check_compiled()
         model = self.elementary_model
+        workers = Workers(self._assembly.replicas, draws)
         if "seed" in given:
-            given["seed"] = self.agreed_seed(given["seed"])
+            given["seed"] = workers.seed(given["seed"])
         plan = inputs.plan(
             x,
             y,
@@ -267,10 +268,6 @@ class Differentiable(Saved):
             kept=self._assembly.kept,
         )
         training = self._assembly.training(
-            plan, is_tuned=True, trainings=trainings, draws=draws
+            plan, is_tuned=True, trainings=trainings, workers=workers
         )
         return training, plan
-
-    def agreed_seed(self, seed: int | None) -> int | None:
-        """Returns the seed given; on several workers, if none, the chief's."""
-        return Workers(self._assembly.replicas).seed(seed)

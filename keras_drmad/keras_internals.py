@@ -326,6 +326,14 @@ def value_of(variable: keras.Variable) -> tf.Tensor:
     return tf.convert_to_tensor(_first_part(variable.value))
 
 
+def is_no_strategy(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether a strategy is that of programs without any.
+
+    `_DefaultDistributionStrategy`, since TensorFlow 1.11.
+    """
+    return type(strategy).__name__ == "_DefaultDistributionStrategy"
+
+
 def scope_of(built: Any) -> contextlib.AbstractContextManager:
     """Returns the scope in which variables for a model or optimizer are made.
 
