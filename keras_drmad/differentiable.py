@@ -113,7 +113,7 @@ class Differentiable(Saved):
 
     # ---- one training
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def hypergradient(
         self,
         x: Any = None,
@@ -168,18 +168,21 @@ class Differentiable(Saved):
             seed=seed,
             **data,
         )
+        workers = training.workers
         if draws == 1:
             starts = InitialState(training.problem, "same", plan.seed)
-            return training.hypergradient(starts.of(0), plan)
+            with workers.watched():
+                return training.hypergradient(starts.of(0), plan)
         starts = self.new_draws(training, plan)
 
         def of_draw(k: int) -> Hypergradient:
             drawn = plan.drawn(starts.seed_of(k), with_split=True)
             return training.hypergradient(starts.of(k), drawn)
 
-        return hypergradients.mean(training.workers.each(draws, of_draw))
+        with workers.watched():
+            return hypergradients.mean(workers.each(draws, of_draw))
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def validation_loss_after(
         self,
         x: Any = None,
@@ -215,7 +218,8 @@ class Differentiable(Saved):
             **data,
         )
         starts = InitialState(training.problem, "same", plan.seed)
-        return training.validation_loss(starts.of(0), plan)
+        with training.workers.watched():
+            return training.validation_loss(starts.of(0), plan)
 
     # ---- what these, and checks, begin with
 

@@ -274,6 +274,17 @@ def outside_of_scopes() -> Iterator[None]:
         graph._variable_creator_stack = creators
 
 
+def outside(method: Callable) -> Callable:
+    """Returns a method that runs outside of the scopes of strategies."""
+
+    @functools.wraps(method)
+    def run(*args, **options):
+        with outside_of_scopes():
+            return method(*args, **options)
+
+    return run
+
+
 class BuiltOfAnyParts(keras.Model):
     """A model whose metrics are built of parts of any sizes.
 

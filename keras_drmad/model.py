@@ -237,7 +237,7 @@ class DrMADModel(Checkable, Differentiable):
 
     # ---- fit
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def fit(
         self,
         x: Any = None,

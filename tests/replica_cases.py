@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import time
 import warnings
 
 import keras
@@ -491,6 +492,30 @@ def files():
 
 
 @case
+def late():
+    """Time is up on the worker that is not the chief, in its own draw."""
+    folder = pathlib.Path(os.environ["FOLDER"]) / "late"
+    model = compiled(*mlp(), three_kinds()[:1])
+    trainings = iter(range(100))
+
+    def wait(batch, logs):
+        if not model.is_chief and next(trainings) == 2:
+            time.sleep(22)
+
+    return fitted(
+        model,
+        draws=2,
+        keep="best",
+        meta_iterations=1000,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(str(folder)),
+            keras.callbacks.LambdaCallback(on_train_batch_end=wait),
+            kd.callbacks.TimeBudget(20),
+        ],
+    )
+
+
+@case
 def killed():
     """The second worker may end in the midst of the second training."""
     model = compiled(*mlp(), three_kinds(), hypergradient=kd.DrMAD())
@@ -558,7 +583,9 @@ ALONE = {
     "dropout": lambda: _against_differences(_dropout),
 }
 CASES |= ALONE
-WITH_SURROUNDINGS = {name: CASES.pop(name) for name in ("files", "killed")}
+WITH_SURROUNDINGS = {
+    name: CASES.pop(name) for name in ("files", "killed", "late")
+}
 WITH_SURROUNDINGS |= {
     one.__name__: one
     for one in (

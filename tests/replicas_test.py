@@ -210,6 +210,14 @@ def test_every_case(folder):
         assert_same(found, expected, name)
 
 
+@pytest.mark.slow
+def test_a_backup_stays_where_one_worker_was_late(folder):
+    _, found = on_workers(folder, ["late"], FOLDER=str(folder))
+    for worker in found:
+        assert len(worker["late"]["log_loss"]) >= 1
+    assert list((folder / "late").iterdir())
+
+
 def test_only_the_chief_writes(folder):
     done, (chief, other) = on_workers(folder, ["files"], FOLDER=str(folder))
     assert [one.returncode for one in done] == [0, 0], done[0].stderr
