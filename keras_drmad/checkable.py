@@ -30,7 +30,7 @@ class Checkable:
     A part of `DrMADModel`, whose methods these call.
     """
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def check_hypergradient(
         self: Any,
         x: Any = None,
@@ -96,7 +96,7 @@ class Checkable:
             is_exact=isinstance(self.resolved.method, ReverseMode),
         )
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def check_hyperparameters(
         self: Any,
         x: Any = None,
@@ -190,14 +190,15 @@ class Checkable:
         bar = keras.utils.Progbar(
             len(values) * draws, verbose=int(verbose != 0), unit_name="training"
         )
-        return hyperparameter_check.check(
-            values,
-            outcome,
-            draws,
-            bar.update,
-            each=elementary.workers.each,
-            has_seen_all=plan.split is not None and test is None,
-        )
+        with elementary.workers.watched():
+            return hyperparameter_check.check(
+                values,
+                outcome,
+                draws,
+                bar.update,
+                each=elementary.workers.each,
+                has_seen_all=plan.split is not None and test is None,
+            )
 
     # ---- inside
 

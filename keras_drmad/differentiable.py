@@ -113,7 +113,7 @@ class Differentiable(Saved):
 
     # ---- one training
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def hypergradient(
         self,
         x: Any = None,
@@ -168,18 +168,21 @@ class Differentiable(Saved):
             seed=seed,
             **data,
         )
+        workers = training.workers
         if draws == 1:
             starts = InitialState(training.problem, "same", plan.seed)
-            return training.hypergradient(starts.of(0), plan)
+            with workers.watched():
+                return training.hypergradient(starts.of(0), plan)
         starts = self.new_draws(training, plan)
 
         def of_draw(k: int) -> Hypergradient:
             drawn = plan.drawn(starts.seed_of(k), with_split=True)
             return training.hypergradient(starts.of(k), drawn)
 
-        return hypergradients.mean(training.workers.each(draws, of_draw))
+        with workers.watched():
+            return hypergradients.mean(workers.each(draws, of_draw))
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def validation_loss_after(
         self,
         x: Any = None,
@@ -215,7 +218,8 @@ class Differentiable(Saved):
             **data,
         )
         starts = InitialState(training.problem, "same", plan.seed)
-        return training.validation_loss(starts.of(0), plan)
+        with training.workers.watched():
+            return training.validation_loss(starts.of(0), plan)
 
     # ---- what these, and checks, begin with
 
@@ -256,8 +260,9 @@ class Differentiable(Saved):
             )
         self.check_compiled()
         model = self.elementary_model
+        workers = Workers(self._assembly.replicas, draws)
         if "seed" in given:
-            given["seed"] = self.agreed_seed(given["seed"])
+            given["seed"] = workers.seed(given["seed"])
         plan = inputs.plan(
             x,
             y,
@@ -267,10 +272,6 @@ class Differentiable(Saved):
             kept=self._assembly.kept,
         )
         training = self._assembly.training(
-            plan, is_tuned=True, trainings=trainings, draws=draws
+            plan, is_tuned=True, trainings=trainings, workers=workers
         )
         return training, plan
-
-    def agreed_seed(self, seed: int | None) -> int | None:
-        """Returns the seed given; on several workers, if none, the chief's."""
-        return Workers(self._assembly.replicas).seed(seed)

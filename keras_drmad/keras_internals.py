@@ -274,6 +274,17 @@ def outside_of_scopes() -> Iterator[None]:
         graph._variable_creator_stack = creators
 
 
+def outside(method: Callable) -> Callable:
+    """Returns a method that runs outside of the scopes of strategies."""
+
+    @functools.wraps(method)
+    def run(*args, **options):
+        with outside_of_scopes():
+            return method(*args, **options)
+
+    return run
+
+
 class BuiltOfAnyParts(keras.Model):
     """A model whose metrics are built of parts of any sizes.
 
@@ -324,6 +335,14 @@ def value_of(variable: keras.Variable) -> tf.Tensor:
     workers.
     """
     return tf.convert_to_tensor(_first_part(variable.value))
+
+
+def is_no_strategy(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether a strategy is that of programs without any.
+
+    `_DefaultDistributionStrategy`, since TensorFlow 1.11.
+    """
+    return type(strategy).__name__ == "_DefaultDistributionStrategy"
 
 
 def scope_of(built: Any) -> contextlib.AbstractContextManager:

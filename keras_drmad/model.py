@@ -28,7 +28,7 @@ from keras_drmad.training import tuning as tunings
 from keras_drmad.training.assembly import Assembly
 from keras_drmad.training.course import Course
 from keras_drmad.training.tables import takes_strings
-from keras_drmad.training.workers import Workers
+from keras_drmad.training.workers import Workers, facts
 
 FIT_ARGUMENTS = (
     *TRAINING_ARGUMENTS,
@@ -237,7 +237,7 @@ class DrMADModel(Checkable, Differentiable):
 
     # ---- fit
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def fit(
         self,
         x: Any = None,
@@ -369,7 +369,8 @@ class DrMADModel(Checkable, Differentiable):
             callbacks=callbacks,
         )
         is_tuned = meta_iterations > 0
-        workers = Workers(self._assembly.replicas, draws)
+        workers = Workers(self._assembly.replicas, draws if is_tuned else 1)
+        workers.agree(facts(given))
         course = Course(
             callbacks, lambda: self.in_words(x, y, given), seed, workers
         )
@@ -398,9 +399,9 @@ class DrMADModel(Checkable, Differentiable):
             is_tuned=is_tuned,
             trainings=max(1, meta_iterations) * draws,
             initial_weights=initial_weights,
-            draws=draws if is_tuned else 1,
+            workers=workers,
         )
-        verbose = verbose if training.workers.is_chief else 0
+        verbose = verbose if workers.is_chief else 0
         if verbose and is_tuned and self._are_suggested:
             self.hyperparameter_summary()
         if verbose and is_tuned and self.resolved.why:

@@ -35,7 +35,6 @@ class Saved(Remembering):
 
     # ---- plain Keras
 
-    @keras_internals.outside_of_scopes()
     def to_keras(self) -> PlainKeras:
         """Returns what plain Keras needs to train with what was learned.
 
@@ -71,9 +70,10 @@ class Saved(Remembering):
         self._assembly.hyperparameters.check_bound(self.elementary_model)
         if self.tuned_from == "same":
             warnings.warn(OF_ONE_PATH, RuntimeWarning, stacklevel=2)
-        return exported(
-            self.elementary_model, self.optimizer, self.hyperparameters
-        )
+        with keras_internals.outside_of_scopes():
+            return exported(
+                self.elementary_model, self.optimizer, self.hyperparameters
+            )
 
     # ---- saving
 
@@ -146,7 +146,7 @@ class Saved(Remembering):
         self.compile(**given)
         self.optimizer.build(self.trainable_variables)
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def save(
         self, filepath: Any, overwrite: bool = True, zipped: Any = None, **rest
     ) -> None:
@@ -159,7 +159,7 @@ class Saved(Remembering):
         arguments.keras_file("filepath", filepath)
         super().save(filepath, overwrite, zipped, **rest)
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def save_weights(
         self, filepath: Any, overwrite: bool = True, **options: Any
     ) -> None:

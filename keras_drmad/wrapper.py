@@ -203,7 +203,7 @@ class Wrapper(keras_internals.BuiltOfAnyParts):
         """Prints the summary of the elementary model."""
         self.elementary_model.summary(*args, **kwargs)
 
-    @keras_internals.outside_of_scopes()
+    @keras_internals.outside
     def export(self, filepath, *args, **kwargs):
         """Exports a SavedModel that loads without this package.
 

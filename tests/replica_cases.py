@@ -1,9 +1,11 @@
 """Small trainings, each to be had on one device and on several."""
 
 import collections
+import json
 import os
 import pathlib
 import signal
+import time
 import warnings
 
 import keras
@@ -299,6 +301,76 @@ def synchronized():
         return hypergradient(model)
 
 
+@case
+def sequence():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, k):
+            part = slice(k * SIZE, (k + 1) * SIZE)
+            return X[part], LABELS[part]
+
+    model = compiled(*mlp(), three_kinds()[:2])
+    h = model.hypergradient(
+        Batches(), steps_per_epoch=9, validation_data=Batches()
+    )
+    return {k: np.asarray(g) for k, g in h.gradients.items()}
+
+
+def xla():
+    """Asks for what replicas cannot have."""
+    model = compiled(*mlp(), three_kinds()[:1], jit_compile=True)
+    return hypergradient(model, steps_per_epoch=2)
+
+
+def other_data():
+    """One worker has other data."""
+    model = compiled(*mlp(), three_kinds()[:1])
+    return fitted(model, x=X if model.is_chief else X + 1)
+
+
+def other_length():
+    """One worker has more meta-iterations to go."""
+    model = compiled(*mlp(), three_kinds()[:1])
+    return fitted(model, meta_iterations=2 if model.is_chief else 3)
+
+
+def stopped_by_one():
+    """A callback stops on the worker that is not the chief."""
+    model = compiled(*mlp(), three_kinds()[:1])
+
+    def stop(epoch, logs):
+        model.stop_training = not model.is_chief
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    return fitted(model, callbacks=[callback], meta_iterations=5)
+
+
+def without_a_seed():
+    """Each worker would draw a seed, and first weights, of its own."""
+    rank = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    keras.utils.set_random_seed(rank)
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(2)(inputs)
+    model = compiled(inputs, outputs, [kinds.L2("input")])
+    return fitted(model, seed=None, initial_weights="same")
+
+
+def out_of_time():
+    """Each worker has a draw, and its own clock."""
+    model = compiled(*mlp(), three_kinds()[:1])
+    budget = kd.callbacks.TimeBudget(2)
+    found = fitted(
+        model,
+        callbacks=[budget],
+        draws=2,
+        meta_iterations=1000,
+        steps_per_epoch=200,
+    )
+    return {k: v for k, v in found.items() if not k.startswith("log")}
+
+
 def placed():
     """How many convolutions of a step backward are on each device."""
     model = compiled(*cnn(), three_kinds()[:1])
@@ -315,6 +387,83 @@ def placed():
     ops = [op for op in traced.graph.get_operations() if "Conv2D" in op.type]
     counts = collections.Counter(op.device for op in ops)
     return {"counts": np.array(sorted(counts.values()))}
+
+
+# ---- what does not add up
+
+
+def _warned(model, **options):
+    """Returns what a model says, and the losses on its way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = hypergradient(model, steps_per_epoch=2, **options)
+    words = [str(w.message) for w in caught if "add up" in str(w.message)]
+    return {"words": np.array(" ".join(words)), **found}
+
+
+def hidden_sum():
+    """A function that returns a sum, which nothing says."""
+
+    def loss(y, y_pred):
+        return keras.ops.sum(keras.ops.square(y - y_pred))
+
+    model = compiled(*mlp(), three_kinds()[:1], loss=loss)
+    return _warned(model, y=Y, validation=VALIDATION)
+
+
+class Counting(keras.layers.Layer):
+    """Counts examples, and adds a sum over them to the loss."""
+
+    def build(self, shape):
+        del shape
+        self.count = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
+
+    def call(self, x, training=False):
+        if training:
+            self.count.assign_add(keras.ops.shape(x)[0])
+        return x
+
+
+def counts():
+    """A variable that counts examples."""
+    inputs, outputs = mlp()
+    model = compiled(inputs, Counting()(outputs), three_kinds()[:1])
+    found = _warned(model)
+    fitted(model, meta_iterations=0)
+    (count,) = [v for v in model.non_trainable_variables if v.shape == ()]
+    return found | {"count": count.numpy()}
+
+
+class Positions(keras.layers.Layer):
+    """Adds rows of a table that no example chooses."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = keras.layers.Embedding(4, 4)
+
+    def call(self, x):
+        return x + self.table(keras.ops.arange(4))
+
+
+@case
+def positions():
+    """Each part looks up the same rows, and Adam takes them one by one."""
+    reseed(1)
+    inputs = keras.Input((4,), dtype="int32")
+    x = keras.layers.Embedding(9, 4, name="a")(inputs)
+    x = keras.layers.Flatten()(Positions()(x))
+    outputs = keras.layers.Dense(2, name="b")(x)
+    model = compiled(
+        inputs,
+        outputs,
+        [kinds.L2("layer", 0.01, layers="b")],
+        optimizer=keras.optimizers.Adam(0.05, clipnorm=0.1),
+    )
+    words = np.random.default_rng(0).integers(0, 9, (16, 4))
+    y = LABELS[:16]
+    return hypergradient(model, words, y, (words, y), batch_size=4)
 
 
 # ---- what workers write
@@ -341,6 +490,30 @@ def files():
         model.export(folder / "exported", verbose=False)
         found["predicted"] = np.asarray(model(X))
     return found
+
+
+@case
+def late():
+    """Time is up on the worker that is not the chief, in its own draw."""
+    folder = pathlib.Path(os.environ["FOLDER"]) / "late"
+    model = compiled(*mlp(), three_kinds()[:1])
+    trainings = iter(range(100))
+
+    def wait(batch, logs):
+        if not model.is_chief and next(trainings) == 2:
+            time.sleep(22)
+
+    return fitted(
+        model,
+        draws=2,
+        keep="best",
+        meta_iterations=1000,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(str(folder)),
+            keras.callbacks.LambdaCallback(on_train_batch_end=wait),
+            kd.callbacks.TimeBudget(20),
+        ],
+    )
 
 
 @case
@@ -411,5 +584,20 @@ ALONE = {
     "dropout": lambda: _against_differences(_dropout),
 }
 CASES |= ALONE
-WITH_SURROUNDINGS = {name: CASES.pop(name) for name in ("files", "killed")}
-WITH_SURROUNDINGS["placed"] = placed
+WITH_SURROUNDINGS = {
+    name: CASES.pop(name) for name in ("files", "killed", "late")
+}
+WITH_SURROUNDINGS |= {
+    one.__name__: one
+    for one in (
+        counts,
+        hidden_sum,
+        other_data,
+        other_length,
+        out_of_time,
+        placed,
+        stopped_by_one,
+        without_a_seed,
+        xla,
+    )
+}

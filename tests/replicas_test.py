@@ -41,6 +41,7 @@ TWO = [
     "kind_LearnedData",
     "cnn_adam",
     "embedding",
+    "positions",
     "losses_one_by_one",
     "sum_of_losses",
     "synchronized",
@@ -53,14 +54,25 @@ WORKERS = [
     *METHODS,
     "cnn_adam",
     "embedding",
+    "positions",
     "plain_training",
     "whole_fit",
     "resampled_fit",  # each worker has one of the two draws
     "uneven_draws",
     "checked_values",
     "stream",
+    "sequence",
     *ALONE,
 ]
+ODD = {
+    "hidden_sum": "the validation loss is",
+    "counts": "counting/variable",
+}
+DIFFER = {
+    "other_data": "they differ in the first minibatch",
+    "other_length": "they differ in meta_iterations",
+}
+AGREED = ["stopped_by_one", "without_a_seed", "out_of_time"]
 
 
 def run(path, count, names, **environment):
@@ -123,7 +135,7 @@ def one(folder):
 
 @pytest.fixture(scope="module")
 def two(folder):
-    return on_devices(folder, 2, [*TWO, "placed"])
+    return on_devices(folder, 2, [*TWO, "placed", "xla", *ODD])
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +145,7 @@ def three(folder):
 
 @pytest.fixture(scope="module")
 def workers(folder):
-    done, found = on_workers(folder, WORKERS)
+    done, found = on_workers(folder, [*WORKERS, *DIFFER, *AGREED, "counts"])
     assert [one.returncode for one in done] == [0, 0], done[0].stderr
     return found
 
@@ -199,6 +211,14 @@ def test_every_case(folder):
         assert_same(found, expected, name)
 
 
+@pytest.mark.slow
+def test_a_backup_stays_where_one_worker_was_late(folder):
+    _, found = on_workers(folder, ["late"], FOLDER=str(folder))
+    for worker in found:
+        assert len(worker["late"]["log_loss"]) >= 1
+    assert list((folder / "late").iterdir())
+
+
 def test_only_the_chief_writes(folder):
     done, (chief, other) = on_workers(folder, ["files"], FOLDER=str(folder))
     assert [one.returncode for one in done] == [0, 0], done[0].stderr
@@ -235,6 +255,39 @@ def test_workers_end_where_one_is_lost_and_go_on_when_they_are_back(folder):
             np.testing.assert_array_equal(worker["killed"][key], value, key)
 
 
+@pytest.mark.parametrize("name", ODD)
+def test_parts_that_do_not_add_up_are_said(two, name):
+    assert "error" not in two[name], two[name]["error"]
+    assert ODD[name] in str(two[name]["words"])
+
+
+def test_workers_have_the_chiefs_counts(workers):
+    one, two = (worker["counts"] for worker in workers)
+    assert one["count"] == two["count"] > 0
+
+
+# ---- what workers agree on
+
+
+@pytest.mark.parametrize("name", DIFFER)
+def test_workers_that_were_asked_for_different_trainings(workers, name):
+    for worker in workers:
+        assert DIFFER[name] in str(worker[name]["error"])
+
+
+@pytest.mark.parametrize("name", AGREED)
+def test_what_one_worker_decides_is_decided_for_all(workers, name):
+    one, two = (worker[name] for worker in workers)
+    assert "error" not in one, one["error"]
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        np.testing.assert_array_equal(value, two[key], key)
+
+
+def test_a_stop_of_one_worker_is_a_stop_of_all(workers):
+    assert len(workers[0]["stopped_by_one"]["log_loss"]) == 1
+
+
 # ---- what is refused, and what is one device under another name
 
 
@@ -258,6 +311,10 @@ def test_a_strategy_of_one_device():
         gradients.append(h.gradients["l2"])
         assert model.uses_xla is not None
     np.testing.assert_array_equal(*gradients)
+
+
+def test_replicas_have_no_xla(two):
+    assert "XLA cannot compile loops" in str(two["xla"]["error"])
 
 
 def test_other_strategies_are_refused():

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad.core.nested import leaves
+from keras_drmad.core.rows import Rows
 from keras_drmad.core.state import Batch, State
 from keras_drmad.keras_internals import operations_of
 from keras_drmad.seam import traits
@@ -37,6 +39,9 @@ class Look:
         asked: the parameters, slots and buffers that the look began with.
         gradient: the traced function `(state, hparams, metrics, batch)` to the
             gradients, the buffers, the metrics' state and the loss.
+        size: int, the examples in the minibatch.
+        rows: list of int, how many rows of a table each gradient has; 0 for a
+            gradient that is whole.
         graphs: the traced functions of which steps are made: `gradient`, and
             the optimizer's update.
     """
@@ -71,6 +76,10 @@ class Look:
                 "weights."
             )
         specs = self.gradient.structured_outputs[0]
+        self.size = int(leaves(batch.x)[0].shape[0])
+        self.rows = [
+            g.values.shape[0] if isinstance(g, Rows) else 0 for g in specs
+        ]
         update, update_kinds, more = self._traced(
             self._update, self._narrowed(state), specs, problem.hparams()
         )

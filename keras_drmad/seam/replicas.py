@@ -22,6 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import keras_internals
+
 SUPPORTED = (
     tf.distribute.MirroredStrategy,
     tf.distribute.MultiWorkerMirroredStrategy,
@@ -266,10 +268,8 @@ def check_strategy(strategy: tf.distribute.Strategy) -> None:
             "compile the model within `tf.distribute.MirroredStrategy()"
             ".scope()`."
         )
-    is_default = not isinstance(strategy, tf.distribute.Strategy) or (
-        type(strategy).__name__ == "_DefaultDistributionStrategy"
-    )
-    if is_default or isinstance(strategy, SUPPORTED):
+    is_none = keras_internals.is_no_strategy(strategy)
+    if is_none or isinstance(strategy, SUPPORTED):
         return
     raise ValueError(
         "Invalid strategy. Expected `tf.distribute.MirroredStrategy` (devices "

@@ -16,7 +16,7 @@ from keras_drmad.seam.replicas import Part, Replicas
 
 # Replicas draw other masks: their seeds are this much apart (the golden ratio
 # of 2³², which spreads multiples evenly).
-_APART = 0x9E3779B9
+_SEEDS_APART = 0x9E3779B9
 
 
 class ReplicatedProblem:
@@ -37,6 +37,7 @@ class ReplicatedProblem:
         """Initializes the problem."""
         self.problem = problem
         self.replicas = replicas
+        self.size, self.rows = problem.look.size, problem.look.rows
 
     @property
     def assigns_params(self) -> bool:
@@ -93,7 +94,7 @@ class ReplicatedProblem:
         g, assigned, buffers = zip(*each.results, strict=True)
         means = list(zip(assigned, buffers, strict=True))
         g, (assigned, buffers), _ = self._added(each, g, means)
-        return g, self._called(state, assigned, each.without_offset(buffers))
+        return g, self._called(state, assigned, self._settled(each, buffers))
 
     def outputs(self, state, hparams, batch, before_activation):
         """Returns outputs z, the buffers after the step, and L as function.
@@ -119,7 +120,7 @@ class ReplicatedProblem:
                     loss.append(part.share * loss_of[k](own))
             return tf.add_n(loss)
 
-        return sum(z, []), each.without_offset(mean), loss_of_all
+        return sum(z, []), self._settled(each, mean), loss_of_all
 
     def update(self, state, gradients, hparams):
         """Returns the parameters and slots after the optimizer's update."""
@@ -148,7 +149,7 @@ class ReplicatedProblem:
         g, (assigned, buffers, loss), changes = self._added(
             each, g, means, changes
         )
-        called = self._called(state, assigned, each.without_offset(buffers))
+        called = self._called(state, assigned, self._settled(each, buffers))
         params, slots = self.problem.update(called, g, hparams)
         return (
             State(params, slots, called.buffers),
@@ -237,7 +238,14 @@ class ReplicatedProblem:
         mean = [each.mean(leaf) for leaf in zip(*flat, strict=True)]
         places = [k for k, x in enumerate(mean) if x.dtype.is_floating]
         local = [
-            [each.gradient(parts) for parts in zip(*gradients, strict=True)],
+            [
+                each.gradient(parts, (rows, self.size))
+                for parts, rows in zip(
+                    zip(*gradients, strict=True),
+                    self.rows if gradients else [],
+                    strict=True,
+                )
+            ],
             [mean[k] for k in places],
             [_plus(parts) for parts in zip(*sums, strict=True)],
         ]
@@ -246,6 +254,26 @@ class ReplicatedProblem:
         for k, x in zip(places, floats, strict=True):
             mean[k] = x
         return g, tf.nest.pack_sequence_as(means[0], mean), added
+
+    def _settled(self, each: "_Each", buffers: list) -> list:
+        """Returns buffers as all workers have them.
+
+        Seeds are those of all replicas again, and integers the chief's.
+        """
+        buffers = each.without_offset(buffers)
+        if self.replicas.workers == 1:
+            return buffers
+        places = [
+            k
+            for k, x in enumerate(buffers)
+            if not x.dtype.is_floating and not each.is_seed[k]
+        ]
+        chiefs = [
+            buffers[k] if self.replicas.is_chief else tf.zeros_like(buffers[k])
+            for k in places
+        ]
+        found = dict(zip(places, self.replicas.total(chiefs), strict=True))
+        return [found.get(k, x) for k, x in enumerate(buffers)]
 
     def _called(self, state, assigned: dict, buffers: list) -> State:
         """Returns the state after the call, given what it assigned."""
@@ -260,7 +288,7 @@ class _Each:
         self.size = size
         self.parts = parts
         self.results = results
-        self._is_seed = [
+        self.is_seed = [
             keras_internals.is_seed_state(v) for v in problem.buffers
         ]
 
@@ -275,7 +303,7 @@ class _Each:
     def _moved(self, function: Callable, buffers: list, number: int) -> list:
         return [
             function(x, _offset(number, x)) if is_seed else x
-            for x, is_seed in zip(buffers, self._is_seed, strict=True)
+            for x, is_seed in zip(buffers, self.is_seed, strict=True)
         ]
 
     def mean(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -285,43 +313,58 @@ class _Each:
         pairs = zip(self.parts, parts, strict=True)
         return _plus([nested.scale(part.share, x) for part, x in pairs])
 
-    def gradient(self, parts: Sequence[Any]) -> Any:
+    def gradient(self, parts: Sequence[Any], whole: Any) -> Any:
         """Returns this worker's share of a gradient.
 
-        Optimizers take rows of a table one by one, so rows are not added up:
-        those of this worker come in their places among the rows of the whole
-        minibatch, and zeros in the places of the others.
+        Optimizers take rows of a table one by one, so rows that examples look
+        up are not added up: those of this worker come in their places among
+        the rows of the whole minibatch, and zeros in the places of the others.
+        Rows that every part looks up, as those of positions, are added.
+
+        Args:
+            parts: the gradients of this worker's parts.
+            whole: `(rows, examples)` of a whole minibatch.
 
         Raises:
             ValueError: if examples differ in how many rows they look up.
         """
         if not isinstance(parts[0], Rows):
             return self.mean(parts)
-        counts = {
-            g.values.shape[0] / (part.last - part.first)
-            for part, g in zip(self.parts, parts, strict=True)
-        }
-        count = counts.pop()
-        if counts or count != int(count):
-            raise ValueError(
-                "The rows of a table that a minibatch looks up are not the "
-                "same number for each of its examples, so replicas cannot join "
-                "the gradients of theirs. Look rows up by "
-                "`keras.layers.Embedding`, of inputs of one shape."
-            )
-        own = [
-            (part, g)
-            for part, g in zip(self.parts, parts, strict=True)
-            if part.share
-        ]
+        rows, examples = whole
+        pairs = list(zip(self.parts, parts, strict=True))
+        counts = [g.values.shape[0] for g in parts]
+        if rows % examples == 0 and all(
+            count * examples == rows * (part.last - part.first)
+            for count, part in zip(counts, self.parts, strict=True)
+        ):
+            return self._of_examples(pairs, rows // examples)
+        if all(count == rows for count in counts):
+            values = self.mean([g.values for g in parts])
+            is_chiefs = self.parts[0].number == 0
+            indices = parts[0].indices
+            if not is_chiefs:
+                indices = tf.zeros_like(indices)
+            return Rows(values, indices)
+        raise ValueError(
+            f"A whole minibatch of {examples} examples looks up {rows} rows of "
+            f"a table, and its parts {counts}: neither as many for each "
+            "example nor the same for all, so replicas cannot join the "
+            "gradients of theirs. Train this model on one device."
+        )
+
+    def _of_examples(self, pairs: list, count: int) -> Rows:
+        """Returns rows in their places, `count` for each example."""
+        own = [(part, g) for part, g in pairs if part.share]
         rows = [
-            Rows(nested.scale(p.share, g.values), g.indices) for p, g in own
+            Rows(nested.scale(part.share, g.values), g.indices)
+            for part, g in own
         ]
         if not rows:
-            rows = [Rows(parts[0].values[:0], parts[0].indices[:0])]
+            (_, g), *_ = pairs
+            rows = [Rows(g.values[:0], g.indices[:0])]
         first = own[0][0].first if own else 0
         last = own[-1][0].last if own else 0
-        around = [int(count) * first, int(count) * (self.size - last)]
+        around = [count * first, count * (self.size - last)]
         values, indices = zip(*rows, strict=True)
         return Rows(_within(values, around), _within(indices, around))
 
@@ -336,7 +379,7 @@ def _within(parts: Sequence[tf.Tensor], around: list[int]) -> tf.Tensor:
 
 def _offset(number: int, like: tf.Tensor) -> tf.Tensor:
     """Returns what is added to a seed's state `(seed, counter)`."""
-    moved = (number * _APART) % 2**32
+    moved = (number * _SEEDS_APART) % 2**32
     if like.dtype == tf.int32 and moved >= 2**31:
         moved -= 2**32
     return tf.constant([moved, 0], like.dtype)

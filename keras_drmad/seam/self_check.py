@@ -82,6 +82,7 @@ def check_step(problem: Any, batch: Batch) -> None:
     variables = _variables(problem)
     with _restored(variables + problem.metrics, problem.loose):
         before = [np.asarray(value) for value in values_of(variables)]
+        problem.model.reset_metrics()
         try:
             logs = problem.model.train_step((batch.x, batch.y))
         except Exception:  # what Keras does not train has no witness

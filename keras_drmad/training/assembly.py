@@ -19,6 +19,7 @@ from keras_drmad.methods.base import Chosen, Method
 from keras_drmad.seam import same_steps, self_check
 from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
+from keras_drmad.seam.parts_check import warn_of_parts
 from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.seam.pure_optimizer import check_known
 from keras_drmad.seam.replicas import Replicas
@@ -89,7 +90,8 @@ class Assembly:
         self._first_look = first_look.FirstLook(model, hyperparameters)
         self._model = model
         self.self_check = self_check
-        self._unchecked = {"step", "slopes"} if self_check else set()
+        checks = {"step", "slopes", "parts"}
+        self._unchecked = checks if self_check else set()
         self._jit_compile = jit_compile
         self._steps = 0  # asked for so far
         self._signature = ""
@@ -130,7 +132,7 @@ class Assembly:
         is_tuned: bool,
         trainings: int = 1,
         initial_weights: str = "same",
-        draws: int = 1,
+        workers: Workers | None = None,
     ) -> ElementaryTraining:
         """Returns the training of a plan.
 
@@ -139,8 +141,7 @@ class Assembly:
             is_tuned: bool, whether hyperparameters are learned, or only used.
             trainings: int, how many are to come.
             initial_weights: str, as for `fit`.
-            draws: int, how many of them need nothing of each other, so that
-                each worker can have its own.
+            workers: who train together, or apart; all together by default.
 
         Raises:
             ValueError: if workers were asked for different trainings, or the
@@ -151,8 +152,8 @@ class Assembly:
         self.check_trainable()
         check_known(self._model.optimizer, self._model.trainable_variables)
         batch = plan.training.batches.first()
-        workers = Workers(self.replicas, draws)
-        workers.agree(self._facts(plan, batch, draws))
+        workers = Workers(self.replicas) if workers is None else workers
+        workers.agree(self._facts(plan, batch, are_apart=workers.are_apart))
         examples = self.hyperparameters.examples()
         assigned = self._first_look.check_data(plan, batch, examples)
         size = plan.training.batches.size
@@ -172,7 +173,9 @@ class Assembly:
             workers=workers,
         )
 
-    def _facts(self, plan: Plan, batch: Batch, draws: int) -> dict[str, Any]:
+    def _facts(
+        self, plan: Plan, batch: Batch, *, are_apart: bool
+    ) -> dict[str, Any]:
         """Returns what workers of one training have in common, by name."""
         is_array = isinstance(plan.training.batches, ArrayBatches)
         numbers = [np.asarray(a).tobytes() for a in leaves(batch)]
@@ -183,7 +186,7 @@ class Assembly:
             "epochs": plan.epochs,
             "validation_steps": plan.hyper and plan.hyper.steps,
             "seed": plan.seed,
-            "draws": draws,
+            "draws": are_apart,
             "hypergradient": self.method,
             "hyperparameters": [h.get_config() for h in self.hyperparameters],
             "values of hyperparameters": [
@@ -328,6 +331,11 @@ class Assembly:
             held_out = plan.hyper.batches.first()
             self_check.check_slopes(self.problem, batch, held_out)
             self._unchecked.discard("slopes")
+        stepped = self.loops.problem
+        if "parts" in self._unchecked and stepped is not self.problem:
+            held_out = plan.hyper.batches.first()
+            warn_of_parts(self.problem, stepped, batch, held_out)
+            self._unchecked.discard("parts")
 
     def _bound(self, T: int, batch: Batch) -> Differentiation:
         """Returns the differentiation of a training of T steps."""

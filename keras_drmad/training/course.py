@@ -132,6 +132,7 @@ class Course:
         found = None
         if self._backup is not None:
             words = given()
+            workers.agree(words)
             found = workers.loaded(self._backup.files)
             if found is not None:
                 fingerprints.check(found["given"], words)
@@ -216,6 +217,11 @@ class Course:
 
     # ---- time
 
+    def hear(self, stopped: Stopped) -> None:
+        """Is told why a training ended: time may be up on another worker."""
+        if self._clock is not None:
+            self._clock.is_over |= stopped.is_late
+
     @property
     def is_over(self) -> bool:
         """Whether work was ended, or not begun, for lack of time."""
@@ -267,7 +273,7 @@ class Course:
         """Raises `Stopped` if time is up, or will be before work is of use."""
         if self.workers.any(clock.left <= self._needed(clock)):
             clock.is_over = True
-            raise Stopped
+            raise Stopped(is_late=True)
 
 
 def _is_taken(callback: Any) -> bool:

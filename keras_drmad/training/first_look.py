@@ -18,7 +18,6 @@ from keras_drmad.hyperparameters import values
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.seam.scope import Scope
-from keras_drmad.seam.states import values_of
 from keras_drmad.training import ranges
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Plan
@@ -200,9 +199,10 @@ def check_batch(
         return np.sum(loss)
 
     # What a call assigns (states, counts, seeds, metrics) ends with `Scope`;
-    # the metrics' variables are made there.
-    held = zip(model.variables, values_of(model.variables), strict=True)
-    with keras_internals.scope_of(model), Scope([*held]) as scope:
+    # the metrics' variables are made there. Functions that are compiled in the
+    # call are to read variables, not values of today.
+    held = [(v, v.value) for v in model.variables]
+    with keras_internals.scope_of(model), Scope(held) as scope:
         y_pred = _answer(names[0], "the model", batch, lambda: model(x))
         assigned = dict(scope.written)
         ranges.check_labels(model, y_pred, argument, batch)

@@ -92,7 +92,8 @@ def _meta_iterations(
         ]
         try:
             trained, logs = meta.iterate(k, watchers)
-        except Stopped:
+        except Stopped as stopped:
+            course.hear(stopped)
             reached = course.workers.common(course.reached)
             if meta.best is None and reached is not None:
                 _leave_unfinished(model, meta, reached)
@@ -146,6 +147,7 @@ def _finish(
     except (KeyboardInterrupt, Stopped) as error:
         _settle_early(model, meta)
         if isinstance(error, Stopped):
+            course.hear(error)
             return {}
         raise
     except Diverged as error:

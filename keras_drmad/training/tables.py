@@ -122,9 +122,9 @@ def examples(a: Any, name: str, *, strings: bool) -> np.ndarray:
 
 
 def in_floatx(array: np.ndarray) -> np.ndarray:
-    """Returns an array with floats in `floatx`, others as they are."""
+    """Returns an array with floats in `floatx`, and bytes in our order."""
     if array.dtype.kind != "f":
-        return array
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore"):  # `check_finite` finds it, in words
         return array.astype(keras.config.floatx(), copy=False)
 

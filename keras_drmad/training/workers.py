@@ -23,6 +23,7 @@ import tensorflow as tf
 from keras_drmad.core.walked import Diverged
 from keras_drmad.seam.replicas import Replicas
 from keras_drmad.training.backup_files import BackupFiles
+from keras_drmad.training.time_budget import TimeBudget
 
 # Callbacks that write where they are told: the chief's alone.
 WRITERS = (
@@ -38,16 +39,31 @@ LOST = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
+    tf.errors.InvalidArgumentError,
     tf.errors.UnavailableError,
 )
+OUT_OF_STEP = (tf.errors.InternalError, tf.errors.InvalidArgumentError)
 
 
 class Stopped(Exception):
-    """Training is to end here: a callback says so, or time is up."""
+    """Training is to end here: a callback says so, or time is up.
+
+    Attributes:
+        is_late: bool, whether time is up.
+    """
+
+    def __init__(self, *, is_late: bool = False):
+        super().__init__()
+        self.is_late = is_late
 
 
 class Workers:
     """The workers of a training, as seen from one of them.
+
+    Every worker has to call `agree`, `seed`, `loaded`, `any_of_all`, `each`,
+    `of_draw`, `common`, `sum_of_draws` and `ending_together` equally often, and
+    in one order: what they return comes from all. `any` and `the_chiefs` are of
+    this kind unless workers are apart; then they concern one worker.
 
     Attributes:
         replicas: `Replicas`, of all workers.
@@ -98,7 +114,7 @@ class Workers:
         if self.replicas.workers == 1:
             return files.load()
         packed = _packed(files.folder) if self.is_chief else b""
-        size = int(self.replicas.from_chief(len(packed)))
+        size = int(self.replicas.from_chief(np.int64(len(packed))))
         data = np.zeros(-(-size // 4), np.int32)
         data.view(np.uint8)[: len(packed)] = np.frombuffer(packed, np.uint8)
         packed = np.asarray(self.replicas.from_chief(data)).tobytes()[:size]
@@ -136,6 +152,9 @@ class Workers:
     def callbacks(self, callbacks: Any) -> Any:
         """Returns the callbacks of this worker: only the chief's write."""
         if self.is_chief or not callbacks:
+            return callbacks
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.callbacks = self.callbacks(callbacks.callbacks)
             return callbacks
         listed = tf.nest.flatten(callbacks)
         return [one for one in listed if not isinstance(one, WRITERS)]
@@ -231,14 +250,15 @@ class Workers:
                 int(ended.what == "validation"),
             )
         elif ended is not None:
-            found[self.replicas.worker, 0] = 2
+            found[self.replicas.worker, 0] = 3 if ended.is_late else 2
         (all_found,) = self.replicas.sum([found])
         for kind, step, in_validation in all_found:
             if kind == 1:
                 what = "validation" if in_validation else "training"
                 raise Diverged(int(step), what)
-            if kind == 2:
-                raise Stopped
+        kinds = all_found[:, 0]
+        if kinds.any():
+            raise Stopped(is_late=3 in kinds)
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -250,17 +270,45 @@ class Workers:
         try:
             yield
         except LOST as error:
-            if self.replicas.workers == 1:
+            reason = " ".join(str(error).split())
+            if self.replicas.workers == 1 or "ollective" not in reason:
                 raise
-            reason = " ".join(str(error).split())[:300]
+            what = (
+                "could not reach the others: one of them ended, or the network "
+                "between them did"
+            )
+            if isinstance(error, OUT_OF_STEP):
+                what = (
+                    "is out of step with the others, which do not run the same "
+                    "program"
+                )
             raise RuntimeError(
                 f"Worker {self.replicas.worker} of {self.replicas.workers} "
-                "could not reach the others: one of them ended, or the network "
-                f"between them did ({reason}). Start all workers again."
+                f"{what} ({reason[:300]}). Start all workers again."
             ) from error
 
 
 ALONE = Workers(Replicas())
+
+
+def facts(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is to be alike on all workers of the arguments of `fit`.
+
+    Plain values, and the callbacks that time and backups are by.
+    """
+    plain = (bool, int, float, str, type(None))
+    found: dict[str, Any] = {
+        k: v for k, v in given.items() if isinstance(v, plain)
+    }
+    found.pop("verbose", None)
+    callbacks = given.get("callbacks")
+    listed = getattr(callbacks, "callbacks", callbacks)
+    found["callbacks"] = [
+        (type(one).__name__, getattr(one, "seconds", None))
+        for one in tf.nest.flatten(listed)
+        if isinstance(one, (keras.callbacks.BackupAndRestore, TimeBudget))
+    ]
+    return found
 
 
 def _short(fact: Any) -> str:
