@@ -16,7 +16,6 @@ clusters would take.
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from benchmarks import scale_model
+from benchmarks import cluster, scale_model
 
 FLAGS = flags.FLAGS
 NETS = {
@@ -128,12 +127,7 @@ def run(arrangement: str) -> dict[str, dict[str, float]]:
         f"--{name}={FLAGS[name].serialize().partition('=')[2]}"
         for name in ("nets", "batch_size", "steps", "rounds")
     ]
-    ports = []
-    with socket.socket() as one, socket.socket() as two:
-        for each in (one, two):
-            each.bind(("127.0.0.1", 0))
-            ports.append(each.getsockname()[1])
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    configs = cluster.configs()
     # Logical devices share the threads of their process.
     devices = 2 if arrangement == "devices" else 1
     threads = str(FLAGS.threads * devices)
@@ -145,12 +139,7 @@ def run(arrangement: str) -> dict[str, dict[str, float]]:
             "OMP_NUM_THREADS": threads,
         }
         if "workers" in arrangement:
-            environment["TF_CONFIG"] = json.dumps(
-                {
-                    "cluster": cluster,
-                    "task": {"type": "worker", "index": index},
-                }
-            )
+            environment["TF_CONFIG"] = configs[index]
         command = [sys.executable, "-m", "benchmarks.scale", *flags_given]
         started.append(
             subprocess.Popen(

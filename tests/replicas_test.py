@@ -2,9 +2,7 @@
 
 import concurrent.futures
 import contextlib
-import json
 import pathlib
-import socket
 
 import keras
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
+from benchmarks import cluster
 from checks import relative_error
 from closed_forms import regression, tanh_net
 from conftest import precision, reseed
@@ -105,18 +104,11 @@ def on_devices(folder, count, names):
 
 def on_workers(folder, names, **environment):
     """Returns the processes of two workers, and what they returned."""
-    ports = []
-    with socket.socket() as one, socket.socket() as two:
-        for each in (one, two):
-            each.bind(("127.0.0.1", 0))
-            ports.append(each.getsockname()[1])
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    configs = cluster.configs()
     paths = [folder / f"worker_{k}.npz" for k in range(2)]
 
     def worker(k):
-        task = {"type": "worker", "index": k}
-        config = json.dumps({"cluster": cluster, "task": task})
-        return run(paths[k], 1, names, TF_CONFIG=config, **environment)
+        return run(paths[k], 1, names, TF_CONFIG=configs[k], **environment)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         done = list(pool.map(worker, range(2)))

@@ -340,9 +340,8 @@ class _Each:
             return self._of_examples(pairs, rows // examples)
         if all(count == rows for count in counts):
             values = self.mean([g.values for g in parts])
-            is_chiefs = self.parts[0].number == 0
             indices = parts[0].indices
-            if not is_chiefs:
+            if self.parts[0].number > 0:  # indices are summed: the chief's
                 indices = tf.zeros_like(indices)
             return Rows(values, indices)
         raise ValueError(

@@ -134,8 +134,12 @@ class Workers:
         Raises:
             ValueError: if they were not, on all workers.
         """
-        if self.replicas.workers == 1:
-            return
+        if self.replicas.workers > 1:
+            # Numbers of facts that differ could not be compared one by one.
+            self._agree({"which arguments there are": list(facts)})
+            self._agree(facts)
+
+    def _agree(self, facts: Mapping[str, Any]) -> None:
         own = np.stack([_digest(repr(fact)) for fact in facts.values()])
         chief = np.asarray(self.replicas.from_chief(own))
         (differs,) = self.replicas.sum([np.any(own != chief, 1).astype(int)])
@@ -221,8 +225,10 @@ class Workers:
 
     def common(self, state: Any) -> Any:
         """Returns a state of the chief's, where each worker has one."""
-        if not self.are_apart or self.any_of_all(state is None):
-            return state if not self.are_apart else None
+        if not self.are_apart:
+            return state
+        if self.any_of_all(state is None):
+            return None
         return self.replicas.from_chief(state)
 
     def sum_of_draws(self, sums: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -294,13 +300,15 @@ ALONE = Workers(Replicas())
 def facts(given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what is to be alike on all workers of the arguments of `fit`.
 
-    Plain values, and the callbacks that time and backups are by.
+    Plain values, the types of others, and the callbacks that time and backups
+    are by.
     """
     plain = (bool, int, float, str, type(None))
     found: dict[str, Any] = {
-        k: v for k, v in given.items() if isinstance(v, plain)
+        k: v if isinstance(v, plain) else type(v).__name__
+        for k, v in given.items()
+        if k != "verbose"
     }
-    found.pop("verbose", None)
     callbacks = given.get("callbacks")
     listed = getattr(callbacks, "callbacks", callbacks)
     found["callbacks"] = [
