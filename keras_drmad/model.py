@@ -10,6 +10,7 @@ from keras_drmad import (
     arguments,
     keras_internals,
     meta_optimizers,
+    tunable_model,
     versions,
 )
 from keras_drmad.checkable import Checkable
@@ -90,6 +91,36 @@ class DrMADModel(Checkable, Differentiable):
     """
 
     # ---- compile
+
+    @classmethod
+    def from_model(
+        cls,
+        model: keras.Model,
+        name: str | None = None,
+        *,
+        tunable: bool = False,
+    ):
+        """Wraps any built model: Sequential, Functional or subclassed.
+
+        The wrapped model and the result share the weights, and the model's own
+        `compute_loss`. With `tunable=True` the weights are copies.
+
+        Args:
+            model: a built `keras.Model`.
+            name: str, the model's own name by default.
+            tunable: bool, whether to wrap `keras_drmad.tunable(model)`, a copy
+                whose dropout, noise and augmentation have strengths that are
+                tuned, in place of the model itself.
+
+        Raises:
+            TypeError: if `model` is not a `keras.Model`.
+            ValueError: if `model` is not built; with `tunable=True`, as
+                `keras_drmad.tunable` does.
+        """
+        arguments.boolean("tunable", tunable)
+        if tunable:
+            model = tunable_model.tunable(model)
+        return cls(model, name=name)
 
     def compile(
         self,
