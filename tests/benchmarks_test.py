@@ -55,8 +55,8 @@ def test_the_first_words_are_timed():
         "-m", "benchmarks.first_line", "--programs=tabular", "--rounds=1"
     )
     assert done.returncode == 0, done.stderr
-    for line in done.stdout.splitlines()[1:]:
-        times = [float(x) for x in line.split(",")[1].split()[1::2]]
+    for row in done.stdout.splitlines()[1:]:
+        times = [float(x) for x in row.split(",")[1].split()[1::2]]
         assert len(times) == 4
         assert times == sorted(times)
 
