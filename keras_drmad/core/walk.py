@@ -46,6 +46,7 @@ class Walk:
         last: int | None = None,
         watcher: Watcher = NOBODY,
         d_start: Callable[[], list[tf.Tensor]] | None = None,
+        carried: dict[str, Any] | None = None,
     ):
         """Initializes the walk.
 
@@ -63,7 +64,13 @@ class Walk:
             d_start: function that returns the tangents ∂s_0/∂λ of the first
                 parameters, see `tangents.none`; `None` where λ does not act on
                 these.
+            carried: dict that has the state of the metrics, under "metrics",
+                between walks through spans of one epoch; empty at first.
+                Each span is then a window: what λ did before is left out.
+                `None` where spans have metrics of their own, and are parts of
+                a whole.
         """
+        self.carried = carried
         self.loops = loops
         self.batches = batches
         self.epochs = epochs
@@ -72,6 +79,11 @@ class Walk:
         self.last = last
         self.watcher = watcher
         self.d_start = d_start
+
+    @property
+    def is_window(self) -> bool:
+        """Whether what λ did before a span is left out."""
+        return self.carried is not None
 
     @property
     def compiles(self) -> bool:
@@ -89,6 +101,7 @@ class Walk:
             last=self.last,
             watcher=self.watcher,
             d_start=self.d_start,
+            carried=self.carried,
         )
 
     # ---- forward
@@ -341,7 +354,8 @@ class Forward:
         walk, problem = self._walk, self._walk.loops.problem
         recorder, records_from, notes_of = self._recording
         fresh = problem.metrics_state()
-        metrics = self._begun.get("metrics", fresh)
+        carried = {} if walk.carried is None else walk.carried
+        metrics = self._begun.get("metrics", carried.get("metrics", fresh))
         gone_on_at = self._span.first
         if self._begun:
             gone_on_at = self._begun["last"] + 1
@@ -370,6 +384,7 @@ class Forward:
             )
             if int(lost) < n:
                 raise Diverged(first + int(lost) + 1, "training")
+            carried["metrics"] = metrics
             self._logs = problem.logs(metrics)
             walk.watcher.on_end(first + n - 1, self._logs)
             tree = {

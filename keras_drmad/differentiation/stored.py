@@ -18,7 +18,7 @@ from keras_drmad.differentiation.recorders import Pages
 
 # Pages of so many bytes at most have so many states at least: calls of loops
 # are what takes time there.
-SMALL, LEAST = 2**20, 16
+SMALL, LEAST = 2**24, 16
 
 
 @dataclasses.dataclass(frozen=True)

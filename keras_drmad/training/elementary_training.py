@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_drmad import arguments
 from keras_drmad.core import nested
 from keras_drmad.core.loops import Loops
+from keras_drmad.core.span import Span
 from keras_drmad.core.state import Setting, State
 from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import NOBODY, Diverged, Walked, Watcher
@@ -119,7 +120,7 @@ class ElementaryTraining:
         """
         start = self.problem.started(s_0, hparams)
         self._take_up(watcher)
-        walk = self._walk(
+        walk = self.walk(
             plan,
             watcher,
             lambda: self.problem.start_forward(
@@ -140,6 +141,28 @@ class ElementaryTraining:
         logs = self._validation_logs(metrics, total)
         return logs, Slopes(*nested.scale(1 / total[1], slopes))
 
+    def slopes_at(
+        self,
+        walked: Walked,
+        source: Source,
+        span: Span,
+        watcher: Watcher = NOBODY,
+    ) -> tuple[float, Slopes]:
+        """Returns the loss of some of a source's batches, and its slopes.
+
+        Args:
+            walked: to the state.
+            source: the batches.
+            span: which of them.
+            watcher: is told of the chunks.
+        """
+        setting = self._setting(walked.hparams)
+        _, total, slopes = validation.differentiated(
+            self.loops, walked.state, setting, source, watcher, span
+        )
+        scaled = nested.scale(1 / total[1], slopes)
+        return float(total[0] / total[1]), Slopes(*scaled)
+
     def backward(
         self,
         trained: Trained,
@@ -150,7 +173,7 @@ class ElementaryTraining:
         """Walks backward; returns dF/dλ as a list, and diagnostics."""
         problem, walked = self.problem, trained.walked
         derivative = self.differentiation.backward(
-            self._walk(plan, watcher), walked, slopes.adjoint
+            self.walk(plan, watcher), walked, slopes.adjoint
         )
         d_hparams = nested.add(slopes.d_hparams, derivative.d_hparams)
         if derivative.is_whole:
@@ -266,7 +289,7 @@ class ElementaryTraining:
         """
         start = self.problem.started(s_0, hparams)
         s_T = self.differentiation.last_state(
-            self._walk(plan), start, hparams, plan.span
+            self.walk(plan), start, hparams, plan.span
         )
         return {
             prefix + name: value
@@ -294,24 +317,38 @@ class ElementaryTraining:
             self.problem.assign_constants(constants)
         return begun
 
-    def _walk(
+    def walk(
         self,
         plan: Plan,
         watcher: Watcher = NOBODY,
         d_start: Callable[[], list[tf.Tensor]] | None = None,
+        carried: dict[str, Any] | None = None,
     ) -> Walk:
+        """Returns a walk through a plan's minibatches; see `Walk`.
+
+        Args:
+            plan: data and length.
+            watcher: is told of the chunks.
+            d_start: as for `Walk`.
+            carried: as for `Walk`; where it is given, epochs are epochs.
+        """
         longest = watcher.longest(plan.pause)
         # A step backward takes longer than one forward.
         backward = max(1, longest // 3) if longest < plan.pause else longest
         return Walk(
             self.loops,
             plan.training.batches,
-            epochs=plan.last_epoch,
+            epochs=(
+                plan.last_epoch
+                if carried is None
+                else range(0, plan.T, plan.training.steps)
+            ),
             pauses=range(0, plan.T, longest),
             pauses_backward=range(0, plan.T, backward),
             last=plan.T,
             watcher=watcher,
             d_start=d_start,
+            carried=carried,
         )
 
     def _setting(self, hparams: list[tf.Tensor]) -> Setting:

@@ -119,7 +119,7 @@ def _meta_iterations(
             _warn_stopped(str(numbered), meta)
             return
         _assign(model, meta, trained)
-        _note(model, diagnostics)
+        model.note(diagnostics)
         callbacks.on_epoch_end(k, logs)
         meta.follow()
         advice.note(diagnostics)
@@ -185,12 +185,6 @@ def _words_on_steps(meta: MetaTraining, backward: int) -> str:
     draws = meta.tuning.draws
     each = f"{draws} draws, each of " if draws > 1 else ""
     return f": {each}{meta.plan.T:,} steps forward and {backward:,} backward"
-
-
-def _note(model: Any, diagnostics: dict[str, Any]) -> None:
-    """Adds what is known of a meta-iteration to the model's diagnostics."""
-    for name, value in diagnostics.items():
-        model.diagnostics.setdefault(name, []).append(value)
 
 
 def _assign(model: Any, meta: MetaTraining, trained: Trained) -> None:

@@ -77,17 +77,21 @@ def differentiated(
     setting: Setting,
     source: Source,
     watcher: Watcher,
+    span: Span | None = None,
 ) -> tuple[Any, list[tf.Tensor], Any]:
     """Adds up the validation loss of all batches, and its gradients.
 
-    The arguments are those of `validated`.
+    The other arguments are those of `validated`.
+
+    Args:
+        span: the batches; all of them by default.
 
     Returns:
         The metrics' state, the sum of losses and of examples, and the
         gradients of the sum of losses, in s_T and in λ.
     """
     if loops.problem.carries:
-        chunks = list(_chunks(source))
+        chunks = list(_chunks(source, span=span))
         metrics, total, states = carried_validation.validate(
             loops, state, setting, chunks
         )
@@ -96,7 +100,9 @@ def differentiated(
     at = nested.float_leaves(state), setting.hparams
     so_far = loops.problem.metrics_state(), _no_loss(), nested.zeros_like(at)
     loop = functools.partial(loops.differentiate, state, setting)
-    metrics, total, slopes = _through(source, loop, so_far, watcher, "slopes")
+    metrics, total, slopes = _through(
+        source, loop, so_far, watcher, "slopes", span=span
+    )
     return metrics, total, slopes
 
 
@@ -107,6 +113,7 @@ def _through(
     watcher: Watcher,
     stage: str,
     begins: Sequence[int] = (),
+    span: Span | None = None,
 ) -> tuple:
     """Takes a loop through the batches, and tells of each chunk.
 
@@ -117,10 +124,11 @@ def _through(
         watcher: is told of the chunks.
         stage: str, by which the watcher knows the loop.
         begins: batches with which a chunk has to begin.
+        span: the batches; all of them by default.
     """
     begun, done = watcher.begun(stage), 0
     so_far = begun.get("so_far", so_far)
-    for chunk, n in _chunks(source, begins):
+    for chunk, n in _chunks(source, begins, span):
         done += int(n)
         if done <= begun.get("done", 0):
             continue  # was done before the loop was broken off
@@ -134,8 +142,11 @@ def _no_loss() -> list[tf.Tensor]:
 
 
 def _chunks(
-    source: Source, begins: Sequence[int] = ()
+    source: Source, begins: Sequence[int] = (), span: Span | None = None
 ) -> Iterator[tuple[Any, tf.Tensor]]:
-    span = Span(0, source.steps)
-    for iterations, chunk in source.batches.forward(span, begins):
+    span = Span(0, source.steps) if span is None else span
+    goes_on = span.last < source.steps  # of a stream: not read anew
+    for iterations, chunk in source.batches.forward(
+        span, begins, goes_on=goes_on
+    ):
         yield chunk, tf.constant(len(iterations))
