@@ -78,7 +78,7 @@ def model(model_of):
 def test_hyperparameters_that_stand_still_leave_the_training_as_it_is(
     model, windows
 ):
-    model.meta_optimizer.learning_rate.assign(0.0)
+    model.meta_optimizer.learning_rate.assign(1e-30)
     before = numbers(model)
     plain = fit(model, meta_iterations=0, tune_every=None)
     weights = model.get_weights()
@@ -122,6 +122,21 @@ def test_is_the_same_each_time_and_other_with_another_seed(model):
     assert any(np.any(a != b) for a, b in zip(found[0], found[2], strict=True))
 
 
+def test_a_rate_of_zero_asks_for_no_hypergradient():
+    """Windows of which a schedule makes nothing cost nothing."""
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [1, 3], [0.0, 20.0, 0.0]
+    )
+    model = compiled(
+        hypergradient=kd.ReverseMode(),
+        meta_optimizer=keras.optimizers.SGD(rate),
+    )
+    fit(model, tune_every=2)
+    # Of nine windows the schedule's third and fourth: those at 2 and 3.
+    assert len(model.diagnostics["hypergradient_norm"]) == 2
+    assert int(model.meta_optimizer.iterations.numpy()) == 9
+
+
 # ---- the hypergradient of a window
 
 
@@ -148,7 +163,7 @@ def of_method(method):
             H.ExampleWeights(24, initial=0.5),
         ],
         hypergradient=method,
-        meta_optimizer=Noted(0.0),
+        meta_optimizer=Noted(1e-30),
         jit_compile=False,
     )
     return model

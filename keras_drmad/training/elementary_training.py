@@ -14,7 +14,13 @@ from keras_drmad.core.loops import Loops
 from keras_drmad.core.span import Span
 from keras_drmad.core.state import Setting, State
 from keras_drmad.core.walk import Walk
-from keras_drmad.core.walked import NOBODY, Diverged, Walked, Watcher
+from keras_drmad.core.walked import (
+    NOBODY,
+    Diverged,
+    Walked,
+    Watcher,
+    Window,
+)
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.training import validation
 from keras_drmad.training.hypergradients import Hypergradient
@@ -141,27 +147,70 @@ class ElementaryTraining:
         logs = self._validation_logs(metrics, total)
         return logs, Slopes(*nested.scale(1 / total[1], slopes))
 
-    def slopes_at(
+    def window(
         self,
-        walked: Walked,
-        source: Source,
+        walk: Walk,
+        s: State,
+        hparams: list[tf.Tensor],
         span: Span,
-        watcher: Watcher = NOBODY,
-    ) -> tuple[float, Slopes]:
-        """Returns the loss of some of a source's batches, and its slopes.
+        source: Source,
+        held: Span,
+    ) -> Window | None:
+        """Walks through a span, to a held-out loss, and backward, in one call.
 
         Args:
-            walked: to the state.
-            source: the batches.
-            span: which of them.
-            watcher: is told of the chunks.
+            walk: through the training's minibatches, by windows.
+            s: the state at the span's first iteration.
+            hparams: list of tensors λ.
+            span: the iterations.
+            source: the held-out batches.
+            held: which of them.
+
+        Returns:
+            The window; `None` where the differentiation asks for parts, and
+            where validation carries variables along.
+
+        Raises:
+            Diverged: if a loss leaves the finite numbers.
         """
-        setting = self._setting(walked.hparams)
-        _, total, slopes = validation.differentiated(
-            self.loops, walked.state, setting, source, watcher, span
+        problem = self.loops.problem
+        if problem.carries:
+            return None
+        ((chunk, n),) = validation.chunks(source, span=held)
+        so_far = problem.metrics_state(), validation.no_loss()
+        return self.differentiation.window(
+            walk, s, hparams, span, (so_far, chunk, n)
         )
-        scaled = nested.scale(1 / total[1], slopes)
-        return float(total[0] / total[1]), Slopes(*scaled)
+
+    def window_by_parts(
+        self,
+        walk: Walk,
+        s: State,
+        hparams: list[tf.Tensor],
+        span: Span,
+        source: Source,
+        held: Span,
+        watcher: Watcher = NOBODY,
+    ) -> Window:
+        """Returns what `window` does, by one loop after the other."""
+        walked = self.differentiation.forward(walk, s, hparams, span)
+        _, total, slopes = validation.differentiated(
+            self.loops,
+            walked.state,
+            self._setting(hparams),
+            source,
+            watcher,
+            held,
+        )
+        adjoint, d_hparams = nested.scale(1 / total[1], slopes)
+        derivative = self.differentiation.backward(walk, walked, adjoint)
+        return Window(
+            walked.state,
+            walked.logs,
+            float(total[0] / total[1]),
+            nested.add(d_hparams, derivative.d_hparams),
+            derivative.report,
+        )
 
     def backward(
         self,

@@ -42,10 +42,10 @@ def validated(
     """
     if loops.problem.carries:
         metrics, total, _ = carried_validation.validate(
-            loops, state, setting, list(_chunks(source))
+            loops, state, setting, list(chunks(source))
         )
         return metrics, total
-    so_far = loops.problem.metrics_state(), _no_loss()
+    so_far = loops.problem.metrics_state(), no_loss()
     before = np.zeros(2)
 
     def loop(metrics, total, chunk, n):
@@ -91,14 +91,14 @@ def differentiated(
         gradients of the sum of losses, in s_T and in λ.
     """
     if loops.problem.carries:
-        chunks = list(_chunks(source, span=span))
+        all_chunks = list(chunks(source, span=span))
         metrics, total, states = carried_validation.validate(
-            loops, state, setting, chunks
+            loops, state, setting, all_chunks
         )
-        slopes = carried_validation.slopes(loops, states, setting, chunks)
+        slopes = carried_validation.slopes(loops, states, setting, all_chunks)
         return metrics, total, slopes
     at = nested.float_leaves(state), setting.hparams
-    so_far = loops.problem.metrics_state(), _no_loss(), nested.zeros_like(at)
+    so_far = loops.problem.metrics_state(), no_loss(), nested.zeros_like(at)
     loop = functools.partial(loops.differentiate, state, setting)
     metrics, total, slopes = _through(
         source, loop, so_far, watcher, "slopes", span=span
@@ -128,7 +128,7 @@ def _through(
     """
     begun, done = watcher.begun(stage), 0
     so_far = begun.get("so_far", so_far)
-    for chunk, n in _chunks(source, begins, span):
+    for chunk, n in chunks(source, begins, span):
         done += int(n)
         if done <= begun.get("done", 0):
             continue  # was done before the loop was broken off
@@ -137,13 +137,21 @@ def _through(
     return so_far
 
 
-def _no_loss() -> list[tf.Tensor]:
+def no_loss() -> list[tf.Tensor]:
+    """Returns the sums of losses and of examples before the first batch."""
     return [tf.zeros([], keras.config.floatx()) for _ in range(2)]
 
 
-def _chunks(
+def chunks(
     source: Source, begins: Sequence[int] = (), span: Span | None = None
 ) -> Iterator[tuple[Any, tf.Tensor]]:
+    """Yields minibatches and their numbers, chunk by chunk.
+
+    Args:
+        source: the batches.
+        begins: batches with which a chunk has to begin.
+        span: which of the batches; all of them by default.
+    """
     span = Span(0, source.steps) if span is None else span
     goes_on = span.last < source.steps  # of a stream: not read anew
     for iterations, chunk in source.batches.forward(

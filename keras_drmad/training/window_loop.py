@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_drmad import arguments
+from keras_drmad import arguments, keras_internals
 from keras_drmad.core import nested
 from keras_drmad.core.span import Span
 from keras_drmad.core.state import State
@@ -127,49 +127,59 @@ class Windows:
         training, tuning = self.training, self.tuning
         hparams = training.hparams()
         walk = training.walk(self.plan, watcher, carried=self.metrics)
-        is_whole = last - self.t == tuning.every
+        is_whole = last - self.t == tuning.every and self._follows()
         begin = last - tuning.look_back if is_whole else last
         logs: dict[str, float] = {}
         if begin > self.t:
             logs = self._forward(walk, hparams, begin)
         if not is_whole:
             return logs, {}
-        span = Span(begin, last)
-        walked = training.differentiation.forward(
-            walk, self.state, hparams, span
-        )
-        self.state, self.t = walked.state, last
-        diagnostics = self._step(walk, walked, watcher)
-        return walked.logs, diagnostics
+        return self._window(walk, hparams, Span(begin, last), watcher)
+
+    def _follows(self) -> bool:
+        """Returns whether the meta-optimizer takes a step worth its name.
+
+        Where a schedule has taken its rate to 0, there is nothing to follow,
+        and no hypergradient is computed; but the schedule goes on.
+        """
+        movers = keras_internals.optimizers_within(self.meta_optimizer)
+        rates = [float(one.learning_rate) for one in movers]
+        if any(rates):
+            return True
+        for one in movers:
+            one.iterations.assign_add(1)
+        return False
 
     def _forward(self, walk: Walk, hparams: list, last: int) -> dict:
         walked = walk.through(self.state, hparams, Span(self.t, last))
         self.state, self.t = walked.state, last
         return walked.logs
 
-    def _step(self, walk: Walk, walked: Any, watcher: Reporter) -> dict:
-        """Differentiates the last steps, and follows; returns diagnostics."""
+    def _window(
+        self, walk: Walk, hparams: list, span: Span, watcher: Reporter
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Walks the last steps, differentiates them, and follows."""
         training, source = self.training, self.plan.hyper
         place = self.count % source.steps
-        loss, slopes = training.slopes_at(
-            walked, source, Span(place, place + 1), watcher
-        )
-        check_finite(loss, self.plan)
-        derivative = training.differentiation.backward(
-            walk, walked, slopes.adjoint
-        )
-        gradient = nested.add(slopes.d_hparams, derivative.d_hparams)
+        held = Span(place, place + 1)
+        window = training.window(walk, self.state, hparams, span, source, held)
+        if window is None:
+            window = training.window_by_parts(
+                walk, self.state, hparams, span, source, held, watcher
+            )
+        self.state, self.t = window.state, span.last
+        check_finite(window.loss, self.plan)
         together = training.problem.hyperparameters
-        self.meta_optimizer.apply(gradient, together.raws)
+        self.meta_optimizer.apply(window.d_hparams, together.raws)
         together.clip()
         self.count += 1
-        norm = float(nested.norm(gradient))
-        diagnostics = derivative.report | {"hypergradient_norm": norm}
+        norm = float(nested.norm(window.d_hparams))
+        diagnostics = window.report | {"hypergradient_norm": norm}
         if not self.has_warned:
             self.has_warned = training.warn_cut_short(
                 f"The walk backward at step {self.t}", diagnostics
             )
-        return diagnostics
+        return window.logs, diagnostics
 
 
 def fit_in_windows(
