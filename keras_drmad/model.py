@@ -373,7 +373,7 @@ class DrMADModel(Checkable, Differentiable):
                 meta-optimizer. Epochs are epochs. For weights of examples and
                 losses, and to mend bad starts: what pays late (penalties,
                 augmentation, rates) is led astray by so short a view, see
-                `docs/tuning_while_training.md`.
+                `docs/howto/tuning_while_training.md`.
             look_back: int, R, at most K, the default.
             initial_weights: where each training starts: `"resample"`, from a
                 new draw of each weight that still holds a draw of its

@@ -95,7 +95,8 @@ def few_steps():
                 if kwargs.get(name):
                     kwargs[name] = min(kwargs[name], most)
             if function.__name__ == "fit" and isinstance(self, kd.DrMADModel):
-                kwargs.setdefault("meta_iterations", 2)
+                if "tune_every" not in kwargs:
+                    kwargs.setdefault("meta_iterations", 2)
                 kwargs.setdefault("verbose", 0)
             return function(self, *args, **kwargs)
 
