@@ -191,7 +191,7 @@ class Checkable:
             len(values) * draws, verbose=int(verbose != 0), unit_name="training"
         )
         with elementary.workers.watched():
-            return hyperparameter_check.check(
+            found = hyperparameter_check.check(
                 values,
                 outcome,
                 draws,
@@ -199,6 +199,8 @@ class Checkable:
                 each=elementary.workers.each,
                 has_seen_all=plan.split is not None and test is None,
             )
+        self.tuning_record.check = found
+        return found
 
     # ---- inside
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_drmad.core.state import State
 from keras_drmad.training.initial_weights import Origin
 from keras_drmad.training.kept import NEW, NOTHING, Left, Resumed
+from keras_drmad.training.tuning_record import TuningRecord
 from keras_drmad.wrapper import Wrapper
 
 
@@ -32,6 +33,8 @@ class Remembering(Wrapper):
             with one; empty where the last meta-iteration was the last training.
         untuned: list of arrays, the raw hyperparameters before the first `fit`
             since `compile`; empty before that.
+        tuning_record: `TuningRecord`, what the `fit`s that tuned did, in a
+            few numbers for each meta-iteration.
         tuned_from: str, the `initial_weights` of the last `fit` that tuned;
             empty before the first.
     """
@@ -42,6 +45,7 @@ class Remembering(Wrapper):
     trained_with: list[tf.Tensor] | None
     final_logs: dict[str, Any]
     untuned: list[np.ndarray]
+    tuning_record: TuningRecord
     tuned_from: str
     hyperparameters: list
     meta_optimizer: Any
@@ -81,6 +85,7 @@ class Remembering(Wrapper):
         self.trained_with = None
         self._compiled_with: dict[str, str] = {}
         self.final_logs, self.untuned, self.tuned_from = {}, [], ""
+        self.tuning_record = TuningRecord()
         self._handed_out: dict[bytes, list[tf.Tensor]] = {}
         # As many as there are trainable weights, of which layers may be frozen.
         self.start_weights: list[tf.Variable] = []
@@ -135,8 +140,8 @@ class Remembering(Wrapper):
 
     # ---- what a backup has of the model
 
-    def known(self) -> dict[str, list]:
-        """Returns what the model knows within `fit`, as tensors."""
+    def known(self) -> dict[str, Any]:
+        """Returns what the model knows within `fit`, its numbers as tensors."""
         ends = [self.start_weights, self.end_weights]
         return {
             "variables": [
@@ -145,9 +150,10 @@ class Remembering(Wrapper):
             "untuned": list(self.untuned),
             "ends": [[tf.identity(v) for v in end] for end in ends],
             "trained_with": self.trained_with or [],
+            "record": self.tuning_record.tree(),
         }
 
-    def know(self, known: dict[str, list]) -> None:
+    def know(self, known: dict[str, Any]) -> None:
         """Takes over what `known` returned, in another process maybe."""
         for variable, value in zip(
             self._known_variables(), known["variables"], strict=True
@@ -158,6 +164,7 @@ class Remembering(Wrapper):
             list(map(tf.Variable, end)) for end in known["ends"]
         )
         self.trained_with = known["trained_with"] or None
+        self.tuning_record = TuningRecord(known.get("record"))
 
     def _known_variables(self) -> list[keras.Variable]:
         return [

@@ -86,6 +86,8 @@ def run(
             course.watch(lambda: sum(training.loops.traces().values()))
             if is_tuned:
                 tuning = tuning._replace(first=first)
+                if not (course.base and model.tuning_record.fits):
+                    _begin_record(model, plan, tuning)
                 meta = _meta_training(
                     model, training, plan, tuning, origin, course.base
                 )
@@ -109,6 +111,21 @@ def run(
     finally:
         if is_tuned:  # an interrupt leaves trained weights, too
             model.leave(origin, tuning.initial_weights)
+
+
+def _begin_record(model: Any, plan: Plan, tuning: Tuning) -> None:
+    method, why = model.resolved
+    model.tuning_record.begin(
+        meta_iterations=tuning.meta_iterations,
+        initial_weights=tuning.initial_weights,
+        keep=tuning.keep,
+        draws=tuning.draws,
+        refit=tuning.refit,
+        steps=plan.T,
+        seed=plan.seed,
+        method=repr(method),
+        why=why,
+    )
 
 
 def _meta_training(model, training, plan, tuning, origin, base) -> MetaTraining:

@@ -46,11 +46,16 @@ def fit_hyperparameters(
     try:
         for each in _meta_iterations(model, meta, callbacks, course):
             logs = each
+        ended = "the time was up" if course.is_over else "complete"
+        model.tuning_record.end(ended)
     except BaseException as error:
+        is_asked = isinstance(error, KeyboardInterrupt)
+        ended = "interrupted" if is_asked else f"broken off: {error!r}"
+        model.tuning_record.end(ended)
         if meta.best is None:
             meta.restore_best()
             model.left = NOTHING if isinstance(error, Diverged) else left
-        elif isinstance(error, KeyboardInterrupt):
+        elif is_asked:
             _settle_early(model, meta)
         raise
     finally:
@@ -103,14 +108,26 @@ def _meta_iterations(
             if meta.best is None:
                 raise numbered from None
             meta.give_up()
+            model.tuning_record.end(f"diverged in meta-iteration {k + 1}")
             _warn_stopped(str(numbered), meta)
             return
         _assign(model, meta, trained)
+        model.tuning_record.add(model.hyperparameters, trained.hparams, logs)
         callbacks.on_epoch_end(k, logs)
+        model.tuning_record.amend(_last_of_history(callbacks))
         meta.follow()
         yield logs
         if course.workers.any_of_all(model.stop_training):
+            model.tuning_record.end("stopped by a callback")
             return
+
+
+def _last_of_history(callbacks: Any) -> dict[str, Any]:
+    """Returns the last logs, with what callbacks have added to them."""
+    for one in callbacks.callbacks:
+        if isinstance(one, keras.callbacks.History):
+            return {name: row[-1] for name, row in one.history.items() if row}
+    return {}
 
 
 def _finish(
@@ -161,6 +178,7 @@ def _finish(
     bar.on_epoch_end(0, logs)
     bar.on_train_end(logs)
     model.final_logs = logs
+    model.tuning_record.finish(logs)
     return logs
 
 
