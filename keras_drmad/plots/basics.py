@@ -1,9 +1,8 @@
-"""Pictures that explain what a meta-training did.
+"""Pictures on one pair of axes each, of numbers that are given.
 
 Each function draws on a matplotlib `Axes` and returns the axes; without `axes`
-it draws on new ones. matplotlib is an optional requirement:
-`pip install keras_drmad[plots]`. The numbers of `loss_along_line` come from the
-module of that name, which needs no matplotlib.
+it draws on new ones. The numbers of `loss_along_line` come from the module of
+that name, which needs no matplotlib.
 """
 
 import warnings
