@@ -8,12 +8,21 @@ import numpy as np
 from keras_drmad import results
 from keras_drmad.paragraphs import WIDTH, span_of, wrapped
 from keras_drmad.results import Result
-from keras_drmad.training.tuning_record import TuningRecord
+from keras_drmad.training.tuning_record import ALL, TuningRecord
 
 COLUMNS = "{:<34}{:>9}  {:<22}{:<24}{}"
 MOST = 5  # lines on the entries that moved most
 NAMED = 3  # entries in one of these lines, which moved alike
 MANY = 0.1  # of the entries at a bound: then advice
+WIDEN = "Widen `bounds=` if such values make sense."
+# How many are at a bound if `QUANTILES` are, the furthest of them first.
+REACHED = {
+    "all": 4,
+    "90 % or more": 3,
+    "half or more": 2,
+    "10 % or more": 1,
+    "some": 0,
+}
 
 
 def summary(model: Any) -> str:
@@ -34,11 +43,11 @@ def summary(model: Any) -> str:
         rule,
         *map(_row, found),
         rule,
-        *_course(record),
+        *(line for said in fits(record) for line in wrapped(said)),
         *_losses(record),
     ]
     for one in found:
-        lines += [f" {one.name}:", *_moved(one), *_idle(one), *_bounds(one)]
+        lines += _told(one, record)
     return "\n".join([*lines, *_check(record)])
 
 
@@ -52,32 +61,40 @@ def _row(one: Result) -> str:
     )
 
 
-def _course(record: TuningRecord) -> list[str]:
-    """Returns a line on each `fit` that completed a meta-iteration."""
+def fits(record: TuningRecord) -> list[str]:
+    """Returns a sentence on each `fit` that completed a meta-iteration."""
     begins = [one["first"] for one in record.fits]
     ends = [*begins[1:], len(record.rows)]
-    lines = []
+    said = []
     for one, end in zip(record.fits, ends, strict=True):
         done = end - one["first"]
         if done:
             how = one["ended"] or "not ended"
-            lines += wrapped(
+            said.append(
                 f"fit: {done} of {one['meta_iterations']} meta-iterations, "
                 f"{how}; {one['steps']:,} steps a training, "
                 f"initial_weights={one['initial_weights']!r}, "
                 f"keep={one['keep']!r}, draws={one['draws']}, "
                 f"seed={one['seed']}, {one['method']}"
             )
-    return lines
+    return said
 
 
-def _losses(record: TuningRecord) -> Iterator[str]:
-    """Yields the losses of the first, the best, the last and final training."""
+def losses(
+    record: TuningRecord,
+) -> tuple[list[str], list[tuple[str, dict[str, float]]]]:
+    """Returns the losses of the first, the best, the last and final training.
+
+    Args:
+        record: the model's record.
+
+    Returns:
+        The names of the losses, and for each training its title and a dict
+        from names, of losses and others, to numbers.
+    """
     rows, best = record.rows, record.best
     names = [name for name in rows[-1] if name.endswith("loss")]
     names.sort(key=lambda name: (name != "loss", name != "val_loss", name))
-    head = "".join(f"{name:>14}" for name in names)
-    yield f" {'Losses, by meta-iteration':<36}{head}"
     shown = [
         ("first: with the starting values", rows[0]),
         (f"best by val_loss: number {best + 1}", rows[best]),
@@ -85,44 +102,75 @@ def _losses(record: TuningRecord) -> Iterator[str]:
     ]
     if record.final:
         shown.append(("then, with the values kept", record.final))
+    return names, shown
+
+
+def _losses(record: TuningRecord) -> Iterator[str]:
+    """Yields the lines of a table of losses."""
+    names, shown = losses(record)
+    head = "".join(f"{name:>14}" for name in names)
+    yield f" {'Losses, by meta-iteration':<36}{head}"
     for title, row in shown:
         each = (f"{row[n]:14.4g}" if n in row else f"{'':14}" for n in names)
         yield f"   {title:<34}{''.join(each)}".rstrip()
 
 
+def _told(one: Result, record: TuningRecord) -> list[str]:
+    """Returns a paragraph on a hyperparameter; one line of a single number."""
+    said = sentences(one, record)
+    if one.kind.count == 1:
+        return wrapped("; ".join([f"{one.name}: {said[0]}", *said[1:]]))
+    lines = [f" {one.name}:"]
+    for sentence in said:
+        lines += wrapped(sentence)
+    return lines
+
+
+def sentences(one: Result, record: TuningRecord) -> list[str]:
+    """Returns what became of a hyperparameter's entries, in sentences.
+
+    Args:
+        one: the hyperparameter's `Result`.
+        record: the model's record.
+    """
+    return [*_moved(one), *_idle(one), *_bounds(one, record)]
+
+
 def _moved(one: Result) -> list[str]:
-    """Returns lines on the entries that moved most."""
+    """Returns sentences on the entries that moved most."""
     moved = np.ravel(one.moved)
-    if np.all(one.is_still):
-        return wrapped(
-            "nothing moved: raise `meta_iterations`, or the meta-optimizer's "
-            "`learning_rate`."
-        )
     start, end = np.ravel(one.start), np.ravel(one.value)
     if len(moved) == 1:
-        return wrapped(f"moved {start[0]:.3g} → {end[0]:.3g}{_sure(one, 0)}")
+        return [f"{start[0]:.3g} → {end[0]:.3g}{_sure(one, 0)}"]
+    if np.all(one.is_still):
+        return [
+            "nothing moved: raise `meta_iterations`, or the meta-optimizer's "
+            "`learning_rate`"
+        ]
     if np.ptp(moved) < results.STILL:
-        return wrapped(
+        return [
             f"all moved alike, by {np.mean(moved):+.2f} units: "
             f"{span_of(start, 3)} → {span_of(end, 3)}"
-        )
-    lines, parts = ["   moved most:"], one.kind.parts()
+        ]
+    said: list[str] = []
+    parts = one.kind.parts()
     rounded = np.round(moved, 3)
     far = np.unique(np.abs(rounded))[-MOST:]
     levels = [x for size in far[::-1] for x in (size, -size)]
     for level in dict.fromkeys(levels):
         alike = np.flatnonzero(rounded == level)
-        if not alike.size or abs(level) < results.STILL or len(lines) > MOST:
+        if not alike.size or abs(level) < results.STILL or len(said) == MOST:
             continue
         k = alike[0]
         names = results.words_of(parts, alike[:NAMED])
         if others := alike.size - len(names):
             names.append(f"{others:,} more")
-        lines += wrapped(
-            f"  {'; '.join(names)}: {start[k]:.3g} → {end[k]:.3g}"
+        first = "" if said else "moved most: "
+        said.append(
+            f"{first}{'; '.join(names)}: {start[k]:.3g} → {end[k]:.3g}"
             f"{_sure(one, k)}"
         )
-    return lines
+    return said
 
 
 def _sure(one: Result, place: int) -> str:
@@ -135,53 +183,75 @@ def _sure(one: Result, place: int) -> str:
 
 
 def _idle(one: Result) -> list[str]:
-    """Returns lines on the entries that did not matter."""
+    """Returns sentences on the entries that did not matter."""
     count, still = one.kind.count, int(np.sum(one.is_still))
-    lines = []
-    if still and still < count:
-        lines += wrapped(
+    said = []
+    if still and count == 1:
+        said.append(f"did not move (by less than {results.STILL:g} units)")
+    elif 0 < still < count:
+        said.append(
             f"did not move (by less than {results.STILL:g} units): "
             f"{still:,} of {count:,}"
         )
     certain = one.is_certain
     if certain is None or one.votes is None:
-        return lines
+        return said
     silent = int(np.sum(one.votes == 0))
     if silent:
-        lines += wrapped(f"without any gradient: {silent:,} of {count:,}")
+        said.append(f"without any gradient: {silent:,} of {count:,}")
     most = round(float(np.max(one.votes)))
-    if not results.chance(most):
-        return lines + wrapped(
+    share, sure = results.chance(most), int(np.sum(certain))
+    if not share:
+        return [
+            *said,
             f"how sure: can't be told from {most} gradients, of which even a "
-            "coin's signs may all agree; 5 are the least."
-        )
-    coins = count - int(np.sum(certain)) - silent
-    share = results.chance(most)
-    return lines + wrapped(
-        f"did not matter by their own signs, which stayed a coin's: {coins:,} "
-        f"of {count:,}; sure: {int(np.sum(certain)):,} (of coins about "
-        f"{share:.0%} would pass for sure), by up to {most} gradients"
-    )
+            "coin's signs may all agree; 5 are the least",
+        ]
+    if count == 1:
+        return said if sure else [*said, "its signs stayed a coin's"]
+    return [
+        *said,
+        f"did not matter by their own signs, which stayed a coin's: "
+        f"{count - sure - silent:,} of {count:,}; sure: {sure:,} (of coins "
+        f"about {share:.0%} would pass for sure), by up to {most} gradients",
+    ]
 
 
-def _bounds(one: Result) -> list[str]:
-    """Returns a line on the entries that ended at their bounds."""
+def _bounds(one: Result, record: TuningRecord) -> list[str]:
+    """Returns a sentence on the entries that ended at their bounds."""
     low, high = int(np.sum(one.is_at_low)), int(np.sum(one.is_at_high))
     if not low + high:
-        return []
-    ends = "{:.3g}".format
+        return _held(one, record)
     parts = [
-        f"{count:,} at {ends(bound)}"
+        f"{count:,} at {bound:.3g}"
         for count, bound in zip((low, high), one.kind.bounds, strict=True)
         if count
     ]
-    advice = ""
-    if (low + high) / one.kind.count >= MANY:
-        advice = ". Widen `bounds=` if such values make sense."
-    return wrapped(
+    is_much = (low + high) / one.kind.count >= MANY
+    advice = f". {WIDEN}" if is_much else ""
+    return [
         f"ended at their bounds: {' and '.join(parts)}, of "
         f"{one.kind.count:,}{advice}"
-    )
+    ]
+
+
+def _held(one: Result, record: TuningRecord) -> list[str]:
+    """Returns sentences on values that a bound held in the last training.
+
+    Means over several steps, some of them before the bound was reached, are
+    not at the bound.
+    """
+    spread, said = record.spreads[one.name][ALL][-1], []
+    sides = zip(one.kind.bounds, (spread, spread[::-1]), strict=True)
+    for bound, values in sides:
+        near = np.isclose(values, bound, rtol=results.NEAR, atol=0)
+        share = next((word for word, k in REACHED.items() if near[k]), "")
+        if share:
+            said.append(
+                f"{share} at the bound {bound:.3g} in the last training; what "
+                f"is kept is the mean over the last half. {WIDEN}"
+            )
+    return said
 
 
 def _check(record: TuningRecord) -> list[str]:

@@ -107,7 +107,7 @@ class Groups(NamedTuple):
             if per in ("input", "output"):
                 axes = (per,) if len(shape) == 1 else axes_of(shape)
             own = places[..., start : start + member.size]
-            own = own.reshape(*own.shape[:-1], *shape)
+            own = own.reshape((*own.shape[:-1], *shape))
             layer = keras_internals.layer_path(member.variable)
             weight = member.variable.path[len(layer) + 1 :]
             weight = "" if others else weight
