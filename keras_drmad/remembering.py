@@ -31,6 +31,8 @@ class Remembering(Wrapper):
             were trained with; `None` elsewhere.
         final_logs: dict, the logs of the last training of a `fit` that ends
             with one; empty where the last meta-iteration was the last training.
+        diagnostics: dict from a name to a list, an entry for each
+            meta-iteration of the last `fit`; see `DrMADModel.fit`.
         untuned: list of arrays, the raw hyperparameters before the first `fit`
             since `compile`; empty before that.
         tuning_record: `TuningRecord`, what the `fit`s that tuned did, in a
@@ -44,6 +46,7 @@ class Remembering(Wrapper):
     left: Left
     trained_with: list[tf.Tensor] | None
     final_logs: dict[str, Any]
+    diagnostics: dict[str, list]
     untuned: list[np.ndarray]
     tuning_record: TuningRecord
     tuned_from: str
@@ -83,6 +86,7 @@ class Remembering(Wrapper):
         self.progress = None
         self.resumed, self.left = NEW, NOTHING
         self.trained_with = None
+        self.diagnostics = {}
         self._compiled_with: dict[str, str] = {}
         self.final_logs, self.untuned, self.tuned_from = {}, [], ""
         self.tuning_record = TuningRecord()
@@ -148,6 +152,7 @@ class Remembering(Wrapper):
                 tf.convert_to_tensor(v.value) for v in self._known_variables()
             ],
             "untuned": list(self.untuned),
+            "diagnostics": {k: [*v] for k, v in self.diagnostics.items()},
             "ends": [[tf.identity(v) for v in end] for end in ends],
             "trained_with": self.trained_with or [],
             "record": self.tuning_record.tree(),
@@ -160,6 +165,7 @@ class Remembering(Wrapper):
         ):
             variable.assign(value)
         self.untuned = known["untuned"]
+        self.diagnostics = {k: [*v] for k, v in known["diagnostics"].items()}
         self.start_weights, self.end_weights = (
             list(map(tf.Variable, end)) for end in known["ends"]
         )

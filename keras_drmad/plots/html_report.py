@@ -208,10 +208,7 @@ def _settings(page: Page, model: Any) -> None:
     rows = [
         ["optimizer", _in_words(model.optimizer)],
         ["meta-optimizer", _in_words(model.meta_optimizer)],
-        [
-            "hypergradient",
-            last["method"] + (last["why"] and f": {last['why']}"),
-        ],
+        ["hypergradient", last["method"] + why],
         ["seed", str(last["seed"])],
         ["hyperparameters", ", ".join(map(repr, model.hyperparameters))[:2000]],
     ]

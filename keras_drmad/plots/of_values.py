@@ -90,7 +90,7 @@ def image_shape(model: Any) -> tuple[int, ...] | None:
     )
     if not is_one or None in shape[1:]:
         return None
-    is_image = len(shape) == 4 and shape[3] in (1, 3)
+    is_image = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
     return tuple(shape[1:]) if is_image else None
 
 

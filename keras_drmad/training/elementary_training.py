@@ -1,6 +1,5 @@
 """One training: forward, to the validation loss, and backward."""
 
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.core import nested
 from keras_drmad.core.loops import Loops
 from keras_drmad.core.state import Setting, State
@@ -170,11 +170,12 @@ class ElementaryTraining:
         hparams: list[tf.Tensor],
         source: Source,
         watcher: Watcher = NOBODY,
+        parts: list[float] | None = None,
     ) -> dict[str, float]:
         """Returns loss and metrics of a state on validation data."""
         setting = self._setting(hparams)
         metrics, total = validation.validated(
-            self.loops, state, setting, source, watcher
+            self.loops, state, setting, source, watcher, parts
         )
         return self._validation_logs(metrics, total)
 
@@ -236,12 +237,19 @@ class ElementaryTraining:
         check_finite(logs["loss"], plan)
         return logs["loss"]
 
+    def parts_of(self, source: Source) -> int:
+        """Returns of how many parts of a source `outcome` tells the loss."""
+        if self.loops.problem.carries:
+            return 0
+        return len(validation.places_of_parts(source))
+
     def outcome(
         self,
         s_0: State,
         hparams: list[tf.Tensor],
         plan: Plan,
         sources: Mapping[str, Source],
+        parts: dict[str, list[float]] | None = None,
     ) -> dict[str, float]:
         """Trains from s_0 and returns losses and metrics.
 
@@ -250,6 +258,8 @@ class ElementaryTraining:
             hparams: list of tensors λ.
             plan: data and length.
             sources: dict from a prefix of names to batches to validate on.
+            parts: dict that takes the losses of parts of each source; see
+                `validation.validated`.
 
         Raises:
             Diverged: if the training loss leaves the finite numbers.
@@ -261,7 +271,12 @@ class ElementaryTraining:
         return {
             prefix + name: value
             for prefix, source in sources.items()
-            for name, value in self.validate(s_T, hparams, source).items()
+            for name, value in self.validate(
+                s_T,
+                hparams,
+                source,
+                parts=None if parts is None else parts.setdefault(prefix, []),
+            ).items()
         }
 
     # ---- inside
@@ -287,7 +302,7 @@ class ElementaryTraining:
     ) -> Walk:
         longest = watcher.longest(plan.pause)
         # A step backward takes longer than one forward.
-        backward = max(1, longest // 3) if longest < plan.pause else plan.T
+        backward = max(1, longest // 3) if longest < plan.pause else longest
         return Walk(
             self.loops,
             plan.training.batches,
@@ -348,7 +363,7 @@ class ElementaryTraining:
             f"{reason}. The diagnostics `adjoint_growth` and "
             "`reverse_steps_used` follow it.",
             RuntimeWarning,
-            stacklevel=_users_level(),
+            stacklevel=arguments.users_level(),
         )
         return True
 
@@ -361,11 +376,3 @@ def check_finite(validation_loss: float, plan: Plan) -> None:
     """
     if not np.isfinite(validation_loss):
         raise Diverged(plan.T, "validation")
-
-
-def _users_level() -> int:
-    """Returns the `stacklevel` of the line outside of package and Keras."""
-    inside = ("keras_drmad", "keras")
-    names = [frame.frame.f_globals["__name__"] for frame in inspect.stack(0)]
-    outside = [name.split(".")[0] not in inside for name in names]
-    return outside.index(True) if any(outside) else 1

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 
 from keras_drmad import arguments, keras_internals
+from keras_drmad.training import advice as advices
 from keras_drmad.training import between
-from keras_drmad.training.compile_line import CompileLine
 from keras_drmad.training.course import Course
+from keras_drmad.training.display import Display
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.hyperparameter_loop import fit_hyperparameters
 from keras_drmad.training.initial_weights import InitialState
@@ -26,8 +27,7 @@ def run(
     tuning: Tuning,
     callbacks: Any,
     course: Course,
-    *,
-    verbose: str | int,
+    display: Display,
 ) -> None:
     """Runs what a `fit` was asked for, and tells the callbacks.
 
@@ -38,21 +38,21 @@ def run(
         tuning: how hyperparameters are tuned.
         callbacks: as for `fit`.
         course: its backups and its time.
-        verbose: as for `fit`.
+        display: shows how `fit` goes on.
 
     Raises:
         Diverged: if the first training does.
         OSError: if a backup can't be written.
     """
-    is_tuned, line = tuning.meta_iterations > 0, CompileLine(verbose)
-    workers = training.workers
+    is_tuned, workers = tuning.meta_iterations > 0, training.workers
     callbacks = workers.callbacks(callbacks)
-    if not isinstance(callbacks, keras.callbacks.CallbackList):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        display.leave_bars_to(callbacks.callbacks)
+    else:
         callbacks = keras.callbacks.CallbackList(
-            [callbacks or [], line],
+            callbacks or [],
             add_history=True,
-            add_progbar=verbose != 0,
-            verbose=verbose,
+            verbose=display.verbose,
             epochs=tuning.meta_iterations or plan.epochs,
             steps=plan.T * tuning.draws if is_tuned else plan.training.steps,
             model=model,
@@ -62,17 +62,19 @@ def run(
         if isinstance(one, keras.callbacks.ModelCheckpoint) and is_whole:
             arguments.keras_file("filepath", one.filepath)
     model.stop_training = False
-    model.final_logs = {}
+    model.final_logs, model.diagnostics = {}, {}
     origin = model.origin_of_trainings() if is_tuned else None
     if origin is not None:
         origin.agree(workers)
     if not model.untuned:
         model.untuned = [np.array(raw) for raw in training.hparams()]
+    if is_tuned:
+        display.say(advices.on_numbers(training.problem.hyperparameters, plan))
     compiler: Any = training.loops.compiler
     try:
         with (
             model.handing_out(),
-            compiler.saying(line),
+            compiler.saying(display),
             workers.watched(),
             course.in_place_of(callbacks),
         ):
@@ -88,11 +90,12 @@ def run(
                 tuning = tuning._replace(first=first)
                 if not (course.base and model.tuning_record.fits):
                     _begin_record(model, plan, tuning)
+                advice = advices.Advice(model.hyperparameters)
                 meta = _meta_training(
                     model, training, plan, tuning, origin, course.base
                 )
                 logs = fit_hyperparameters(
-                    model, meta, callbacks, course, verbose
+                    model, meta, callbacks, course, display, advice
                 )
             else:
                 starts = InitialState(training.problem, "same", plan.seed)
@@ -104,10 +107,13 @@ def run(
                     s_0,
                     callbacks,
                     course,
+                    display,
                     (tuning.first, first),
                 )
             callbacks.on_train_end(logs)
             course.end()
+        if is_tuned:
+            advice.give(model.history.history, callbacks.callbacks)
     finally:
         if is_tuned:  # an interrupt leaves trained weights, too
             model.leave(origin, tuning.initial_weights)

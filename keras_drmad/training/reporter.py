@@ -6,13 +6,12 @@ from typing import Any
 import keras
 
 from keras_drmad.core.walked import OtherBatches, Watcher
-from keras_drmad.training.compile_line import CompileLine
 from keras_drmad.training.course import Course, Stopped
+from keras_drmad.training.display import SILENT, Display
 from keras_drmad.training.time_budget import TimeBudget
 
 # Those that are always there, or known, and assign nothing.
 HARMLESS = (
-    CompileLine,
     keras.callbacks.History,
     keras.callbacks.ProgbarLogger,
     TimeBudget,
@@ -36,6 +35,8 @@ class Reporter(Watcher):
         steps: int,
         before: int = 0,
         *,
+        display: Display = SILENT,
+        walked_back: int = 0,
         goes_back: bool = True,
     ):
         """Initializes the reporter.
@@ -47,6 +48,8 @@ class Reporter(Watcher):
             name: str, the training's.
             steps: int, the steps of an epoch.
             before: int, the steps of the epoch before the walk.
+            display: shows how far the epoch has come.
+            walked_back: int, the steps backward of the epoch before the walk.
             goes_back: bool, whether a walk backward needs the very batches.
         """
         self._goes_back = goes_back
@@ -60,6 +63,8 @@ class Reporter(Watcher):
         self.keeps = course.keeps
         self._steps = steps
         self._before = before
+        self._display = display
+        self._walked_back = walked_back
 
     def longest(self, most: int) -> int:
         return self.course.longest(most)
@@ -74,6 +79,7 @@ class Reporter(Watcher):
 
     def on_end(self, last: int, logs: dict[str, float]) -> None:
         step = (self._before + last) % self._steps
+        self._display.to(self._walked_back + step + 1, logs)
         self._callbacks.on_train_batch_end(step, logs)
         self._model.check_trainable()
         if self.course.workers.any(self._model.stop_training):
@@ -96,4 +102,6 @@ class Reporter(Watcher):
             raise OtherBatches
 
     def on_chunk(self, stage: str, steps: int, tree: dict[str, Any]) -> None:
+        if stage == "backward":
+            self._display.further(steps)
         self.course.on_chunk(self.name, stage, steps, tree)

@@ -1,5 +1,6 @@
 """What a `fit` is asked to do with the hyperparameters, as a record."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -54,6 +55,8 @@ def checked(
 ) -> Tuning:
     """Returns the arguments of `fit`, checked.
 
+    Warns of callbacks that set rates, which act between trainings here.
+
     Args:
         meta_iterations: as for `fit`, and so are the others.
         keep: as for `fit`; `None` for what suits the other arguments.
@@ -89,6 +92,8 @@ def checked(
             advice="Pass `validation_split=` in place of `validation_data`, "
             "with all examples in `x`.",
         )
+    if meta_iterations > 0:
+        _warn_of_rates(callbacks)
     return Tuning(
         meta_iterations, initial_epoch, initial_weights, keep, draws, refit
     )
@@ -96,10 +101,35 @@ def checked(
 
 def _restores(callbacks: Any) -> bool:
     """Returns whether a callback brings back the best weights."""
-    each = getattr(callbacks, "callbacks", callbacks)
-    each = each if isinstance(each, Sequence) else [each]
     return any(
         isinstance(one, keras.callbacks.EarlyStopping)
         and one.restore_best_weights
-        for one in each
+        for one in _each(callbacks)
     )
+
+
+def _warn_of_rates(callbacks: Any) -> None:
+    """Warns that Keras's callbacks of epochs act between trainings."""
+    scheduler = keras.callbacks.LearningRateScheduler
+    plateau = keras.callbacks.ReduceLROnPlateau
+    names = [
+        type(one).__name__
+        for one in _each(callbacks)
+        if type(one) in (scheduler, plateau)  # not of another optimizer
+    ]
+    if names:
+        warnings.warn(
+            f"`{names[0]}` sets the rate of whole trainings here, from one to "
+            "the next: to callbacks a training is an epoch. For a rate that "
+            "changes within each training, give the optimizer a schedule of "
+            "`keras.optimizers.schedules`, or tune it: "
+            "`keras_drmad.hyperparameters.LearningRate(schedule='piecewise')`.",
+            UserWarning,
+            stacklevel=arguments.users_level(),
+        )
+
+
+def _each(callbacks: Any) -> Sequence[Any]:
+    """Returns the callbacks that `fit` was given, as a sequence."""
+    each = getattr(callbacks, "callbacks", callbacks)
+    return each if isinstance(each, Sequence) else [each]

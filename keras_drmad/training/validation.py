@@ -1,10 +1,11 @@
 """The validation loss of a state, and its slopes, chunk by chunk."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
@@ -14,6 +15,8 @@ from keras_drmad.core.walked import Watcher
 from keras_drmad.training import carried_validation
 from keras_drmad.training.plan import Source
 
+PARTS = 20  # of held-out examples, whose losses tell how sure their mean is
+
 
 def validated(
     loops: Any,
@@ -21,6 +24,7 @@ def validated(
     setting: Setting,
     source: Source,
     watcher: Watcher,
+    parts: list[float] | None = None,
 ) -> tuple[Any, list[tf.Tensor]]:
     """Adds up the validation loss of all batches.
 
@@ -30,6 +34,8 @@ def validated(
         setting: `Setting`.
         source: the batches.
         watcher: is told of the chunks.
+        parts: list to which the mean losses of up to `PARTS` parts of the
+            batches are appended; not where validation carries variables along.
 
     Returns:
         The metrics' state, and the sum of losses and of examples.
@@ -39,10 +45,30 @@ def validated(
             loops, state, setting, list(_chunks(source))
         )
         return metrics, total
-    loop = functools.partial(loops.validate, state, setting)
     so_far = loops.problem.metrics_state(), _no_loss()
-    metrics, total = _through(source, loop, so_far, watcher, "validation")
+    before = np.zeros(2)
+
+    def loop(metrics, total, chunk, n):
+        nonlocal before
+        found = loops.validate(state, setting, metrics, total, chunk, n)
+        if parts is not None:
+            sums = np.array([float(x) for x in found[1]])
+            loss, count = sums - before
+            parts.append(loss / count)
+            before = sums
+        return found
+
+    begins = [] if parts is None else places_of_parts(source)
+    metrics, total = _through(
+        source, loop, so_far, watcher, "validation", begins
+    )
     return metrics, total
+
+
+def places_of_parts(source: Source) -> list[int]:
+    """Returns the batches at which parts of about the same size begin."""
+    count = min(PARTS, source.steps)
+    return [k * source.steps // count for k in range(count)]
 
 
 def differentiated(
@@ -80,6 +106,7 @@ def _through(
     so_far: tuple,
     watcher: Watcher,
     stage: str,
+    begins: Sequence[int] = (),
 ) -> tuple:
     """Takes a loop through the batches, and tells of each chunk.
 
@@ -89,10 +116,11 @@ def _through(
         so_far: what the loop begins with.
         watcher: is told of the chunks.
         stage: str, by which the watcher knows the loop.
+        begins: batches with which a chunk has to begin.
     """
     begun, done = watcher.begun(stage), 0
     so_far = begun.get("so_far", so_far)
-    for chunk, n in _chunks(source):
+    for chunk, n in _chunks(source, begins):
         done += int(n)
         if done <= begun.get("done", 0):
             continue  # was done before the loop was broken off
@@ -105,6 +133,9 @@ def _no_loss() -> list[tf.Tensor]:
     return [tf.zeros([], keras.config.floatx()) for _ in range(2)]
 
 
-def _chunks(source: Source) -> Iterator[tuple[Any, tf.Tensor]]:
-    for iterations, chunk in source.batches.forward(Span(0, source.steps)):
+def _chunks(
+    source: Source, begins: Sequence[int] = ()
+) -> Iterator[tuple[Any, tf.Tensor]]:
+    span = Span(0, source.steps)
+    for iterations, chunk in source.batches.forward(span, begins):
         yield chunk, tf.constant(len(iterations))
