@@ -151,18 +151,20 @@ def vector(piece: Piece, figure: Any) -> None:
         axes.plot(place, end, "o", color="C0", markersize=3, label="end")
         axes.set_xlabel(axis)
         whole_ticks(axes.xaxis)
+    words = ""
     if is_far:
         words = _start_in_words(piece)
-        axes.plot([], [], "_", color=START, label=f"{words}, out of sight")
     elif is_long:
         axes.plot(place, start, "--", color=START, label="start")
     else:
         axes.vlines(place, start, end, color="C0", alpha=0.45)
         axes.plot(place, start, "_", color=START, label="start")
-    _title(axes, piece)
+    title = ", ".join(filter(None, (piece.part.label, words)))
+    axes.set_title(title, loc="left", fontsize="medium")
     scale(axes.yaxis, [piece])
     axes.grid(axis="y", alpha=0.25)
-    _legend_above(axes)
+    if not is_far:
+        _legend_above(axes)
 
 
 def image(piece: Piece, shape: Sequence[int], figure: Any) -> None:
@@ -354,11 +356,6 @@ def _plain_ticks(axis: Any) -> None:
     if is_short:
         axis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
     axis.set_minor_formatter(plain if is_short else ticker.NullFormatter())
-
-
-def _title(axes: Any, piece: Piece) -> None:
-    if piece.part.label:  # otherwise the picture's title says the same
-        axes.set_title(piece.label, loc="left", fontsize="medium")
 
 
 def _legend_above(axes: Any) -> None:

@@ -156,11 +156,12 @@ def _hyperparameters(
     x: Any,
     y: Any,
 ) -> None:
-    for one in found:
-        said = results_summary.sentences(one, model.tuning_record)
-        if len(found) > 1:
-            said = [f"{one.name}: {'; '.join(said)}"]
-        page.sentences(said)
+    record = model.tuning_record
+    said = {one.name: results_summary.sentences(one, record) for one in found}
+    if len(found) == 1:
+        page.sentences(said[found[0].name])
+    else:
+        page.sentences([f"{name}: {'; '.join(x)}" for name, x in said.items()])
     pieces = [Piece(one, part) for one in found for part in one.kind.parts()]
     panels = of_values.panels(pieces, shape, x, y)
     _add(
@@ -261,7 +262,7 @@ def _add(
         }
         own: dict[Any, Any] = {}
         if name == "dark":
-            own |= style.library["dark_background"]
+            own |= style.library["dark_background"] | {"grid.color": "0.5"}
         lines = mpl.rcParamsDefault["axes.prop_cycle"]
         own |= {"axes.prop_cycle": lines, **paper}
         with mpl.rc_context(own):

@@ -114,7 +114,7 @@ def course(
     axes.plot([], [], "X", color="0.55", label="kept")
     _mark_fits(record, axes)
     number_meta_iterations(axes)
-    axes.set_ylabel(", ".join(one.name for one in found) if name else "value")
+    axes.set_ylabel(found[0].name if len(found) == 1 else "value")
     scale_of(
         axes.yaxis, all(isinstance(one.kind.transform, Log) for one in found)
     )

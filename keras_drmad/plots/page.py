@@ -18,7 +18,7 @@ h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; padding-top: .6rem;
   border-top: 1px solid var(--line); }
 p, li { max-width: 46rem; }
 .soft { color: var(--soft); }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .92rem;
   overflow-wrap: normal; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left;
