@@ -21,6 +21,7 @@ from keras_drmad.results import Result
 PACKAGE = __name__.partition(".")[0]
 NAME = "report.html"
 DPI = 100
+MOST = 2000  # letters on one setting
 PAPERS = {"light": "#ffffff", "dark": "#16181d"}
 
 
@@ -211,7 +212,7 @@ def _settings(page: Page, model: Any) -> None:
         ["meta-optimizer", _in_words(model.meta_optimizer)],
         ["hypergradient", last["method"] + why],
         ["seed", str(last["seed"])],
-        ["hyperparameters", ", ".join(map(repr, model.hyperparameters))[:2000]],
+        ["hyperparameters", ", ".join(map(repr, model.hyperparameters))[:MOST]],
     ]
     page.table([], rows)
     page.table([], [[name, found] for name, found in _versions().items()])
@@ -230,8 +231,12 @@ def _versions() -> dict[str, str]:
 def _in_words(optimizer: Any) -> str:
     """Returns an optimizer with what it was constructed with."""
     config = optimizer.get_config()
-    given = ", ".join(f"{k}={v!r}" for k, v in config.items())
-    return f"{type(optimizer).__name__}({given})"[:2000]
+    given = [
+        f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v!r}"
+        for k, v in config.items()
+        if v is not None and k != "name"
+    ]
+    return f"{type(optimizer).__name__}({', '.join(given)})"[:MOST]
 
 
 # ---- pictures

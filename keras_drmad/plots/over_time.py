@@ -15,6 +15,7 @@ from keras_drmad.plots.basics import (
 from keras_drmad.plots.forms import scale_of
 from keras_drmad.training.tuning_record import ALL, QUANTILES, TuningRecord
 
+WIDE = 20  # times the lowest loss: then their scale is logarithmic
 LAYERS = 8  # lines in one picture, at most
 TITLES = {
     "loss": "training",
@@ -63,6 +64,11 @@ def losses(model: Any, *, axes: Any = None) -> Any:
     _mark_fits(record, axes)
     number_meta_iterations(axes)
     axes.set_ylabel("loss")
+    shown = np.array([record.series(name) for name in names])
+    is_wide = bool(np.nanmin(shown) > 0) and np.nanmax(
+        shown
+    ) > WIDE * np.nanmin(shown)
+    scale_of(axes.yaxis, is_wide)
     axes.grid(alpha=0.25)
     axes.legend(fontsize="small")
     return axes

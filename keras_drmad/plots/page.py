@@ -25,8 +25,10 @@ th, td { padding: .25rem .8rem .25rem 0; text-align: left;
   border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: right;
   font-variant-numeric: tabular-nums; }
-figure { margin: .8rem 0; }
+table.data td, table.data th { white-space: nowrap; }
+figure { margin: .8rem 0; overflow-x: auto; }
 img { max-width: 100%; height: auto; display: block; }
+@media (max-width: 40rem) { img { max-width: none; width: 38rem; } }
 pre { overflow-x: auto; padding: .7rem; background: var(--box);
   border-radius: 6px; font-size: .85rem; }
 nav { margin: .6rem 0; }
@@ -90,9 +92,12 @@ class Page:
             return f"<tr>{''.join(each)}</tr>"
 
         text = "".join(line(row, "td") for row in rows)
+        kind = ""
         if head:
-            text = line(head, "th") + text
-        self._body.append(f'<div class="wide"><table>{text}</table></div>')
+            text, kind = line(head, "th") + text, ' class="data"'
+        self._body.append(
+            f'<div class="wide"><table{kind}>{text}</table></div>'
+        )
 
     def picture(self, pngs: Mapping[str, bytes], text: str) -> None:
         """Adds a picture.
