@@ -17,8 +17,7 @@ AT = ("", "low", "high")
 def table(model: Any) -> Any:
     """Returns what `DrMADModel.to_dataframe` returns.
 
-    Whole columns are made at once: of a million entries it takes a fraction of
-    a second.
+    Whole columns are made at once: a million entries take about a second.
 
     Args:
         model: a `DrMADModel` that was tuned.
