@@ -59,16 +59,20 @@ def is_graph(layer: Any) -> bool:
 def replace_layer(owner: keras.Layer, name: str, layer: keras.Layer) -> None:
     """Puts a layer in the place of one that another layer keeps.
 
-    `Layer._tracker.untrack`, since Keras 3.0: assigning an attribute anew, or
-    deleting it, leaves the layer that was there among the owner's layers.
+    `Layer._tracker.untrack` and `Layer._layers`, since Keras 3.0: assigning an
+    attribute anew, or deleting it, leaves the layer that was there among the
+    owner's layers, whose order is that of its weights.
 
     Args:
         owner: a layer that is not built yet.
         name: str, the attribute.
         layer: the layer to be there.
     """
-    owner._tracker.untrack(getattr(owner, name))
+    before, layers = getattr(owner, name), owner._layers
+    place = next(k for k, one in enumerate(layers) if one is before)
+    owner._tracker.untrack(before)
     setattr(owner, name, layer)
+    layers.insert(place, layers.pop())
 
 
 def layers_directly_within(layer: keras.Layer) -> list[keras.Layer]:

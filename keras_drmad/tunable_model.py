@@ -1,5 +1,6 @@
 """A model with the strengths of its random layers made tunable."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -244,6 +245,28 @@ FINDERS: dict[type, Callable[[Any], tuple]] = {
 # ---- the copy
 
 
+def _from_config(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Returns a new layer of the same config.
+
+    Of a class whose constructor does not hand arguments on to
+    `keras.layers.Layer`, as in many programs, name and `trainable` are set
+    afterwards.
+    """
+    config = layer.get_config()
+    taken = inspect.signature(type(layer).__init__).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return type(layer).from_config(config)
+    of_base = ("name", "trainable", "dtype")
+    left_out = [k for k in of_base if k in config and k not in taken]
+    for name in left_out:
+        del config[name]
+    copy = type(layer).from_config(config)
+    copy.name, copy.trainable = layer.name, layer.trainable
+    if "dtype" in left_out:
+        copy.dtype_policy = layer.dtype_policy
+    return copy
+
+
 class _Copier:
     """Copies a model with replaced layers.
 
@@ -263,8 +286,8 @@ class _Copier:
         replaced = self._replaced(model)
         if replaced is not None:
             return replaced
-        copy = type(model).from_config(model.get_config())
-        self._replace_attributes(copy, set())
+        copy = _from_config(model)
+        self._replace_attributes(copy, model, set())
         if isinstance(copy, keras.Model) and not copy.built:
             copy.build_from_config(model.get_build_config())
             copy.built = True  # which Keras leaves out for some
@@ -277,21 +300,30 @@ class _Copier:
         self.made.append(make())
         return self.made[-1]
 
-    def _replace_attributes(self, layer: Any, seen: set[int]) -> None:
-        """Replaces layers that a layer of a user's own keeps, not built yet."""
-        seen.add(id(layer))
-        for name, part in list(vars(layer).items()):
+    def _replace_attributes(
+        self, copy: Any, layer: Any, seen: set[int]
+    ) -> None:
+        """Replaces layers that a layer of a user's own keeps as attributes.
+
+        Args:
+            copy: the copy of the layer, not built yet.
+            layer: the layer, whose parts have the names that users know.
+            seen: the ids of copies that were looked at.
+        """
+        seen.add(id(copy))
+        for name, part in list(vars(copy).items()):
             if not isinstance(part, keras.layers.Layer) or id(part) in seen:
                 continue
-            new = None
-            if keras_internals.is_graph(part):
-                new = self.copied(part)
+            known = getattr(layer, name, None)
+            known = known if type(known) is type(part) else part
+            if keras_internals.is_graph(known):
+                new = self.copied(known)
             else:
-                new = self._replaced(part)
+                new = self._replaced(known)
             if new is None:
-                self._replace_attributes(part, seen)
+                self._replace_attributes(part, known, seen)
             else:
-                keras_internals.replace_layer(layer, name, new)
+                keras_internals.replace_layer(copy, name, new)
 
     def copy_weights(self, model: keras.Model, copy: keras.Model) -> None:
         """Gives a copy the weights of a model, in whose order its own are.

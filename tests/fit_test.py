@@ -153,7 +153,8 @@ def test_bounded_hyperparameters_stay_within():
     callback, found = at_each_end(
         model, lambda m: [h.value().numpy() for h in m.hyperparameters]
     )
-    fit(model, callbacks=[callback], meta_iterations=4, keep="last")
+    with pytest.warns(UserWarning, match="ended at their bounds"):
+        fit(model, callbacks=[callback], meta_iterations=4, keep="last")
     found.append([rate.value().numpy(), l2.value().numpy()])
     for k, (low, high) in enumerate([(0.05, 0.2), (1e-5, 1e-3)]):
         values = np.array([each[k] for each in found])

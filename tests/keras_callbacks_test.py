@@ -238,12 +238,9 @@ def test_reduce_lr_on_plateau_is_heard(model):
     before = np.array(model.hyperparameters[0].raw)
     # Hyperparameters stand still, so that only the rate changes.
     model.meta_optimizer.learning_rate.assign(0.0)
-    with pytest.warns(UserWarning) as caught:
-        options = dict(meta_iterations=3, keep="last")
+    options = dict(meta_iterations=3, keep="last")
+    with pytest.warns(UserWarning, match="rate of whole trainings"):
         logs = fit(model, callbacks=[plateau], **options)
-    texts = [str(one.message) for one in caught if one.category is UserWarning]
-    assert "rate of whole trainings" in texts[0]
-    assert "hardly moved" in texts[1]
     np.testing.assert_array_equal(model.hyperparameters[0].raw, before)
     assert logs["learning_rate"] == pytest.approx([0.1, 0.1, 0.02])
     assert logs["loss"][0] == logs["loss"][1] != logs["loss"][2]

@@ -302,13 +302,13 @@ def test_bad_arguments():
         kd.DrMADModel.from_model(images(), tunable=1)
 
     class NoConfig(L.Layer):
-        def __init__(self, units):
+        def __init__(self, function):
             super().__init__()
 
         def call(self, inputs):
             return inputs
 
     inputs = keras.Input((5,))
-    model = keras.Model(inputs, NoConfig(3)(L.Dropout(0.1)(inputs)))
+    model = keras.Model(inputs, NoConfig(abs)(L.Dropout(0.1)(inputs)))
     with pytest.raises(ValueError, match="`get_config`"):
         kd.tunable(model)

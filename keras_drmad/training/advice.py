@@ -12,6 +12,7 @@ from keras_drmad.training.plan import Plan
 
 AT_BOUND = 0.1  # the share of the values from which bounds are worth a warning
 STILL = 0.01  # natural units: what has moved no further has not moved
+ENOUGH = 5  # meta-iterations, in which it could have
 SURE = 2.0  # standard errors
 
 
@@ -92,6 +93,8 @@ class Advice:
                 "hyperparameter of a layer that is not trained, for instance, "
                 "has no effect."
             ]
+        if self._steps < ENOUGH:
+            return []
         return [
             f"The values of '{h.name}' hardly moved in {count}: their raw "
             f"numbers by {far:.2g} natural units at most, where a few units "
