@@ -58,12 +58,20 @@ def test_single_numbers_are_bars_from_start_to_end():
     model = tuned(kinds.L2("layer", 0.01))
     (axes,) = plots.values(model).axes
     start, end = ends(model)
-    bars = [line for line in axes.lines if len(line.get_xdata()) == 2]
+    bars = [line for line in axes.lines if line.get_linewidth() == 7]
     drawn = np.array([line.get_xdata() for line in bars])
     np.testing.assert_allclose(drawn, np.stack([start, end], 1))
     names = [text.get_text() for text in axes.get_yticklabels()]
     assert names == ["a/kernel", "b/kernel"]
     assert axes.get_xscale() == "log"
+
+
+def test_a_tiny_move_looks_tiny():
+    model = tuned(kinds.L2("all", 0.01))
+    model.hyperparameters[0].assign(0.01001)
+    (axes,) = plots.values(model).axes
+    low, high = axes.get_xlim()
+    assert high / low > 1.3
 
 
 def test_schedules_are_curves_over_the_steps():

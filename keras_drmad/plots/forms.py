@@ -16,6 +16,7 @@ START = "0.55"  # the color of what was before
 IMAGES = 12  # examples shown
 LEARNED = 10  # learned examples shown
 BARS = 400  # entries in a row of bars; more are sorted
+LITTLE = 0.2  # units that a picture shows to both sides of a start
 LINES = 10  # curves of one color each
 
 
@@ -74,6 +75,7 @@ def ranges(pieces: Sequence[Piece], figure: Any) -> None:
         if piece.size > 1:
             spread = np.quantile(piece.value, [0.1, 0.9])
             axes.plot(spread, [row, row], "C0", linewidth=1)
+        axes.plot(_around(piece), [row, row], alpha=0)  # no tiny move is wide
         axes.plot(start, row, "o", color=START, label=_once("start", row))
         axes.plot(end, row, "o", color="C0", label=_once("end", row))
         axes.annotate(
@@ -130,6 +132,7 @@ def curves(pieces: Sequence[Piece], figure: Any) -> None:
             band = np.quantile(rows, [0.1, 0.9], axis=1)
             axes.fill_between(steps, *band, color=color, alpha=0.2, lw=0)
     axes.set_xlabel("training step" if _is_step(pieces[0]) else "knot")
+    whole_ticks(axes.xaxis)
     axes.set_ylabel(pieces[0].one.name)
     scale(axes.yaxis, pieces)
     axes.grid(alpha=0.25)
@@ -280,7 +283,9 @@ def _maps(
             aspect="equal" if is_image or _is_square(values) else "auto",
             interpolation="nearest",
         )
-        axes.set_title("" if is_even else title, fontsize="medium")
+        head = piece.part.label if axes is grid[0] else ""
+        named = (head, "" if is_even else title)
+        axes.set_title(": ".join(filter(None, named)), fontsize="medium")
         if is_image:
             axes.set(xticks=[], yticks=[])
         else:
@@ -292,7 +297,8 @@ def _maps(
     if piece.is_log:
         _plain_ticks(bar.ax.yaxis)
     if is_even and not is_centred:
-        grid[0].set_title(_start_in_words(piece), fontsize="medium")
+        words = filter(None, (piece.part.label, _start_in_words(piece)))
+        grid[0].set_title(", ".join(words), fontsize="medium")
     elif is_even:
         bar.ax.axhline(middle, color="black", linewidth=1)
         bar.ax.annotate(
@@ -305,8 +311,6 @@ def _maps(
             va="center",
             fontsize="small",
         )
-    if piece.part.label:
-        figure.suptitle(piece.label, fontsize="medium")
 
 
 def _is_even(start: np.ndarray) -> bool:
@@ -326,6 +330,14 @@ def _is_far(piece: Piece) -> bool:
 
 def _start_in_words(piece: Piece) -> str:
     return f"start: {piece.start.flat[0]:.3g} everywhere"
+
+
+def _around(piece: Piece) -> np.ndarray:
+    """Returns values a little below and above the start."""
+    raw = np.median(piece.part.of(piece.one.start_raw))
+    unit = np.median(piece.one.kind.unit)
+    ends = np.array([raw - LITTLE * unit, raw + LITTLE * unit], "float32")
+    return np.asarray(piece.one.kind.transform.value(ends))
 
 
 def _is_square(values: np.ndarray) -> bool:

@@ -28,7 +28,7 @@ td.number, th.number { text-align: right;
 table.data td, table.data th { white-space: nowrap; }
 figure { margin: .8rem 0; overflow-x: auto; }
 img { max-width: 100%; height: auto; display: block; }
-@media (max-width: 40rem) { img { max-width: none; width: 38rem; } }
+@media (max-width: 40rem) { img { max-width: none; width: 30rem; } }
 pre { overflow-x: auto; padding: .7rem; background: var(--box);
   border-radius: 6px; font-size: .85rem; }
 nav { margin: .6rem 0; }
