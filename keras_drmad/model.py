@@ -41,6 +41,8 @@ FIT_ARGUMENTS = (
     "initial_epoch",
     "hyper_data",
     "meta_iterations",
+    "tune_every",
+    "look_back",
     "initial_weights",
     "keep",
     "draws",
@@ -293,7 +295,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
         validation_freq: int = 1,
         *,
         hyper_data: Any = None,
-        meta_iterations: int = 20,
+        meta_iterations: int | None = None,
+        tune_every: int | None = None,
+        look_back: int | None = None,
         initial_weights: str = "resample",
         keep: str | None = None,
         draws: int = 1,
@@ -359,10 +363,21 @@ class DrMADModel(Readable, Checkable, Differentiable):
             validation_freq: 1: each meta-iteration is validated.
             hyper_data: if given, the data whose loss is differentiated;
                 `validation_data` then only reports.
-            meta_iterations: int; 0 trains with the hyperparameters as they
-                are, from weights and optimizer (its velocity, its count of
-                steps) as they are, and epochs are epochs. Compile again, or
+            meta_iterations: int, 20 by default; 0 trains with the
+                hyperparameters as they are, from weights and optimizer (its
+                velocity, its count of steps) as they are, and epochs are
+                epochs. Compile again, or
                 use `validation_loss_after`, to begin with a new optimizer.
+            tune_every: int, K: if given, hyperparameters are tuned within one
+                training, which goes on from weights and optimizer as they
+                are: after each K steps of an epoch a hypergradient through the
+                last `look_back` of them, of the loss on the next minibatch of
+                the data that hyperparameters are fitted to, is followed by the
+                meta-optimizer. Epochs are epochs. For weights of examples and
+                losses, and to mend bad starts: what pays late (penalties,
+                augmentation, rates) is led astray by so short a view, see
+                `docs/tuning_while_training.md`.
+            look_back: int, R, at most K, the default.
             initial_weights: where each training starts: `"resample"`, from a
                 new draw of each weight that still holds a draw of its
                 initializer, while loaded weights start as they are;
@@ -408,10 +423,12 @@ class DrMADModel(Readable, Checkable, Differentiable):
             keep=keep,
             draws=draws,
             refit=refit,
+            tune_every=tune_every,
+            look_back=look_back,
             is_split=bool(validation_split) and validation_data is None,
             callbacks=callbacks,
         )
-        is_tuned = meta_iterations > 0
+        is_tuned = tuning.meta_iterations > 0
         workers = Workers(self._assembly.replicas, draws if is_tuned else 1)
         workers.agree(facts(given))
         display = Display(verbose if workers.is_chief else 0)
@@ -441,8 +458,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
         training = self._assembly.training(
             plan,
             is_tuned=is_tuned,
-            trainings=max(1, meta_iterations) * draws,
-            initial_weights=initial_weights,
+            trainings=max(1, tuning.meta_iterations) * draws,
+            initial_weights=tuning.initial_weights,
+            window=tuning.look_back,
             workers=workers,
             display=display,
         )

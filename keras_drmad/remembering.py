@@ -142,6 +142,11 @@ class Remembering(Wrapper):
         self._origin, self._saved_origin = origin, []
         self.tuned_from = initial_weights
 
+    def note(self, diagnostics: dict[str, Any]) -> None:
+        """Adds what is known of a hypergradient to the diagnostics."""
+        for name, value in diagnostics.items():
+            self.diagnostics.setdefault(name, []).append(value)
+
     # ---- what a backup has of the model
 
     def known(self) -> dict[str, Any]:

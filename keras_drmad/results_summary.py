@@ -68,8 +68,16 @@ def fits(record: TuningRecord) -> list[str]:
     said = []
     for one, end in zip(record.fits, ends, strict=True):
         done = end - one["first"]
-        if done:
-            how = one["ended"] or "not ended"
+        if not done:
+            continue
+        how = one["ended"] or "not ended"
+        if one["every"]:
+            said.append(
+                f"fit: {done} of {one['meta_iterations']} epochs of one "
+                f"training, {how}; {one['steps']:,} steps an epoch, tuned "
+                f"every {one['every']:,} steps, seed={one['seed']}, {one['method']}"
+            )
+        else:
             said.append(
                 f"fit: {done} of {one['meta_iterations']} meta-iterations, "
                 f"{how}; {one['steps']:,} steps a training, "
@@ -95,8 +103,10 @@ def losses(
     rows, best = record.rows, record.best
     names = [name for name in rows[-1] if name.endswith("loss")]
     names.sort(key=lambda name: (name != "loss", name != "val_loss", name))
+    within = bool(record.fits[0]["every"])  # tuned before its first row ended
+    first = "first: epoch 1" if within else "first: with the starting values"
     shown = [
-        ("first: with the starting values", rows[0]),
+        (first, rows[0]),
         (f"best by val_loss: number {best + 1}", rows[best]),
         (f"last: number {len(rows)}", rows[-1]),
     ]
@@ -109,7 +119,7 @@ def _losses(record: TuningRecord) -> Iterator[str]:
     """Yields the lines of a table of losses."""
     names, shown = losses(record)
     head = "".join(f"{name:>14}" for name in names)
-    yield f" {'Losses, by meta-iteration':<36}{head}"
+    yield f" {'Losses, by meta-iteration or epoch':<36}{head}"
     for title, row in shown:
         each = (f"{row[n]:14.4g}" if n in row else f"{'':14}" for n in names)
         yield f"   {title:<34}{''.join(each)}".rstrip()

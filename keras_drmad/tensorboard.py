@@ -53,19 +53,20 @@ class TensorBoard(keras.callbacks.Callback):
         self.log_dir = str(log_dir)
         self.histograms = histograms
         self._writer: Any = None
-        self._is_tuned = False
+        self._is_tuned, self._seen = False, 0
 
     def on_train_begin(self, logs: Any = None) -> None:
         folder = pathlib.Path(self.log_dir) / NAME
         self._is_tuned = False
+        self._seen = len(self.model.tuning_record.rows)
         if getattr(self.model, "is_chief", True):
             self._writer = tf.summary.create_file_writer(str(folder))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         record = self.model.tuning_record
-        if self._writer is None or self.model.progress is None:
+        if self._writer is None or len(record.rows) == self._seen:
             return  # not the chief, or nothing is tuned
-        self._is_tuned = True
+        self._is_tuned, self._seen = True, len(record.rows)
         step, row = len(record.rows) - 1, record.rows[-1]
         with self._writer.as_default(step):
             for name in DIAGNOSTICS:

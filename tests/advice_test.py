@@ -74,7 +74,7 @@ def test_values_that_hardly_moved(model):
     model.meta_optimizer.learning_rate.assign(1e-4)
     assert not warned(model, meta_iterations=4)  # too few to tell
     (text,) = warned(model, meta_iterations=5)
-    assert "The values of 'l2' hardly moved in 5 meta-iterations" in text
+    assert "The values of 'l2' hardly moved in 5 steps" in text
     assert "by 0.0006 natural units at most" in text
     assert "Raise the `learning_rate` of the meta-optimizer" in text
 
@@ -93,7 +93,7 @@ def test_nothing_that_is_tuned_has_an_effect():
     """A temperature of the training loss, of weights that stand still."""
     model = compiled(optimizer=keras.optimizers.SGD(0.0))
     (text,) = warned(model, meta_iterations=1)
-    assert "hypergradient was 0 in each of 1 meta-iteration:" in text
+    assert "hypergradient was 0 in each of 1 step:" in text
     assert "hyperparameter_summary()" in text
 
 

@@ -191,6 +191,19 @@ def test_a_callback_that_stops_is_told(model):
     assert model.tuning_record.fits[0]["ended"] == "stopped by a callback"
 
 
+def test_tuned_within_one_training_each_epoch_has_a_row(model):
+    options = dict(epochs=3, tune_every=2, look_back=1)
+    history = model.fit(
+        **small_models.FIT | options, validation_data=small_models.VALIDATION
+    ).history
+    record = model.tuning_record
+    np.testing.assert_allclose(record.series("val_loss"), history["val_loss"])
+    assert len(record.rows) == 3 and record.fits[0]["ended"] == "complete"
+    text = said(model)
+    assert "3 of 3 epochs of one training, complete; 3 steps an epoch" in text
+    assert "first: epoch 1" in text
+
+
 # ---- the numbers
 
 

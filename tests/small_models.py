@@ -81,6 +81,7 @@ def as_if_tuned(model, seed=0):
     model.untuned = [h.raw.numpy() for h in kinds]
     record.begin(
         meta_iterations=2,
+        every=0,
         initial_weights="same",
         keep="last",
         draws=1,

@@ -62,7 +62,7 @@ def losses(model: Any, *, axes: Any = None) -> Any:
     if record.final:
         axes.plot([], [], "X", color="0.55", label="with the values kept")
     _mark_fits(record, axes)
-    number_meta_iterations(axes)
+    _name_rows(record, axes)
     axes.set_ylabel("loss")
     shown = np.array([record.series(name) for name in names])
     is_wide = bool(np.nanmin(shown) > 0) and np.nanmax(
@@ -119,7 +119,7 @@ def course(
         axes.plot(len(places) + 1, np.median(now), "X", color=color)
     axes.plot([], [], "X", color="0.55", label="kept")
     _mark_fits(record, axes)
-    number_meta_iterations(axes)
+    _name_rows(record, axes)
     axes.set_ylabel(found[0].name if len(found) == 1 else "value")
     scale_of(
         axes.yaxis, all(isinstance(one.kind.transform, Log) for one in found)
@@ -158,7 +158,7 @@ def diagnostics(model: Any, *, figure: Any = None) -> Any:
         axes.set_title(title, fontsize="medium")
         scale_of(axes.yaxis, bool(np.nanmin(rows, initial=1.0) > 0))
         _mark_fits(record, axes)
-        number_meta_iterations(axes)
+        _name_rows(record, axes)
         axes.grid(alpha=0.25)
     return figure
 
@@ -192,6 +192,13 @@ def _lines(
         return [(one.name, spreads[ALL], one.value)]
     split = one.kind.by_layer(one.value[np.newaxis])
     return [(layer, spreads[layer], now) for layer, now in split.items()]
+
+
+def _name_rows(record: TuningRecord, axes: Any) -> None:
+    """Names the horizontal axis: within one training, rows are epochs."""
+    number_meta_iterations(axes)
+    if all(one["every"] for one in record.fits):
+        axes.set_xlabel("epoch")
 
 
 def _mark_fits(record: TuningRecord, axes: Any) -> None:

@@ -84,7 +84,7 @@ class Advice:
     def _stood_still(self) -> list[str]:
         if not self._steps:
             return []
-        count = f"{self._steps} meta-iteration" + "s" * (self._steps > 1)
+        count = f"{self._steps} step" + "s" * (self._steps > 1)
         if self._norm == 0:
             return [
                 f"The hypergradient was 0 in each of {count}: nothing that is "

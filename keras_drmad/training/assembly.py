@@ -135,6 +135,7 @@ class Assembly:
         is_tuned: bool,
         trainings: int = 1,
         initial_weights: str = "same",
+        window: int = 0,
         workers: Workers | None = None,
         display: Display = SILENT,
     ) -> ElementaryTraining:
@@ -145,6 +146,8 @@ class Assembly:
             is_tuned: bool, whether hyperparameters are learned, or only used.
             trainings: int, how many are to come.
             initial_weights: str, as for `fit`.
+            window: int, the steps that are walked backward where
+                hyperparameters are tuned within a training; 0 for all.
             workers: who train together, or apart; all together by default.
             display: says that the model is checked.
 
@@ -172,7 +175,9 @@ class Assembly:
         is_new = bool(self._unchecked & checks)
         with display.taking_time(CHECKING) if is_new else nullcontext():
             self._check(plan, batch, is_tuned=is_tuned)
-        differentiation = self._bound(plan.T, batch) if is_tuned else None
+        differentiation = None
+        if is_tuned:
+            differentiation = self._bound(window or plan.T, batch)
         return ElementaryTraining(
             self.problem,
             self.loops,

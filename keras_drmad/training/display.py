@@ -13,6 +13,7 @@ _COMPILED = {
     "forward": "the forward loop",
     "forward that records": "the forward loop that remembers states",
     "backward": "the backward loop",
+    "window": "steps forward, to the validation loss, and backward",
     "differentiate": "the validation loss and its gradient",
     "products": "products of second derivatives",
     "slope_of_one": "the gradient of the validation loss",

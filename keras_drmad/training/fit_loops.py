@@ -18,6 +18,11 @@ from keras_drmad.training.meta_training import MetaTraining
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.tuning import Tuning
 from keras_drmad.training.weight_loop import fit_weights
+from keras_drmad.training.window_loop import (
+    Windows,
+    check_windows,
+    fit_in_windows,
+)
 
 
 def run(
@@ -45,6 +50,9 @@ def run(
         OSError: if a backup can't be written.
     """
     is_tuned, workers = tuning.meta_iterations > 0, training.workers
+    repeats = is_tuned and not tuning.every
+    if tuning.every:
+        check_windows(training.problem.hyperparameters, plan, tuning)
     callbacks = workers.callbacks(callbacks)
     if isinstance(callbacks, keras.callbacks.CallbackList):
         display.leave_bars_to(callbacks.callbacks)
@@ -53,8 +61,8 @@ def run(
             callbacks or [],
             add_history=True,
             verbose=display.verbose,
-            epochs=tuning.meta_iterations or plan.epochs,
-            steps=plan.T * tuning.draws if is_tuned else plan.training.steps,
+            epochs=tuning.meta_iterations if repeats else plan.epochs,
+            steps=plan.T * tuning.draws if repeats else plan.training.steps,
             model=model,
         )
     for one in callbacks.callbacks:
@@ -63,7 +71,7 @@ def run(
             arguments.keras_file("filepath", one.filepath)
     model.stop_training = False
     model.final_logs, model.diagnostics = {}, {}
-    origin = model.origin_of_trainings() if is_tuned else None
+    origin = model.origin_of_trainings() if repeats else None
     if origin is not None:
         origin.agree(workers)
     if not model.untuned:
@@ -86,11 +94,11 @@ def run(
                     model, training.problem, plan, callbacks, course.base
                 )
             course.watch(lambda: sum(training.loops.traces().values()))
-            if is_tuned:
+            advice = advices.Advice(model.hyperparameters)
+            if is_tuned and not (course.base and model.tuning_record.fits):
+                _begin_record(model, plan, tuning)
+            if repeats:
                 tuning = tuning._replace(first=first)
-                if not (course.base and model.tuning_record.fits):
-                    _begin_record(model, plan, tuning)
-                advice = advices.Advice(model.hyperparameters)
                 meta = _meta_training(
                     model, training, plan, tuning, origin, course.base
                 )
@@ -100,34 +108,44 @@ def run(
             else:
                 starts = InitialState(training.problem, "same", plan.seed)
                 s_0 = course.base.get("s_0") or starts.going_on()
-                logs = fit_weights(
-                    model,
-                    training,
-                    plan,
-                    s_0,
-                    callbacks,
-                    course,
-                    display,
-                    (tuning.first, first),
-                )
+                span = tuning.first, first
+                if tuning.every:
+                    windows = Windows(
+                        training, plan, model.meta_optimizer, tuning, s_0
+                    )
+                    logs = fit_in_windows(
+                        model, windows, callbacks, course, display, advice, span
+                    )
+                else:
+                    logs = fit_weights(
+                        model,
+                        training,
+                        plan,
+                        s_0,
+                        callbacks,
+                        course,
+                        display,
+                        span,
+                    )
             callbacks.on_train_end(logs)
             course.end()
         if is_tuned:
             advice.give(model.history.history, callbacks.callbacks)
     finally:
-        if is_tuned:  # an interrupt leaves trained weights, too
+        if repeats:  # an interrupt leaves trained weights, too
             model.leave(origin, tuning.initial_weights)
 
 
 def _begin_record(model: Any, plan: Plan, tuning: Tuning) -> None:
     method, why = model.resolved
     model.tuning_record.begin(
-        meta_iterations=tuning.meta_iterations,
+        meta_iterations=plan.epochs if tuning.every else tuning.meta_iterations,
+        every=tuning.every or 0,
         initial_weights=tuning.initial_weights,
         keep=tuning.keep,
         draws=tuning.draws,
         refit=tuning.refit,
-        steps=plan.T,
+        steps=plan.training.steps if tuning.every else plan.T,
         seed=plan.seed,
         method=repr(method),
         why=why,

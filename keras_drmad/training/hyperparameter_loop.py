@@ -16,6 +16,7 @@ from keras_drmad.training.elementary_training import Trained
 from keras_drmad.training.kept import NEW, NOTHING
 from keras_drmad.training.meta_training import MetaTraining, Progress
 from keras_drmad.training.reporter import Reporter
+from keras_drmad.training.tuning_record import last_logs
 
 
 def fit_hyperparameters(
@@ -125,12 +126,12 @@ def _meta_iterations(
             _warn_stopped(str(numbered), meta)
             return
         _assign(model, meta, trained)
-        _note(model, diagnostics)
+        model.note(diagnostics)
         model.tuning_record.add(
             model.hyperparameters, trained.hparams, logs | diagnostics
         )
         callbacks.on_epoch_end(k, logs)
-        model.tuning_record.amend(_last_of_history(callbacks))
+        model.tuning_record.amend(last_logs(callbacks))
         meta.follow()
         advice.note(diagnostics)
         display.end(logs)
@@ -141,14 +142,6 @@ def _meta_iterations(
         if course.workers.any_of_all(model.stop_training):
             model.tuning_record.end("stopped by a callback")
             return
-
-
-def _last_of_history(callbacks: Any) -> dict[str, Any]:
-    """Returns the last logs, with what callbacks have added to them."""
-    for one in callbacks.callbacks:
-        if isinstance(one, keras.callbacks.History):
-            return {name: row[-1] for name, row in one.history.items() if row}
-    return {}
 
 
 def _finish(
@@ -205,12 +198,6 @@ def _words_on_steps(meta: MetaTraining, backward: int) -> str:
     draws = meta.tuning.draws
     each = f"{draws} draws, each of " if draws > 1 else ""
     return f": {each}{meta.plan.T:,} steps forward and {backward:,} backward"
-
-
-def _note(model: Any, diagnostics: dict[str, Any]) -> None:
-    """Adds what is known of a meta-iteration to the model's diagnostics."""
-    for name, value in diagnostics.items():
-        model.diagnostics.setdefault(name, []).append(value)
 
 
 def _assign(model: Any, meta: MetaTraining, trained: Trained) -> None:

@@ -24,6 +24,7 @@ class Reporter(Watcher):
     Attributes:
         name: str, the training's, under which the course keeps it.
         course: `Course` of the `fit`.
+        walked_back: int, the steps backward of the epoch so far.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Reporter(Watcher):
         display: Display = SILENT,
         walked_back: int = 0,
         goes_back: bool = True,
+        resumes: bool = True,
     ):
         """Initializes the reporter.
 
@@ -51,6 +53,8 @@ class Reporter(Watcher):
             display: shows how far the epoch has come.
             walked_back: int, the steps backward of the epoch before the walk.
             goes_back: bool, whether a walk backward needs the very batches.
+            resumes: bool, whether the training may go on within a walk, from
+                what `on_chunk` was told.
         """
         self._goes_back = goes_back
         self.course = course
@@ -60,16 +64,19 @@ class Reporter(Watcher):
         self.may_assign = not all(
             isinstance(one, HARMLESS) for one in callbacks.callbacks
         )
-        self.keeps = course.keeps
+        self.keeps = course.keeps and resumes
         self._steps = steps
         self._before = before
         self._display = display
-        self._walked_back = walked_back
+        self.walked_back = walked_back
+        self._resumes = resumes
 
     def longest(self, most: int) -> int:
         return self.course.longest(most)
 
     def begun(self, stage: str) -> dict[str, Any]:
+        if not self._resumes:
+            return {}
         return self.course.begun(self.name, stage)
 
     def on_begin(self, first: int) -> None:
@@ -79,7 +86,7 @@ class Reporter(Watcher):
 
     def on_end(self, last: int, logs: dict[str, float]) -> None:
         step = (self._before + last) % self._steps
-        self._display.to(self._walked_back + step + 1, logs)
+        self._display.to(self.walked_back + step + 1, logs)
         self._callbacks.on_train_batch_end(step, logs)
         self._model.check_trainable()
         if self.course.workers.any(self._model.stop_training):
@@ -104,4 +111,6 @@ class Reporter(Watcher):
     def on_chunk(self, stage: str, steps: int, tree: dict[str, Any]) -> None:
         if stage == "backward":
             self._display.further(steps)
-        self.course.on_chunk(self.name, stage, steps, tree)
+        self.course.on_chunk(
+            self.name, stage, steps, tree, is_kept=self._resumes
+        )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -22,7 +23,8 @@ class TuningRecord:
 
     Attributes:
         rows: list of dict from a name to a number: the logs of each completed
-            meta-iteration, and the numbers that callbacks added.
+            meta-iteration (of each epoch, with `tune_every`), the diagnostics,
+            and the numbers that callbacks added.
         spreads: dict from a hyperparameter's name to a dict from a layer (`""`
             for all entries) to a list: for each row the `QUANTILES` of the
             values with which that meta-iteration trained.
@@ -127,3 +129,11 @@ class TuningRecord:
     def final(self) -> dict[str, float]:
         """The logs of the last training of the last `fit`, {} without one."""
         return self.fits[-1]["final"] if self.fits else {}
+
+
+def last_logs(callbacks: Any) -> dict[str, Any]:
+    """Returns the last logs, with what callbacks have added to them."""
+    for one in callbacks.callbacks:
+        if isinstance(one, keras.callbacks.History):
+            return {name: row[-1] for name, row in one.history.items() if row}
+    return {}

@@ -42,10 +42,10 @@ def validated(
     """
     if loops.problem.carries:
         metrics, total, _ = carried_validation.validate(
-            loops, state, setting, list(_chunks(source))
+            loops, state, setting, list(chunks(source))
         )
         return metrics, total
-    so_far = loops.problem.metrics_state(), _no_loss()
+    so_far = loops.problem.metrics_state(), no_loss()
     before = np.zeros(2)
 
     def loop(metrics, total, chunk, n):
@@ -77,26 +77,32 @@ def differentiated(
     setting: Setting,
     source: Source,
     watcher: Watcher,
+    span: Span | None = None,
 ) -> tuple[Any, list[tf.Tensor], Any]:
     """Adds up the validation loss of all batches, and its gradients.
 
-    The arguments are those of `validated`.
+    The other arguments are those of `validated`.
+
+    Args:
+        span: the batches; all of them by default.
 
     Returns:
         The metrics' state, the sum of losses and of examples, and the
         gradients of the sum of losses, in s_T and in λ.
     """
     if loops.problem.carries:
-        chunks = list(_chunks(source))
+        all_chunks = list(chunks(source, span=span))
         metrics, total, states = carried_validation.validate(
-            loops, state, setting, chunks
+            loops, state, setting, all_chunks
         )
-        slopes = carried_validation.slopes(loops, states, setting, chunks)
+        slopes = carried_validation.slopes(loops, states, setting, all_chunks)
         return metrics, total, slopes
     at = nested.float_leaves(state), setting.hparams
-    so_far = loops.problem.metrics_state(), _no_loss(), nested.zeros_like(at)
+    so_far = loops.problem.metrics_state(), no_loss(), nested.zeros_like(at)
     loop = functools.partial(loops.differentiate, state, setting)
-    metrics, total, slopes = _through(source, loop, so_far, watcher, "slopes")
+    metrics, total, slopes = _through(
+        source, loop, so_far, watcher, "slopes", span=span
+    )
     return metrics, total, slopes
 
 
@@ -107,6 +113,7 @@ def _through(
     watcher: Watcher,
     stage: str,
     begins: Sequence[int] = (),
+    span: Span | None = None,
 ) -> tuple:
     """Takes a loop through the batches, and tells of each chunk.
 
@@ -117,10 +124,11 @@ def _through(
         watcher: is told of the chunks.
         stage: str, by which the watcher knows the loop.
         begins: batches with which a chunk has to begin.
+        span: the batches; all of them by default.
     """
     begun, done = watcher.begun(stage), 0
     so_far = begun.get("so_far", so_far)
-    for chunk, n in _chunks(source, begins):
+    for chunk, n in chunks(source, begins, span):
         done += int(n)
         if done <= begun.get("done", 0):
             continue  # was done before the loop was broken off
@@ -129,13 +137,24 @@ def _through(
     return so_far
 
 
-def _no_loss() -> list[tf.Tensor]:
+def no_loss() -> list[tf.Tensor]:
+    """Returns the sums of losses and of examples before the first batch."""
     return [tf.zeros([], keras.config.floatx()) for _ in range(2)]
 
 
-def _chunks(
-    source: Source, begins: Sequence[int] = ()
+def chunks(
+    source: Source, begins: Sequence[int] = (), span: Span | None = None
 ) -> Iterator[tuple[Any, tf.Tensor]]:
-    span = Span(0, source.steps)
-    for iterations, chunk in source.batches.forward(span, begins):
+    """Yields minibatches and their numbers, chunk by chunk.
+
+    Args:
+        source: the batches.
+        begins: batches with which a chunk has to begin.
+        span: which of the batches; all of them by default.
+    """
+    span = Span(0, source.steps) if span is None else span
+    goes_on = span.last < source.steps  # of a stream: not read anew
+    for iterations, chunk in source.batches.forward(
+        span, begins, goes_on=goes_on
+    ):
         yield chunk, tf.constant(len(iterations))
