@@ -75,7 +75,8 @@ def fits(record: TuningRecord) -> list[str]:
             said.append(
                 f"fit: {done} of {one['meta_iterations']} epochs of one "
                 f"training, {how}; {one['steps']:,} steps an epoch, tuned "
-                f"every {one['every']:,} steps, seed={one['seed']}, {one['method']}"
+                f"every {one['every']:,} steps, seed={one['seed']}, "
+                f"{one['method']}"
             )
         else:
             said.append(
