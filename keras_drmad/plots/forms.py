@@ -10,6 +10,14 @@ import numpy as np
 
 from keras_drmad.hyperparameters.parts import Part
 from keras_drmad.hyperparameters.transforms import Log
+from keras_drmad.plots.scales import (
+    label_of,
+    legend_above,
+    pixels,
+    plain_ticks,
+    scale_of,
+    whole_ticks,
+)
 from keras_drmad.results import Result
 
 START = "0.55"  # the color of what was before
@@ -93,7 +101,7 @@ def ranges(pieces: Sequence[Piece], figure: Any) -> None:
     axes.margins(x=0.1)
     scale(axes.xaxis, pieces)
     axes.grid(axis="x", alpha=0.25)
-    _legend_above(axes)
+    legend_above(axes)
 
 
 def curves(pieces: Sequence[Piece], figure: Any) -> None:
@@ -167,7 +175,7 @@ def vector(piece: Piece, figure: Any) -> None:
     scale(axes.yaxis, [piece])
     axes.grid(axis="y", alpha=0.25)
     if not is_far:
-        _legend_above(axes)
+        legend_above(axes)
 
 
 def image(piece: Piece, shape: Sequence[int], figure: Any) -> None:
@@ -221,8 +229,8 @@ def worst(piece: Piece, images: np.ndarray, labels: Any, figure: Any) -> None:
     lowest = np.argsort(values, kind="stable")[:IMAGES]
     grid = figure.subplots(2, IMAGES // 2).ravel()
     for axes, k in zip(grid, lowest, strict=False):
-        axes.imshow(_pixels(images[k]), cmap="gray")
-        label = "" if labels is None else f"\nlabel {_label(labels[k])}"
+        axes.imshow(pixels(images[k]), cmap="gray")
+        label = "" if labels is None else f"\nlabel {label_of(labels[k])}"
         axes.set_title(f"{k}: {values[k]:.2g}{label}", fontsize="small")
     for axes in grid:
         axes.set_axis_off()
@@ -237,7 +245,7 @@ def before_and_after(
     grid = figure.subplots(2, count, squeeze=False)
     for row, rows, title in zip(grid, images, ("start", "end"), strict=True):
         for k, axes in enumerate(row):
-            axes.imshow(_pixels(rows[k]), cmap="gray")
+            axes.imshow(pixels(rows[k]), cmap="gray")
             axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(title)
     shown = f" (the first {count})" if count < len(images[0]) else ""
@@ -295,7 +303,7 @@ def _maps(
             whole_ticks(axes.yaxis)
     bar = figure.colorbar(drawn, ax=list(grid), label=piece.one.name)
     if piece.is_log:
-        _plain_ticks(bar.ax.yaxis)
+        plain_ticks(bar.ax.yaxis)
     if is_even and not is_centred:
         words = filter(None, (piece.part.label, _start_in_words(piece)))
         grid[0].set_title(", ".join(words), fontsize="medium")
@@ -349,38 +357,6 @@ def scale(axis: Any, pieces: Sequence[Piece]) -> None:
     scale_of(axis, all(piece.is_log for piece in pieces))
 
 
-def scale_of(axis: Any, is_log: bool) -> None:
-    """Makes an axis logarithmic or not; call it after drawing."""
-    if is_log:
-        is_x = axis.axis_name == "x"
-        (axis.axes.set_xscale if is_x else axis.axes.set_yscale)("log")
-        _plain_ticks(axis)
-
-
-def _plain_ticks(axis: Any) -> None:
-    """Writes 0.05 for 5 x 10^-2; between powers of ten where there are few."""
-    from matplotlib import ticker
-
-    low, high = sorted(axis.get_view_interval())
-    plain = ticker.FuncFormatter(lambda value, _: f"{value:g}")
-    axis.set_major_formatter(plain)
-    is_short = low > 0 and high / low < 30
-    if is_short:
-        axis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
-    axis.set_minor_formatter(plain if is_short else ticker.NullFormatter())
-
-
-def _legend_above(axes: Any) -> None:
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=2,
-        frameon=False,
-        fontsize="small",
-        borderaxespad=0.2,
-    )
-
-
 def _once(label: str, number: int) -> str:
     return label if number == 0 else "_"
 
@@ -414,28 +390,3 @@ def _together(pieces: Sequence[Piece]) -> Piece:
         first.places,
     )
     return pieces[0]._replace(part=part)
-
-
-def whole_ticks(axis: Any, count: int = 9) -> None:
-    """Puts ticks, so many at most, at whole numbers."""
-    from matplotlib import ticker
-
-    axis.set_major_locator(ticker.MaxNLocator(count, integer=True))
-
-
-def _pixels(image: np.ndarray) -> np.ndarray:
-    """Returns an image as matplotlib takes it, colors within [0, 1]."""
-    if image.ndim == 2:
-        return image
-    low, high = np.min(image), np.max(image)
-    return (image - low) / max(high - low, 1e-12)
-
-
-def _label(label: Any) -> str:
-    """Returns a label in a few letters; the class of a one-hot one."""
-    array = np.asarray(label)
-    if array.size > 1:
-        return str(int(np.argmax(array)))
-    return (
-        f"{array.item():.4g}" if array.dtype.kind == "f" else str(array.item())
-    )

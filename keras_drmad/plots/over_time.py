@@ -12,7 +12,7 @@ from keras_drmad.plots.basics import (
     new_figure,
     number_meta_iterations,
 )
-from keras_drmad.plots.forms import scale_of
+from keras_drmad.plots.scales import scale_of
 from keras_drmad.training.tuning_record import ALL, QUANTILES, TuningRecord
 
 WIDE = 20  # times the lowest loss: then their scale is logarithmic
