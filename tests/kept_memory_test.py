@@ -191,5 +191,5 @@ def test_a_meta_iteration_leaves_no_states_behind():
     meta = MetaTraining(
         training, plan, model.meta_optimizer, starts, tuning, NEW
     )
-    trained, _ = meta.iterate(0, [NOBODY])
+    trained, *_ = meta.iterate(0, [NOBODY])
     assert kept_bytes(trained.walked.memory) == 0

@@ -38,12 +38,12 @@ class Clock:
         monkeypatch.setattr(time_budget.Clock, "_traced", 0, raising=False)
         whole = course.Course.on_chunk
 
-        def on_chunk(this, name, stage, steps, tree):
+        def on_chunk(this, name, stage, steps, tree, **options):
             seconds = COSTS.get(stage, 0.0) * steps
             self.now += seconds
             self.longest = max(self.longest, seconds)
             self.chunks.append((name, stage))
-            whole(this, name, stage, steps, tree)
+            whole(this, name, stage, steps, tree, **options)
 
         monkeypatch.setattr(course.Course, "on_chunk", on_chunk)
 
@@ -264,8 +264,8 @@ def test_ctrl_c_after_any_chunk_leaves_what_was_done(
     )
     whole = course.Course.on_chunk
 
-    def on_chunk(this, name, stage, steps, tree):
-        whole(this, name, stage, steps, tree)
+    def on_chunk(this, name, stage, steps, tree, **options):
+        whole(this, name, stage, steps, tree, **options)
         if len(clock.chunks) == at:
             raise KeyboardInterrupt
 

@@ -16,15 +16,15 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import (
-    begin,
-    second_products,
-    step,
-    step_back,
-)
+from keras_drmad.core.adjoint import second_products, step, step_back
 from keras_drmad.core.derivatives import vjp
 from keras_drmad.core.records import NOTHING, Recorder, Replay
-from keras_drmad.core.state import Adjoint, Curvature, Wrapper
+from keras_drmad.core.state import (
+    Adjoint,
+    Curvature,
+    Wrapper,
+    adjoint_at_end,
+)
 
 
 class Loop(Protocol):
@@ -427,7 +427,7 @@ class Loops:
             held_n,
         )
         adjoint, d_hparams = nested.scale(1 / size, slopes)
-        so_far, first_norm = begin(adjoint, hparams, len(state.params))
+        so_far, first_norm = adjoint_at_end(adjoint, hparams, len(state.params))
         back = self._backward(
             replay,
             so_far,

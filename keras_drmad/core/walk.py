@@ -14,10 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import begin as begin_back
 from keras_drmad.core.records import NOTHING, Recorder, Replay
 from keras_drmad.core.span import Span
-from keras_drmad.core.state import Setting, Wrapper
+from keras_drmad.core.state import Setting, Wrapper, adjoint_at_end
 from keras_drmad.core.walked import (
     NOBODY,
     Derivative,
@@ -252,7 +251,7 @@ class Walk:
         """
         loop = self.loops.backward(replay)
         params = len(walked.state.params)
-        so_far, first_norm = begin_back(adjoint, walked.hparams, params)
+        so_far, first_norm = adjoint_at_end(adjoint, walked.hparams, params)
         limit = tf.constant(growth_limit, first_norm.dtype)
         begun = self.watcher.begun("backward")
         so_far = begun.get("so_far", so_far)
