@@ -1,36 +1,21 @@
 """What the tests share: seeds, and numbers in double precision."""
 
 import contextlib
-import functools
 import gc
 import os
 import random
-import typing
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Problems are small, and pytest has a process for each core.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-# Graphs are made of many small objects that live long: to look for garbage
-# among them each 700 objects takes a sixth of the time of tracing.
-gc.set_threshold(50_000, 20, 20)
-
 import keras  # noqa: E402  (TensorFlow reads the lines above at its import)
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from tensorflow.python.util import tf_stack  # noqa: E402
 
-# TensorFlow keeps Python's stack for each operation of a graph, to tell where
-# an error comes from, and under pytest the stack is deep: a sixth of the time
-# of tracing. Here all operations have one. Programs that tests start have
-# their own, as a user's have.
-STACK = tf_stack.extract_stack()
-tf_stack.extract_stack = lambda stacklevel=1: STACK
-# Python 3.11 lists a protocol's attributes at each `isinstance`.
-if hasattr(typing, "_get_protocol_attrs"):
-    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
+import quick_tracing  # noqa: E402, F401
 
 # XLA optimizes less, and compiles in a third of the time; not for programs that
 # tests start, which XLA compiles as it does a user's. It reads the flags when

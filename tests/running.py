@@ -77,7 +77,9 @@ def forked(
 @functools.cache
 def forks():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["keras_drmad", "matplotlib.pyplot"])
+    context.set_forkserver_preload(
+        ["keras_drmad", "matplotlib.pyplot", "quick_tracing"]
+    )
     return context
 
 
