@@ -315,7 +315,7 @@ def test_goes_on_with_other_lengths_and_batches():
 
 @pytest.mark.parametrize("first", [True, False])
 def test_xla_or_not_begins_anew(first):
-    model = model_of(recurrent)
+    model = model_of(linear)
     compile_(model, jit_compile=first)
     numbers(model)
     before = dict(forward_of(model))
