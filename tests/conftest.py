@@ -26,6 +26,29 @@ if tf.__version__.startswith(("2.20.", "2.21.")):
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
 
+# Files that take half a minute and more, the dearest ones first: a process that
+# got one of them last would let the others wait.
+LONG = (
+    "replicas",
+    "killed_fit",
+    "conformance_of_layers",
+    "compiled_again",
+    "benchmarks",
+    "weight_penalties",
+    "optimizers",
+    "super_parameters",
+    "deep_net",
+    "kinds",
+    "common_methods",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the files that take longest first."""
+    rank = {f"{name}_test": k for k, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def seeded_tensorflow():
     """Seeds TensorFlow, too, once a file.
