@@ -24,11 +24,9 @@ METHODS = [
     "method_drmad",
     "method_stored",
     "method_checkpointed",
-    "method_truncated",
 ]
 TWO = [
     *METHODS,
-    "method_bfloat16",
     "method_cg",
     "method_forward",
     "method_gauss_newton",
@@ -54,12 +52,9 @@ THREE = ["embedding", "two_outputs_weighed", *ALONE]
 MORE = [
     "method_lines",
     "method_neumann",
-    "method_one_step",
-    "optimizer_lamb",
     "optimizer_ema-overwrite",
     "optimizer_loss-scale",
     "kind_LossWeights",
-    "kind_Momentum",
     "kind_WeightSharing",
 ]
 WORKERS = [
