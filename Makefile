@@ -16,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 python := $(VENV)/bin/python
 installed := $(VENV)/.installed
 
-.PHONY: demo test lint versions release-check clean
+.PHONY: demo test lint docs versions release-check clean
 
 demo: $(installed)  ## The main example; its flags go into DEMO_FLAGS.
 	$(python) -m examples.weight_penalties $(DEMO_FLAGS)
@@ -28,6 +28,9 @@ lint: $(installed)
 	$(python) -m ruff format --check .
 	$(python) -m ruff check .
 	$(python) -m mypy
+
+docs: $(installed)  ## The documentation site, into site/.
+	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict
 
 versions:  ## The fast part of the tests, on several versions of Keras.
 	$(PYTHON) .ci/versions.py $(VERSIONS_FLAGS)
@@ -44,5 +47,5 @@ $(installed): pyproject.toml
 	touch "$@"
 
 clean:
-	rm -rf .venv .versions build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .versions build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name .git -prune -o -name __pycache__ -exec rm -rf {} +

@@ -27,6 +27,7 @@ from keras_drmad.methods import (  # noqa: E402
     Truncated,
 )
 from keras_drmad.model import DrMADModel  # noqa: E402
+from keras_drmad.tunable_model import tunable  # noqa: E402
 
 if TYPE_CHECKING:
     from keras_drmad.meta_rate_search import (
@@ -60,5 +61,6 @@ __all__ = [
     "layers",
     "loss_along_line",
     "plots",
+    "tunable",
 ]
 __version__ = "0.2.0"

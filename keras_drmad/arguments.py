@@ -7,6 +7,7 @@ no numbers here, although Python takes them for 1 and 0.
 """
 
 import difflib
+import inspect
 import math
 import numbers
 import re
@@ -388,3 +389,15 @@ def keras_file(name: str, path: Any) -> None:
 
 def _after(advice: str) -> str:
     return f" {advice}" if advice else ""
+
+
+# ---- whom warnings blame
+
+
+def users_level() -> int:
+    """Returns the `stacklevel` of the line outside of package and Keras."""
+    inside = ("keras_drmad", "keras")
+    names = [frame.frame.f_globals["__name__"] for frame in inspect.stack(0)]
+    # The first frame is this one, which `warnings.warn` does not count.
+    outside = [name.split(".")[0] not in inside for name in names[1:]]
+    return outside.index(True) + 1 if any(outside) else 1

@@ -45,6 +45,27 @@ class HyperparameterHistory(keras.callbacks.Callback):
             self._rows.setdefault(h.name, []).append(h.value().numpy())
 
 
+class Diagnostics(keras.callbacks.Callback):
+    """Adds `model.diagnostics` to the logs of each meta-iteration.
+
+    The norm of the hypergradient, the growth of the adjoint and others, which
+    `DrMADModel.fit` describes, are then known to later callbacks in the list,
+    such as `CSVLogger` and `EarlyStopping(monitor="hypergradient_norm")`, and
+    to the history.
+
+    Example:
+
+    ```python
+    history = model.fit(..., callbacks=[kd.callbacks.Diagnostics()])
+    history.history["hypergradient_norm"]
+    ```
+    """
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = {} if logs is None else logs
+        logs |= {k: each[-1] for k, each in self.model.diagnostics.items()}
+
+
 class HeldOut(keras.callbacks.Callback):
     """Evaluates each meta-iteration on data to which nothing is fitted.
 

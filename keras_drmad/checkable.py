@@ -169,15 +169,19 @@ class Checkable:
         test = self._test_source(test_data, y is None, training)
         starts = self.new_draws(elementary, plan)
 
-        def outcome(hparams: list[tf.Tensor], draw: int) -> dict[str, float]:
+        def outcome(hparams: list[tf.Tensor], draw: int) -> dict[str, Any]:
             number = CHECKED + draw
             drawn = plan.drawn(starts.seed_of(number), with_split=True)
             held_out = {"val_": drawn.validation or drawn.hyper}
             held_out |= {"test_": test} if test else {}
+            parts: dict[str, list[float]] = {}
             try:
-                return elementary.outcome(
-                    starts.of(number), hparams, drawn, held_out
+                found = elementary.outcome(
+                    starts.of(number), hparams, drawn, held_out, parts
                 )
+                return found | {
+                    f"{k}parts": np.array(v) for k, v in parts.items()
+                }
             except Diverged:
                 problem = elementary.problem
                 names = {**problem.logs(problem.metrics_state()), "loss": 0.0}
@@ -185,6 +189,11 @@ class Checkable:
                     prefix + name: np.nan
                     for prefix in held_out
                     for name in names
+                } | {
+                    f"{prefix}parts": np.full(
+                        elementary.parts_of(source), np.nan
+                    )
+                    for prefix, source in held_out.items()
                 }
 
         bar = keras.utils.Progbar(
@@ -198,6 +207,7 @@ class Checkable:
                 bar.update,
                 each=elementary.workers.each,
                 has_seen_all=plan.split is not None and test is None,
+                redrawn=() if plan.split is None else ("val_loss",),
             )
 
     # ---- inside

@@ -8,7 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 LEVEL = 0.05  # of the two-sided t-test
+SURE = 2.0  # standard errors of what the choice of examples does
 START, FOUND = "start", "found"
+PARTS = "parts"
 
 
 class Difference(NamedTuple):
@@ -19,11 +21,16 @@ class Difference(NamedTuple):
             the same weights, batches and split; below 0, the first is better.
         standard_error: float, of the mean.
         p_value: float, of the two-sided t-test on the pairs, in [0, 1].
+        examples_error: float, the standard error that another choice of as
+            many held-out examples would give the mean, from the differences on
+            up to 20 parts of these; nan where there are fewer than 4, and
+            where each draw has examples of its own.
     """
 
     mean: float
     standard_error: float
     p_value: float
+    examples_error: float = math.nan
 
 
 class HyperparameterCheck(NamedTuple):
@@ -37,8 +44,9 @@ class HyperparameterCheck(NamedTuple):
             values from the starting ones.
         verdict: str, `"carries over"`, `"does not carry over"` or `"can't be
             told"`: by the test loss where there is one, else by the validation
-            loss, at the level of 5 %. A validation loss of splits that are
-            drawn anew flatters what was found, and can't tell.
+            loss, at the level of 5 %; nor where held-out examples are so few
+            that others might give another answer. A validation loss of splits
+            that are drawn anew flatters what was found, and can't tell.
         advice: str, a sentence on what to do.
     """
 
@@ -75,12 +83,13 @@ class HyperparameterCheck(NamedTuple):
 
 def check(
     values: Mapping[str, Any],
-    outcome: Callable[[Any, int], dict[str, float]],
+    outcome: Callable[[Any, int], dict[str, Any]],
     draws: int,
     progress: Callable[[int], Any],
     *,
     each: Callable[[int, Callable[[int], Any]], list[Any]],
     has_seen_all: bool = False,
+    redrawn: Sequence[str] = (),
 ) -> HyperparameterCheck:
     """Compares sets of values on the same draws.
 
@@ -88,17 +97,20 @@ def check(
         values: dict from a name to raw hyperparameters; "start" and "found"
             are among them.
         outcome: trains with raw hyperparameters from draw k, and returns
-            losses and metrics by their names; nan where training diverges.
+            losses and metrics by their names, nan where training diverges;
+            `"val_parts"` and `"test_parts"` are losses of parts of the
+            examples, `(parts,)`.
         draws: int, at least 2.
         progress: is told how many trainings are done.
         each: of `draws` and a function of a draw, returns what the function
             returns for each draw.
         has_seen_all: bool, whether the tuning has validated on each of the
             examples that the losses are of, in one split or another.
+        redrawn: the losses that are of other examples in each draw.
     """
     done = 0
 
-    def rows_of(draw: int) -> dict[str, dict[str, float]]:
+    def rows_of(draw: int) -> dict[str, dict[str, Any]]:
         nonlocal done
         found = {}
         for name, hparams in values.items():
@@ -110,7 +122,11 @@ def check(
     of_draws = each(draws, rows_of)
     rows = {name: [found[name] for found in of_draws] for name in values}
     measures = dict.fromkeys(
-        measure for each in rows.values() for row in each for measure in row
+        measure
+        for each in rows.values()
+        for row in each
+        for measure in row
+        if not measure.endswith(PARTS)
     )
     results = {
         name: {
@@ -120,10 +136,18 @@ def check(
         for name, each in rows.items()
     }
     losses = [m for m in results[FOUND] if m in ("val_loss", "test_loss")]
-    differences = {
-        loss: difference(results[FOUND][loss], results[START][loss])
-        for loss in losses
-    }
+    differences: dict[str, Difference] = {}
+    for loss in losses:
+        change = difference(results[FOUND][loss], results[START][loss])
+        if loss not in redrawn:
+            key = loss.removesuffix("loss") + PARTS
+            found, start = (
+                [row.get(key, ()) for row in rows[name]]
+                for name in (FOUND, START)
+            )
+            error = _error_of_examples(found, start)
+            change = change._replace(examples_error=error)
+        differences[loss] = change
     verdict, advice = _verdict(results, differences, draws, has_seen_all)
     return HyperparameterCheck(results, differences, verdict, advice)
 
@@ -154,6 +178,19 @@ def difference(
     return Difference(mean, error, float(p_value))
 
 
+def _error_of_examples(found: Sequence[Any], start: Sequence[Any]) -> float:
+    """Returns the standard error over parts of the examples, nan if unknown.
+
+    Args:
+        found: list of arrays `(parts,)`, a loss for each draw and part.
+        start: the same, with the starting values.
+    """
+    of_parts = np.mean(np.asarray(found) - np.asarray(start), axis=0)
+    if of_parts.size < 4:
+        return math.nan
+    return float(of_parts.std(ddof=1) / of_parts.size**0.5)
+
+
 def _verdict(
     results: dict[str, dict[str, np.ndarray]],
     differences: dict[str, Difference],
@@ -163,7 +200,8 @@ def _verdict(
     """Returns the verdict and the advice of a `HyperparameterCheck`."""
     measure = "test_loss" if "test_loss" in differences else "val_loss"
     which = "test" if measure == "test_loss" else "validation"
-    mean, error, p_value = differences[measure]
+    given = f"{which}_data"
+    mean, error, p_value, examples_error = differences[measure]
     diverged = {
         name: int(np.sum(~np.isfinite(each[measure])))
         for name, each in results.items()
@@ -188,6 +226,12 @@ def _verdict(
         return "can't be told", (
             f"{size}, which {draws} draws can't tell from chance. Use more "
             "`draws`, or a larger test set."
+        )
+    if abs(mean) < SURE * examples_error:
+        return "can't be told", (
+            f"{size}. But with as many other examples the difference would "
+            f"vary by ± {examples_error:.2g}: the {which} set is too small to "
+            f"tell. Pass more examples as `{given}`."
         )
     if mean < 0 and has_seen_all:
         return "can't be told", (

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad import arguments, keras_internals
+from keras_drmad import arguments, keras_internals, tunable_model
 from keras_drmad import hyperparameters as kinds
 from keras_drmad.hyperparameters import Hyperparameter
 from keras_drmad.meta_optimizers.base import MetaOptimizer
@@ -43,9 +43,9 @@ def summary(
 ) -> str:
     """Returns a table of hyperparameters, and what can't be tuned and why.
 
-    And how far a `fit` can move the values, where the meta-optimizer tells; and
-    how certain the signs of the gradients were, after `fit` with
-    `SignConsensus`.
+    And how far a `fit` can move the values, where the meta-optimizer tells; how
+    certain the signs of the gradients were, after `fit` with `SignConsensus`;
+    and the random layers that `keras_drmad.tunable` would replace.
 
     Args:
         model: the elementary model, compiled.
@@ -76,6 +76,11 @@ def summary(
         lines.append(" Can't be tuned here:")
     for name, why in refused.items():
         lines += _wrapped(f"{name}: {why}")
+    found = tunable_model.replacements(model)
+    if any(one.make for one in found):
+        lines.append(" `keras_drmad.tunable(model)` would find:")
+    for one in found:
+        lines += _wrapped(one.described())
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state, masking
+from keras.src.models.functional import Functional
 from tensorflow.python.eager import context
 from tensorflow.python.framework import kernels
 from tensorflow.python.ops import stateful_random_ops
@@ -41,6 +42,37 @@ def layers_within(
         with_itself: bool, whether the list begins with the layer itself.
     """
     return layer._flatten_layers(include_self=with_itself)
+
+
+def is_graph(layer: Any) -> bool:
+    """Returns whether a layer is a Sequential or Functional model of Keras.
+
+    Not of a subclass, whose methods a copy of the graph would lose.
+    `keras.src.models.functional.Functional`, since Keras 3.0.
+
+    Args:
+        layer: a layer or model.
+    """
+    return type(layer) in (keras.Sequential, Functional)
+
+
+def replace_layer(owner: keras.Layer, name: str, layer: keras.Layer) -> None:
+    """Puts a layer in the place of one that another layer keeps.
+
+    `Layer._tracker.untrack` and `Layer._layers`, since Keras 3.0: assigning an
+    attribute anew, or deleting it, leaves the layer that was there among the
+    owner's layers, whose order is that of its weights.
+
+    Args:
+        owner: a layer that is not built yet.
+        name: str, the attribute.
+        layer: the layer to be there.
+    """
+    before, layers = getattr(owner, name), owner._layers
+    place = next(k for k, one in enumerate(layers) if one is before)
+    owner._tracker.untrack(before)
+    setattr(owner, name, layer)
+    layers.insert(place, layers.pop())
 
 
 def layers_directly_within(layer: keras.Layer) -> list[keras.Layer]:

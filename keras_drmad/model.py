@@ -10,6 +10,7 @@ from keras_drmad import (
     arguments,
     keras_internals,
     meta_optimizers,
+    tunable_model,
     versions,
 )
 from keras_drmad.checkable import Checkable
@@ -27,6 +28,7 @@ from keras_drmad.training import fit_loops, inputs, ranges
 from keras_drmad.training import tuning as tunings
 from keras_drmad.training.assembly import Assembly
 from keras_drmad.training.course import Course
+from keras_drmad.training.display import VERBOSE, Display
 from keras_drmad.training.tables import takes_strings
 from keras_drmad.training.workers import Workers, facts
 
@@ -38,6 +40,8 @@ FIT_ARGUMENTS = (
     "initial_epoch",
     "hyper_data",
     "meta_iterations",
+    "tune_every",
+    "look_back",
     "initial_weights",
     "keep",
     "draws",
@@ -89,6 +93,36 @@ class DrMADModel(Checkable, Differentiable):
     """
 
     # ---- compile
+
+    @classmethod
+    def from_model(
+        cls,
+        model: keras.Model,
+        name: str | None = None,
+        *,
+        tunable: bool = False,
+    ):
+        """Wraps any built model: Sequential, Functional or subclassed.
+
+        The wrapped model and the result share the weights, and the model's own
+        `compute_loss`. With `tunable=True` the weights are copies.
+
+        Args:
+            model: a built `keras.Model`.
+            name: str, the model's own name by default.
+            tunable: bool, whether to wrap `keras_drmad.tunable(model)`, a copy
+                whose dropout, noise and augmentation have strengths that are
+                tuned, in place of the model itself.
+
+        Raises:
+            TypeError: if `model` is not a `keras.Model`.
+            ValueError: if `model` is not built; with `tunable=True`, as
+                `keras_drmad.tunable` does.
+        """
+        arguments.boolean("tunable", tunable)
+        if tunable:
+            model = tunable_model.tunable(model)
+        return cls(model, name=name)
 
     def compile(
         self,
@@ -258,7 +292,9 @@ class DrMADModel(Checkable, Differentiable):
         validation_freq: int = 1,
         *,
         hyper_data: Any = None,
-        meta_iterations: int = 20,
+        meta_iterations: int | None = None,
+        tune_every: int | None = None,
+        look_back: int | None = None,
         initial_weights: str = "resample",
         keep: str | None = None,
         draws: int = 1,
@@ -276,11 +312,16 @@ class DrMADModel(Checkable, Differentiable):
         trainings, and not within one. Callbacks are told before the step.
         Logs: `loss` and the metrics
         (means over the last of the `epochs`, penalties included), `val_loss`
-        and the metrics as `evaluate` has them, `hypergradient_norm`,
-        `adjoint_growth`, `reverse_steps_used`, `copies` (of the weights, kept
-        for the walk backward), and mean and standard deviation of each
-        hyperparameter's values, those that this training used. The logs of a
-        last training are in `model.final_logs`.
+        and the metrics as `evaluate` has them, and the mean of each
+        hyperparameter's values, `"NAME/mean"`, those that this training used.
+        The logs of a last training are in `model.final_logs`. What tells how
+        the hypergradients were computed is in `model.diagnostics`, lists with
+        an entry for each meta-iteration: `hypergradient_norm`,
+        `adjoint_growth`, `reverse_steps`, `reverse_steps_used`, `copies` (of
+        the weights, kept for the walk backward), `residual` (of
+        `Implicit`), and the standard deviation of each hyperparameter's values,
+        `"NAME/std"`; `keras_drmad.callbacks.Diagnostics` puts the last entries
+        into the logs.
 
         A second `fit` starts where the trainings of the first one started, or
         from weights that were put into the model since. An interrupt, a
@@ -300,8 +341,10 @@ class DrMADModel(Checkable, Differentiable):
             y: targets, with arrays.
             batch_size: int, 32 by default, with arrays.
             epochs: int.
-            verbose: as for `keras.Model.fit`; a bar for each meta-iteration,
-                and a line for each loop that is compiled.
+            verbose: 1 or "auto": a bar for each training, whose steps are those
+                forward and those backward; a line for each hyperparameter, how
+                far its values moved; a line for what takes its time before
+                the first steps. 2: a line in place of the bar. 0: nothing.
             callbacks: list of Keras callbacks.
             validation_split: float, the fraction of the arrays to validate on:
                 with `initial_weights="resample"` a new one of each training,
@@ -317,10 +360,21 @@ class DrMADModel(Checkable, Differentiable):
             validation_freq: 1: each meta-iteration is validated.
             hyper_data: if given, the data whose loss is differentiated;
                 `validation_data` then only reports.
-            meta_iterations: int; 0 trains with the hyperparameters as they
-                are, from weights and optimizer (its velocity, its count of
-                steps) as they are, and epochs are epochs. Compile again, or
+            meta_iterations: int, 20 by default; 0 trains with the
+                hyperparameters as they are, from weights and optimizer (its
+                velocity, its count of steps) as they are, and epochs are
+                epochs. Compile again, or
                 use `validation_loss_after`, to begin with a new optimizer.
+            tune_every: int, K: if given, hyperparameters are tuned within one
+                training, which goes on from weights and optimizer as they
+                are: after each K steps of an epoch a hypergradient through the
+                last `look_back` of them, of the loss on the next minibatch of
+                the data that hyperparameters are fitted to, is followed by the
+                meta-optimizer. Epochs are epochs. For weights of examples and
+                losses, and to mend bad starts: what pays late (penalties,
+                augmentation, rates) is led astray by so short a view, see
+                `docs/howto/tuning_while_training.md`.
+            look_back: int, R, at most K, the default.
             initial_weights: where each training starts: `"resample"`, from a
                 new draw of each weight that still holds a draw of its
                 initializer, while loaded weights start as they are;
@@ -357,6 +411,7 @@ class DrMADModel(Checkable, Differentiable):
         given = {k: v for k, v in locals().items() if k in FIT_ARGUMENTS}
         self.check_compiled()
         arguments.no_others("fit", others, FIT_ARGUMENTS)
+        arguments.choice("verbose", verbose, VERBOSE)
         arguments.choice("validation_freq", validation_freq, (1,), advice=EACH)
         tuning = tunings.checked(
             meta_iterations=meta_iterations,
@@ -365,12 +420,15 @@ class DrMADModel(Checkable, Differentiable):
             keep=keep,
             draws=draws,
             refit=refit,
+            tune_every=tune_every,
+            look_back=look_back,
             is_split=bool(validation_split) and validation_data is None,
             callbacks=callbacks,
         )
-        is_tuned = meta_iterations > 0
+        is_tuned = tuning.meta_iterations > 0
         workers = Workers(self._assembly.replicas, draws if is_tuned else 1)
         workers.agree(facts(given))
+        display = Display(verbose if workers.is_chief else 0)
         course = Course(
             callbacks, lambda: self.in_words(x, y, given), seed, workers
         )
@@ -397,19 +455,20 @@ class DrMADModel(Checkable, Differentiable):
         training = self._assembly.training(
             plan,
             is_tuned=is_tuned,
-            trainings=max(1, meta_iterations) * draws,
-            initial_weights=initial_weights,
+            trainings=max(1, tuning.meta_iterations) * draws,
+            initial_weights=tuning.initial_weights,
+            window=tuning.look_back,
             workers=workers,
+            display=display,
         )
-        verbose = verbose if workers.is_chief else 0
-        if verbose and is_tuned and self._are_suggested:
-            self.hyperparameter_summary()
-        if verbose and is_tuned and self.resolved.why:
-            print(self.words_on_method().strip())
-        if verbose and is_tuned and tuning.are_drawn:
+        if is_tuned and self._are_suggested and not display.is_silent:
+            self.hyperparameter_summary(print_fn=display.say)
+        if is_tuned and self.resolved.why:
+            display.say(self.words_on_method().strip())
+        if is_tuned and tuning.are_drawn:
             redraw = self.origin_of_trainings().redraw
             if redraw.keeps_some:  # a pretrained body, or a user's oversight
-                print(f"Initial weights: {redraw.words()}")
+                display.say(f"Initial weights: {redraw.words()}")
         fit_loops.run(
             self,
             training,
@@ -417,6 +476,6 @@ class DrMADModel(Checkable, Differentiable):
             tuning,
             callbacks,
             course,
-            verbose=verbose,
+            display,
         )
         return self.history

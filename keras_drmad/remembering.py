@@ -30,6 +30,8 @@ class Remembering(Wrapper):
             were trained with; `None` elsewhere.
         final_logs: dict, the logs of the last training of a `fit` that ends
             with one; empty where the last meta-iteration was the last training.
+        diagnostics: dict from a name to a list, an entry for each
+            meta-iteration of the last `fit`; see `DrMADModel.fit`.
         untuned: list of arrays, the raw hyperparameters before the first `fit`
             since `compile`; empty before that.
         tuned_from: str, the `initial_weights` of the last `fit` that tuned;
@@ -41,6 +43,7 @@ class Remembering(Wrapper):
     left: Left
     trained_with: list[tf.Tensor] | None
     final_logs: dict[str, Any]
+    diagnostics: dict[str, list]
     untuned: list[np.ndarray]
     tuned_from: str
     hyperparameters: list
@@ -79,6 +82,7 @@ class Remembering(Wrapper):
         self.progress = None
         self.resumed, self.left = NEW, NOTHING
         self.trained_with = None
+        self.diagnostics = {}
         self._compiled_with: dict[str, str] = {}
         self.final_logs, self.untuned, self.tuned_from = {}, [], ""
         self._handed_out: dict[bytes, list[tf.Tensor]] = {}
@@ -133,9 +137,14 @@ class Remembering(Wrapper):
         self._origin, self._saved_origin = origin, []
         self.tuned_from = initial_weights
 
+    def note(self, diagnostics: dict[str, Any]) -> None:
+        """Adds what is known of a hypergradient to the diagnostics."""
+        for name, value in diagnostics.items():
+            self.diagnostics.setdefault(name, []).append(value)
+
     # ---- what a backup has of the model
 
-    def known(self) -> dict[str, list]:
+    def known(self) -> dict[str, Any]:
         """Returns what the model knows within `fit`, as tensors."""
         ends = [self.start_weights, self.end_weights]
         return {
@@ -143,17 +152,19 @@ class Remembering(Wrapper):
                 tf.convert_to_tensor(v.value) for v in self._known_variables()
             ],
             "untuned": list(self.untuned),
+            "diagnostics": {k: [*v] for k, v in self.diagnostics.items()},
             "ends": [[tf.identity(v) for v in end] for end in ends],
             "trained_with": self.trained_with or [],
         }
 
-    def know(self, known: dict[str, list]) -> None:
+    def know(self, known: dict[str, Any]) -> None:
         """Takes over what `known` returned, in another process maybe."""
         for variable, value in zip(
             self._known_variables(), known["variables"], strict=True
         ):
             variable.assign(value)
         self.untuned = known["untuned"]
+        self.diagnostics = {k: [*v] for k, v in known["diagnostics"].items()}
         self.start_weights, self.end_weights = (
             list(map(tf.Variable, end)) for end in known["ends"]
         )

@@ -64,23 +64,6 @@ class Wrapper(keras_internals.BuiltOfAnyParts):
         self.elementary_model = inputs
         self.built = True
 
-    @classmethod
-    def from_model(cls, model: keras.Model, name: str | None = None):
-        """Wraps any built model: Sequential, Functional or subclassed.
-
-        The wrapped model and the result share the weights, and the model's own
-        `compute_loss`.
-
-        Args:
-            model: a built `keras.Model`.
-            name: str, the model's own name by default.
-
-        Raises:
-            TypeError: if `model` is not a `keras.Model`.
-            ValueError: if `model` is not built.
-        """
-        return cls(model, name=name)
-
     def compile_elementary_model(
         self,
         optimizer: Any,

@@ -98,7 +98,8 @@ class Meter(kd.callbacks.HeldOut):
                 "search_seconds": self.search_seconds(),
             }
         )
-        self._spent += REVERSE_COST * logs.get("reverse_steps_used", 0)
+        (used,) = self.model.diagnostics.get("reverse_steps_used", [0])[-1:]
+        self._spent += REVERSE_COST * used
         if self._spent + self._steps > self._budget * self._steps:
             self.model.stop_training = True
 

@@ -205,7 +205,9 @@ def tune(method: str, meta_iterations: int, meta_step: float, **settings):
     bench = Bench(method_of(method), settings, **start, meta_step=meta_step)
     watch, recorder = Clock(), kd.callbacks.HyperparameterHistory()
     held_out = kd.callbacks.HeldOut(*bench.test, batch_size=250)
-    record = bench.fit(meta_iterations, [watch, held_out, recorder])
+    diagnostics = kd.callbacks.Diagnostics()
+    callbacks = [watch, held_out, recorder, diagnostics]
+    record = bench.fit(meta_iterations, callbacks)
     record["seconds"] = np.array(watch.seconds)
     for kind, gradient in zip(KINDS, bench.meta_optimizer.first, strict=True):
         record[f"first_{kind}"] = gradient

@@ -152,7 +152,7 @@ def learn(model, drawings, train, test, seed, steps, meta_iterations):
             meta_iterations=1,
             initial_weights="resample",
             keep="last",  # T goes one step further
-            callbacks=[held_out],
+            callbacks=[held_out, kd.callbacks.Diagnostics()],
             seed=1000 * seed + k,
         )
         record["seconds"].append(time.perf_counter() - begin)

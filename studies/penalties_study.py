@@ -129,6 +129,7 @@ def tune(
         verbose=0,
         callbacks=[
             kd.callbacks.HeldOut(*images.test, batch_size=1000),
+            kd.callbacks.Diagnostics(),
             recorder,
         ],
     ).history

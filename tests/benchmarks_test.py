@@ -50,6 +50,18 @@ def test_compiling_is_timed():
 
 
 @pytest.mark.slow
+def test_the_first_words_are_timed():
+    done = forked(
+        "-m", "benchmarks.first_line", "--programs=tabular", "--rounds=1"
+    )
+    assert done.returncode == 0, done.stderr
+    for row in done.stdout.splitlines()[1:]:
+        times = [float(x) for x in row.split(",")[1].split()[1::2]]
+        assert len(times) == 4
+        assert times == sorted(times)
+
+
+@pytest.mark.slow
 def test_backups_are_timed():
     done = forked(
         "-m",

@@ -38,8 +38,8 @@ class Chunks:
         self.done = []
         whole = course.Course.on_chunk
 
-        def on_chunk(this, name, stage, steps, tree):
-            whole(this, name, stage, steps, tree)
+        def on_chunk(this, name, stage, steps, tree, **options):
+            whole(this, name, stage, steps, tree, **options)
             if steps or stage == "outcome":
                 self.done.append((name, stage))
                 if len(self.done) == at:

@@ -287,7 +287,7 @@ def test_a_step_follows_the_mean_of_several_draws(model):
     assert logs["val_loss"][0] == pytest.approx(
         several.validation_loss, rel=1e-5
     )
-    assert logs["hypergradient_norm"][0] == pytest.approx(
+    assert model.diagnostics["hypergradient_norm"][0] == pytest.approx(
         float(np.linalg.norm(each.mean(0))), rel=1e-4
     )
 

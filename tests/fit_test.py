@@ -55,15 +55,26 @@ def test_logs(model):
         "accuracy",
         "val_loss",
         "val_accuracy",
+        "l2/mean",
+    }
+    assert set(model.diagnostics) == {
         "hypergradient_norm",
         "adjoint_growth",
+        "reverse_steps",
         "reverse_steps_used",
         "copies",
-        "l2/mean",
         "l2/std",
     }
-    for values in history.history.values():
+    for values in (history.history | model.diagnostics).values():
         assert [type(value) for value in values] == [float, float]
+
+
+def test_diagnostics_are_logged_for_whoever_asks(model):
+    recorder = kd.callbacks.Diagnostics()
+    logs = fit(model, callbacks=[recorder], meta_iterations=2)
+    assert {k: logs[k] for k in model.diagnostics} == model.diagnostics
+    fit(model, meta_iterations=0)
+    assert model.diagnostics == {}  # those of the last `fit`
 
 
 def test_val_loss_is_what_evaluate_says(model):
@@ -101,9 +112,10 @@ def test_hyperparameters_are_logged_as_the_training_used_them(model):
     )
     logs = fit(model, callbacks=[callback], meta_iterations=3)
     assert logs["l2/mean"] == pytest.approx([v.mean() for v in found])
-    assert logs["l2/std"] == pytest.approx([v.std() for v in found], rel=1e-4)
+    deviations = model.diagnostics["l2/std"]
+    assert deviations == pytest.approx([v.std() for v in found], rel=1e-4)
     assert logs["l2/mean"][0] == pytest.approx(PENALTY)
-    assert logs["l2/std"][0] == 0 < logs["l2/std"][1]
+    assert deviations[0] == 0 < deviations[1]
 
 
 # ---- what a meta-iteration does
@@ -141,7 +153,8 @@ def test_bounded_hyperparameters_stay_within():
     callback, found = at_each_end(
         model, lambda m: [h.value().numpy() for h in m.hyperparameters]
     )
-    fit(model, callbacks=[callback], meta_iterations=4, keep="last")
+    with pytest.warns(UserWarning, match="ended at their bounds"):
+        fit(model, callbacks=[callback], meta_iterations=4, keep="last")
     found.append([rate.value().numpy(), l2.value().numpy()])
     for k, (low, high) in enumerate([(0.05, 0.2), (1e-5, 1e-3)]):
         values = np.array([each[k] for each in found])

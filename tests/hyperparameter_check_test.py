@@ -72,7 +72,7 @@ def test_trains_with_both_values_from_the_same_draws(model):
         [same.results["found"]["test_loss"]],
         [result.results["start"]["test_loss"]],
     )
-    assert same.differences["test_loss"] == (0.0, 0.0, 1.0)
+    assert same.differences["test_loss"][:3] == (0.0, 0.0, 1.0)
     assert same.verdict == "can't be told"
 
 
@@ -201,6 +201,47 @@ def test_verdicts(change, verdict, word):
     assert result.verdict == verdict
     assert word in result.advice
     assert f"Verdict: {verdict}. " in str(result)
+
+
+def test_few_examples_tell_nothing(model):
+    """The standard error over parts is that of their own differences."""
+    start, change = [1.0, 2.0, 1.5, 1.0], np.array([0.4, -0.6, 0.5, -0.7, 0.1])
+    parts = {"start": np.zeros(5), "found": change - 0.2}
+    rows = {"start": start, "found": np.subtract(start, 0.2)}
+    result = hyperparameter_check.check(
+        {"start": "start", "found": "found"},
+        lambda name, k: {
+            "val_loss": rows[name][k] + 0.01 * k,
+            "val_parts": parts[name],
+        },
+        4,
+        lambda done: None,
+        each=lambda draws, function: [function(k) for k in range(draws)],
+    )
+    difference = result.differences["val_loss"]
+    assert difference.examples_error == pytest.approx(stats.sem(change))
+    assert difference.p_value < 0.05
+    assert result.verdict == "can't be told"
+    assert "the validation set is too small" in result.advice
+    assert set(result.results["found"]) == {"val_loss"}
+
+
+def test_parts_of_the_examples_have_their_own_losses(model):
+    """Of minibatches of 8 each; their mean is the loss of the whole."""
+    same = dict(validation_batch_size=8, draws=2)
+    x, y = data(48, seed=3)
+    result = check(model, **same, validation_data=(x, y))
+    found = []
+    for k in range(6):
+        part = slice(8 * k, 8 * k + 8)
+        of_part = check(model, **same, validation_data=(x[part], y[part]))
+        assert math.isnan(of_part.differences["val_loss"].examples_error)
+        found.append(of_part.differences["val_loss"].mean)
+    difference = result.differences["val_loss"]
+    assert difference.mean == pytest.approx(np.mean(found), rel=1e-4)
+    assert difference.examples_error == pytest.approx(
+        stats.sem(found), rel=1e-3
+    )
 
 
 def test_examples_that_the_tuning_validated_on_tell_nothing(model):

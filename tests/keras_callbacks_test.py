@@ -36,15 +36,17 @@ def test_the_progress_bar_is_a_line_each_that_moves(model, capsys):
     fit(model, steps_per_epoch=T, epochs=1, verbose=0)  # compiles
     fit(model, steps_per_epoch=T, epochs=1, verbose=1)
     shown = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out)
-    bars = re.split(r"Epoch \d/2\n", shown)[1:]
+    bars = re.split(r"Training \d/2.*\n", shown)[1:]
     assert len(bars) == 2
     for bar in bars:
-        # Within its line the bar goes back and is drawn again, further on.
-        assert bar.strip().count("\n") == 0
-        steps = [int(k) for k in re.findall(rf"(\d+)/{T}", bar)]
+        # Within its line the bar goes back and is drawn again, further on;
+        # below it is a line on the hyperparameter.
+        bar, below = bar.strip("\r\n\b").split("\n")[:2]
+        assert below.startswith("  l2  mean ")
+        steps = [int(k) for k in re.findall(r"(\d+)/440", bar)]
         assert steps[0] == 50
         assert steps == sorted(steps)
-        assert steps[-1] == T
+        assert steps[-1] == 440  # 40 of them backward
         last = bar.split("\r")[-1]
         for name in ("loss:", "accuracy:", "val_loss:", "l2/mean:"):
             assert name in last
@@ -54,11 +56,27 @@ def test_verbose_2_is_a_line_for_each_meta_iteration(model, capsys):
     fit(model, verbose=0)  # compiles
     logs = fit(model, verbose=2)
     lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" - ")[0].split("  mean")[0] for line in lines] == [
+        "Training 1/2: 6 steps forward and 1 backward",
+        "7/7",
+        "  l2",
+        "Training 2/2",
+        "7/7",
+        "  l2",
+    ]
+    assert f"val_loss: {logs['val_loss'][1]:.4f}" in lines[4]
+
+
+def test_without_tuning_epochs_are_epochs(model, capsys):
+    options = dict(meta_iterations=0, epochs=2)
+    fit(model, verbose=0, **options)  # compiles
+    logs = fit(model, verbose=2, **options)
+    lines = capsys.readouterr().out.splitlines()
     assert [line.split(" - ")[0] for line in lines] == [
         "Epoch 1/2",
-        "6/6",
+        "3/3",
         "Epoch 2/2",
-        "6/6",
+        "3/3",
     ]
     assert f"val_loss: {logs['val_loss'][1]:.4f}" in lines[3]
 
@@ -207,7 +225,8 @@ def trained_at(rate):
 
 def test_learning_rate_scheduler_is_heard(model):
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: 0.02)
-    logs = fit(model, callbacks=[scheduler], meta_iterations=1)
+    with pytest.warns(UserWarning, match="rate of whole trainings"):
+        logs = fit(model, callbacks=[scheduler], meta_iterations=1)
     assert_same(model.get_weights(), trained_at(0.02), rtol=1e-5)
     assert logs["learning_rate"] == [pytest.approx(0.02)]
 
@@ -219,7 +238,9 @@ def test_reduce_lr_on_plateau_is_heard(model):
     before = np.array(model.hyperparameters[0].raw)
     # Hyperparameters stand still, so that only the rate changes.
     model.meta_optimizer.learning_rate.assign(0.0)
-    logs = fit(model, callbacks=[plateau], meta_iterations=3, keep="last")
+    options = dict(meta_iterations=3, keep="last")
+    with pytest.warns(UserWarning, match="rate of whole trainings"):
+        logs = fit(model, callbacks=[plateau], **options)
     np.testing.assert_array_equal(model.hyperparameters[0].raw, before)
     assert logs["learning_rate"] == pytest.approx([0.1, 0.1, 0.02])
     assert logs["loss"][0] == logs["loss"][1] != logs["loss"][2]
@@ -230,7 +251,8 @@ def test_a_learned_rate_takes_the_place_of_a_scheduled_one():
     rate = kd.hyperparameters.LearningRate(initial=0.02)
     model = compiled(hyperparameters=[rate])
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
-    fit(model, meta_iterations=1, callbacks=[scheduler])
+    with pytest.warns(UserWarning, match="rate of whole trainings"):
+        fit(model, meta_iterations=1, callbacks=[scheduler])
     twin = compiled(hyperparameters=[kd.hyperparameters.LearningRate()])
     twin.hyperparameters[0].assign(0.02)
     fit(twin, meta_iterations=1)

@@ -255,12 +255,10 @@ def test_without_the_guard_it_would_explode(steep, monkeypatch):
 def test_fit_warns_of_it_once(steep):
     model, training = steep
     with pytest.warns(RuntimeWarning, match="meta-iteration 1 ") as caught:
-        history = model.fit(
-            **training, meta_iterations=3, verbose=0, seed=0
-        ).history
+        model.fit(**training, meta_iterations=3, verbose=0, seed=0)
     assert len(caught) == 1
-    assert max(history["reverse_steps_used"]) < 80
-    assert np.isfinite(history["hypergradient_norm"]).all()
+    assert max(model.diagnostics["reverse_steps_used"]) < 80
+    assert np.isfinite(model.diagnostics["hypergradient_norm"]).all()
 
 
 def test_reverse_mode_warns_when_it_meets_a_nan():

@@ -1,4 +1,4 @@
-"""The kind of a user's own that `docs/hyperparameters.md` shows."""
+"""The kind of a user's own that `docs/howto/own_kind.md` shows."""
 
 import pathlib
 import re
@@ -11,7 +11,8 @@ import keras_drmad as kd
 from checks import assert_exact_hypergradient
 from closed_forms import exact_model, regression, tanh_net
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "hyperparameters.md"
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "howto" / "own_kind.md"
 pytestmark = pytest.mark.usefixtures("float64")
 
 

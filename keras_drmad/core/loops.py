@@ -16,7 +16,12 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.adjoint import second_products, step, step_back
+from keras_drmad.core.adjoint import (
+    begin,
+    second_products,
+    step,
+    step_back,
+)
 from keras_drmad.core.derivatives import vjp
 from keras_drmad.core.records import NOTHING, Recorder, Replay
 from keras_drmad.core.state import Adjoint, Curvature, Wrapper
@@ -116,6 +121,14 @@ class Loops:
         The loop returns means over n batches of `adjoint.second_products`.
         """
         return self._loop("products", self._products, curvature)
+
+    def window(self, recorder: Recorder, replay: Replay) -> Loop:
+        """Returns the function `(state, setting, metrics, chunk, n, ...)`.
+
+        The function walks n steps forward, to a loss, and backward; see
+        `_window`.
+        """
+        return self._loop("window", self._window, recorder, replay)
 
     @property
     def validate(self) -> Loop:
@@ -363,6 +376,71 @@ class Loops:
             parallel_iterations=1,
         )
         return adjoint
+
+    def _window(
+        self,
+        recorder,
+        replay,
+        state,
+        setting,
+        metrics,
+        chunk,
+        n,
+        held_so_far,
+        held,
+        held_n,
+        growth_limit,
+    ):
+        """Walks n steps forward, to a loss on held-out batches, and backward.
+
+        Args:
+            recorder: `Recorder`, what is written down of the states.
+            replay: `Replay`, how they are known from that, see
+                `Replay.of_notes`.
+            state: the state to begin with.
+            setting: `Setting`.
+            metrics: list of tensors, the state of the training metrics.
+            chunk: the minibatches.
+            n: int32 scalar, the number of steps.
+            held_so_far: pair, the state of the metrics and the sums of losses
+                and of examples to begin with.
+            held: the held-out minibatches.
+            held_n: int32 scalar, the number of these.
+            growth_limit: scalar, as for `_backward`.
+
+        Returns:
+            The state after n steps, the training metrics' state, the first step
+            whose loss was not finite (n if all were), the held-out loss,
+            dλ, and the `Adjoint` at the end of the walk backward.
+        """
+        hparams, first = setting.hparams, state
+        state, metrics, lost, notes = self._forward(
+            recorder, state, setting, metrics, chunk, n, ()
+        )
+        at = nested.float_leaves(state), hparams
+        _, (loss, size), slopes = self._differentiate(
+            state,
+            setting,
+            *held_so_far,
+            nested.zeros_like(at),
+            held,
+            held_n,
+        )
+        adjoint, d_hparams = nested.scale(1 / size, slopes)
+        so_far, first_norm = begin(adjoint, hparams, len(state.params))
+        back = self._backward(
+            replay,
+            so_far,
+            setting,
+            replay.of_notes(notes, first),
+            chunk,
+            n,
+            (tf.constant(0), n),
+            first_norm,
+            tf.cast(growth_limit, first_norm.dtype),
+        )
+        d_hparams = nested.add(d_hparams, back.d_hparams)
+        return state, metrics, lost, loss / size, d_hparams, back
 
     def _products(self, curvature, state, setting, chunk, n, vector):
         problem, hparams = self.problem.at(setting.constants), setting.hparams

@@ -105,6 +105,16 @@ class Replay(abc.ABC):
         del n, advance
         return known
 
+    def of_notes(self, notes: Any, state: State) -> Any:
+        """Returns what is known of a chunk, from a recorder's notes of it.
+
+        Args:
+            notes: those of the recorder that writes down what the replay needs.
+            state: the chunk's first state.
+        """
+        del state
+        return notes
+
     @abc.abstractmethod
     def state(self, known: Any, i: tf.Tensor) -> State:
         """Returns s_t, or its approximation, for the i-th step of the chunk."""

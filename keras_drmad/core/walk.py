@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
+from keras_drmad.core.adjoint import begin as begin_back
 from keras_drmad.core.records import NOTHING, Recorder, Replay
 from keras_drmad.core.span import Span
-from keras_drmad.core.state import Adjoint, Setting, Wrapper
+from keras_drmad.core.state import Setting, Wrapper
 from keras_drmad.core.walked import (
     NOBODY,
     Derivative,
@@ -24,6 +25,7 @@ from keras_drmad.core.walked import (
     Part,
     Walked,
     Watcher,
+    Window,
 )
 
 
@@ -46,6 +48,7 @@ class Walk:
         last: int | None = None,
         watcher: Watcher = NOBODY,
         d_start: Callable[[], list[tf.Tensor]] | None = None,
+        carried: dict[str, Any] | None = None,
     ):
         """Initializes the walk.
 
@@ -63,7 +66,13 @@ class Walk:
             d_start: function that returns the tangents ∂s_0/∂λ of the first
                 parameters, see `tangents.none`; `None` where λ does not act on
                 these.
+            carried: dict that has the state of the metrics, under "metrics",
+                between walks through spans of one epoch; empty at first.
+                Each span is then a window: what λ did before is left out.
+                `None` where spans have metrics of their own, and are parts of
+                a whole.
         """
+        self.carried = carried
         self.loops = loops
         self.batches = batches
         self.epochs = epochs
@@ -72,6 +81,11 @@ class Walk:
         self.last = last
         self.watcher = watcher
         self.d_start = d_start
+
+    @property
+    def is_window(self) -> bool:
+        """Whether what λ did before a span is left out."""
+        return self.carried is not None
 
     @property
     def compiles(self) -> bool:
@@ -89,6 +103,7 @@ class Walk:
             last=self.last,
             watcher=self.watcher,
             d_start=self.d_start,
+            carried=self.carried,
         )
 
     # ---- forward
@@ -153,6 +168,59 @@ class Walk:
             pass
         return walking.end(None)
 
+    def window(
+        self,
+        s: Any,
+        hparams: list[tf.Tensor],
+        span: Span,
+        recorder: Recorder,
+        replay: Replay,
+        held: tuple[Any, ...],
+        growth_limit: float,
+    ) -> Window:
+        """Walks through a span of one chunk, to a loss, and backward, at once.
+
+        Args:
+            s: the state at the span's first iteration.
+            hparams: list of tensors λ.
+            span: the iterations, no more than the recorder takes.
+            recorder: what is written down.
+            replay: how states are known again, from that.
+            held: `(so_far, minibatches, n)` of the held-out loss; see
+                `Loops._window`.
+            growth_limit: as for `backward`.
+
+        Raises:
+            Diverged: if a loss leaves the finite numbers.
+        """
+        loops = self.loops
+        carried = {} if self.carried is None else self.carried
+        goes_on = self.last is None or span.last < self.last
+        chunks = self.batches.forward(span, goes_on=goes_on)
+        ((iterations, chunk),) = chunks
+        self.watcher.on_begin(span.first)
+        setting = Setting(hparams, loops.problem.constants())
+        metrics = loops.problem.metrics_state()
+        if span.first not in self.epochs:
+            metrics = carried.get("metrics", metrics)
+        n = len(iterations)
+        state, metrics, lost, loss, d_hparams, back = loops.window(
+            recorder, replay
+        )(s, setting, metrics, chunk, tf.constant(n), *held, growth_limit)
+        if int(lost) < n:
+            raise Diverged(span.first + int(lost) + 1, "training")
+        carried["metrics"] = metrics
+        logs = loops.problem.logs(metrics)
+        self.watcher.on_end(span.last - 1, logs)
+        self.watcher.on_chunk("forward", n, {"state": state})
+        self.watcher.on_chunk("backward", int(back.steps), {})
+        report = {
+            "adjoint_growth": float(back.growth),
+            "reverse_steps": float(n),
+            "reverse_steps_used": float(back.steps),
+        }
+        return Window(state, logs, float(loss), d_hparams, report)
+
     # ---- backward
 
     def backward(
@@ -184,7 +252,7 @@ class Walk:
         """
         loop = self.loops.backward(replay)
         params = len(walked.state.params)
-        so_far, first_norm = _begin(adjoint, walked.hparams, params)
+        so_far, first_norm = begin_back(adjoint, walked.hparams, params)
         limit = tf.constant(growth_limit, first_norm.dtype)
         begun = self.watcher.begun("backward")
         so_far = begun.get("so_far", so_far)
@@ -341,7 +409,8 @@ class Forward:
         walk, problem = self._walk, self._walk.loops.problem
         recorder, records_from, notes_of = self._recording
         fresh = problem.metrics_state()
-        metrics = self._begun.get("metrics", fresh)
+        carried = {} if walk.carried is None else walk.carried
+        metrics = self._begun.get("metrics", carried.get("metrics", fresh))
         gone_on_at = self._span.first
         if self._begun:
             gone_on_at = self._begun["last"] + 1
@@ -370,6 +439,7 @@ class Forward:
             )
             if int(lost) < n:
                 raise Diverged(first + int(lost) + 1, "training")
+            carried["metrics"] = metrics
             self._logs = problem.logs(metrics)
             walk.watcher.on_end(first + n - 1, self._logs)
             tree = {
@@ -407,34 +477,3 @@ class Forward:
         ):
             self._settings.append((first, Setting(self._hparams, constants)))
         return self._settings[-1][1]
-
-
-def _begin(
-    adjoint: list[tf.Tensor], hparams: list[tf.Tensor], params: int
-) -> tuple[Any, tf.Tensor]:
-    """Returns where a walk backward begins, and what growth is measured by.
-
-    That is the norm of ∂F/∂w_T; where it is 0, of ∂F/∂s_T; 1 where that is 0
-    too.
-
-    Args:
-        adjoint: list of tensors ∂F/∂s_T.
-        hparams: list of tensors λ.
-        params: int, how many of the adjoint's tensors belong to parameters.
-    """
-    first_norm = nested.norm(adjoint[:params])
-    # Averaged weights (`use_ema`) are slots; F does not depend on others then.
-    first_norm = tf.where(
-        first_norm > 0,
-        first_norm,
-        tf.cast(nested.norm(adjoint), first_norm.dtype),
-    )
-    one = tf.ones_like(first_norm)
-    so_far = Adjoint(
-        adjoint=adjoint,
-        d_hparams=nested.zeros_like(hparams),
-        growth=one,
-        steps=tf.constant(0),
-        goes_on=tf.constant(True),
-    )
-    return so_far, tf.where(first_norm > 0, first_norm, one)

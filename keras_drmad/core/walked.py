@@ -170,6 +170,25 @@ class Walked(NamedTuple):
         ]
 
 
+class Window(NamedTuple):
+    """A span that was walked forward, to a loss, and backward.
+
+    Attributes:
+        state: the state at the span's end.
+        logs: dict of the training metrics so far.
+        loss: float, on the held-out minibatches.
+        d_hparams: list of tensors, its derivative by λ, where λ acts in the
+            span alone.
+        report: as of `Derivative`.
+    """
+
+    state: Any
+    logs: dict[str, float]
+    loss: float
+    d_hparams: list[tf.Tensor]
+    report: dict[str, float]
+
+
 class Derivative(NamedTuple):
     """The result of a walk backward.
 

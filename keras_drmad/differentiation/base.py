@@ -11,7 +11,7 @@ from keras_drmad.core.curvature import HESSIAN
 from keras_drmad.core.span import Span
 from keras_drmad.core.state import Curvature, Problem, State
 from keras_drmad.core.walk import Walk
-from keras_drmad.core.walked import Derivative, Walked
+from keras_drmad.core.walked import Derivative, Walked, Window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +90,23 @@ class Differentiation(abc.ABC):
         those of `forward`.
         """
         return walk.through(s, hparams, span).state
+
+    def window(
+        self,
+        walk: Walk,
+        s: State,
+        hparams: list[tf.Tensor],
+        span: Span,
+        held: tuple,
+    ) -> Window | None:
+        """Walks forward through a span, to a loss, and backward, at once.
+
+        `None` where a differentiation does not do so in one call: then
+        `forward` and `backward` serve. The arguments are those of
+        `Walk.window`.
+        """
+        del walk, s, hparams, span, held
+        return None
 
     @abc.abstractmethod
     def backward(

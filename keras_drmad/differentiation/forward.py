@@ -51,7 +51,7 @@ class Forward(Differentiation):
     def forward(
         self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
     ) -> Walked:
-        if span.first:
+        if span.first and not walk.is_window:
             raise ValueError(
                 "Tangents begin where the training does. Received: a span from "
                 f"iteration {span.first}. Walk through the whole training, or "

@@ -9,16 +9,18 @@ import tensorflow as tf
 from keras_drmad.core import nested
 from keras_drmad.core.curvature import HESSIAN
 from keras_drmad.core.records import Replay
-from keras_drmad.core.span import LENGTHS, Span
+from keras_drmad.core.span import CHUNK_SIZE, LENGTHS, Span
 from keras_drmad.core.state import State
 from keras_drmad.core.walk import Walk
-from keras_drmad.core.walked import Derivative, Walked
+from keras_drmad.core.walked import Derivative, Walked, Window
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.differentiation.recorders import Pages
 
 # Pages of so many bytes at most have so many states at least: calls of loops
 # are what takes time there.
-SMALL, LEAST = 2**20, 16
+SMALL, LEAST = 2**24, 16
+# States of so many bytes at most are walked through in one call.
+AT_ONCE = 2**28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,22 @@ class Stored(Differentiation):
                 kept[part.first] = Kept(states, like)
         return walking.end(kept)
 
+    def window(
+        self,
+        walk: Walk,
+        s: State,
+        hparams: list[tf.Tensor],
+        span: Span,
+        held: tuple,
+    ) -> Window | None:
+        pages = Pages(span.steps, self.in_bfloat16)
+        is_whole = len(self.iterations(span)) == span.steps <= CHUNK_SIZE
+        if not is_whole or span.steps * nested.nbytes(s) > AT_ONCE:
+            return None
+        replay = FromPages(HESSIAN, pages.size, self.in_bfloat16)
+        limit = self.growth_limit
+        return walk.window(s, hparams, span, pages, replay, held, limit)
+
     def backward(
         self, walk: Walk, walked: Walked, adjoint: list[tf.Tensor]
     ) -> Derivative:
@@ -144,6 +162,9 @@ class FromPages(Replay):
 
     size: int
     in_bfloat16: bool
+
+    def of_notes(self, notes: State, state: State) -> Kept:
+        return Kept(notes, nested.scalars_like(state))
 
     def state(self, known: Kept, i: tf.Tensor) -> State:
         kept = nested.at(known.states, i)

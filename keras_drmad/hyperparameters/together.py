@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_drmad import keras_internals
@@ -124,18 +125,21 @@ class Together:
         """Returns a list in the order of the hyperparameters as a record."""
         return dict(zip(self.names, values, strict=True))
 
-    def statistics(self, hparams: Sequence[tf.Tensor]) -> dict[str, float]:
-        """Returns mean and standard deviation of the values, for logs.
+    def values(self, hparams: Sequence[tf.Tensor]) -> list[np.ndarray]:
+        """Returns the values of λ, a list of raw tensors."""
+        return [
+            h.transform.value(raw).numpy() for h, raw in self._pairs(hparams)
+        ]
 
-        Args:
-            hparams: list of tensors λ.
-        """
-        logs = {}
-        for h, raw in self._pairs(hparams):
-            values = h.transform.value(raw).numpy()
-            logs[f"{h.name}/mean"] = float(values.mean())
-            logs[f"{h.name}/std"] = float(values.std())
-        return logs
+    def means(self, hparams: Sequence[tf.Tensor]) -> dict[str, float]:
+        """Returns the mean of each hyperparameter's values, for logs."""
+        each = zip(self, self.values(hparams), strict=True)
+        return {f"{h.name}/mean": float(x.mean()) for h, x in each}
+
+    def deviations(self, hparams: Sequence[tf.Tensor]) -> dict[str, float]:
+        """Returns the standard deviations of the hyperparameters' values."""
+        each = zip(self, self.values(hparams), strict=True)
+        return {f"{h.name}/std": float(x.std()) for h, x in each}
 
     # ---- hooks; see `Hyperparameter`
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -27,11 +28,13 @@ from keras_drmad.seam.replicated_problem import ReplicatedProblem
 from keras_drmad.seam.traits import check_sign, has_synchronized
 from keras_drmad.training import first_look
 from keras_drmad.training.arrays import ArrayBatches
+from keras_drmad.training.display import SILENT, Display
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.kept_arrays import KeptArrays
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.workers import Workers
 
+CHECKING = "Checking a step and its derivatives on this model"
 SYNCHRONIZED = (
     "The model has `BatchNormalization(synchronized=True)`, whose derivative "
     "needs whole minibatches: each worker computes all of each minibatch, on "
@@ -132,7 +135,9 @@ class Assembly:
         is_tuned: bool,
         trainings: int = 1,
         initial_weights: str = "same",
+        window: int = 0,
         workers: Workers | None = None,
+        display: Display = SILENT,
     ) -> ElementaryTraining:
         """Returns the training of a plan.
 
@@ -141,7 +146,10 @@ class Assembly:
             is_tuned: bool, whether hyperparameters are learned, or only used.
             trainings: int, how many are to come.
             initial_weights: str, as for `fit`.
+            window: int, the steps that are walked backward where
+                hyperparameters are tuned within a training; 0 for all.
             workers: who train together, or apart; all together by default.
+            display: says that the model is checked.
 
         Raises:
             ValueError: if workers were asked for different trainings, or the
@@ -163,8 +171,13 @@ class Assembly:
         self._steps += plan.T * trainings
         self._compile_for(batch, workers.steps_divided_by)
         self.problem.carries = self._carries(assigned)
-        self._check(plan, batch, is_tuned=is_tuned)
-        differentiation = self._bound(plan.T, batch) if is_tuned else None
+        checks = {"step", "slopes"} if is_tuned else {"step"}
+        is_new = bool(self._unchecked & checks)
+        with display.taking_time(CHECKING) if is_new else nullcontext():
+            self._check(plan, batch, is_tuned=is_tuned)
+        differentiation = None
+        if is_tuned:
+            differentiation = self._bound(window or plan.T, batch)
         return ElementaryTraining(
             self.problem,
             self.loops,

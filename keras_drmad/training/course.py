@@ -53,6 +53,11 @@ class Backup:
         if is_end or (self.is_within and self._steps >= self._frequency):
             self.save(tree)
 
+    def is_due(self, steps: int) -> bool:
+        """Returns whether to save now, some steps after the last call."""
+        self._steps += steps
+        return self.is_within and self._steps >= self._frequency
+
     def save(self, tree: dict) -> None:
         """Saves a tree."""
         if self._frequency:
@@ -186,18 +191,34 @@ class Course:
         """Returns what is kept of a stage of a training, by its name."""
         return self._trainings.get(name, {}).get(stage, {})
 
+    def is_due(self, steps: int) -> bool:
+        """Returns whether it is time for a backup, some steps after the last.
+
+        Args:
+            steps: int, those since the last call.
+        """
+        return self._backup is not None and self._backup.is_due(steps)
+
     def forget(self, name: str) -> None:
         """Forgets the stages of a training, which is to begin anew."""
         self._trainings.pop(name, None)
 
-    def on_chunk(self, name: str, stage: str, steps: int, tree: dict) -> None:
+    def on_chunk(
+        self,
+        name: str,
+        stage: str,
+        steps: int,
+        tree: dict,
+        *,
+        is_kept: bool = True,
+    ) -> None:
         """Is told of the end of a chunk; see `Watcher.on_chunk`.
 
         Raises:
             Stopped: if time is up.
         """
         # What ends a `fit` whose time is over is no part of one that goes on.
-        if self._backup is not None and not self.is_over:
+        if self._backup is not None and is_kept and not self.is_over:
             stages = self._trainings.setdefault(name, {})
             if stage == "outcome":  # needs no other stage any more
                 stages.clear()

@@ -1,6 +1,5 @@
 """One training: forward, to the validation loss, and backward."""
 
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -9,11 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.core import nested
 from keras_drmad.core.loops import Loops
+from keras_drmad.core.span import Span
 from keras_drmad.core.state import Setting, State
 from keras_drmad.core.walk import Walk
-from keras_drmad.core.walked import NOBODY, Diverged, Walked, Watcher
+from keras_drmad.core.walked import (
+    NOBODY,
+    Diverged,
+    Walked,
+    Watcher,
+    Window,
+)
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.training import validation
 from keras_drmad.training.hypergradients import Hypergradient
@@ -119,7 +126,7 @@ class ElementaryTraining:
         """
         start = self.problem.started(s_0, hparams)
         self._take_up(watcher)
-        walk = self._walk(
+        walk = self.walk(
             plan,
             watcher,
             lambda: self.problem.start_forward(
@@ -140,6 +147,71 @@ class ElementaryTraining:
         logs = self._validation_logs(metrics, total)
         return logs, Slopes(*nested.scale(1 / total[1], slopes))
 
+    def window(
+        self,
+        walk: Walk,
+        s: State,
+        hparams: list[tf.Tensor],
+        span: Span,
+        source: Source,
+        held: Span,
+    ) -> Window | None:
+        """Walks through a span, to a held-out loss, and backward, in one call.
+
+        Args:
+            walk: through the training's minibatches, by windows.
+            s: the state at the span's first iteration.
+            hparams: list of tensors λ.
+            span: the iterations.
+            source: the held-out batches.
+            held: which of them.
+
+        Returns:
+            The window; `None` where the differentiation asks for parts, and
+            where validation carries variables along.
+
+        Raises:
+            Diverged: if a loss leaves the finite numbers.
+        """
+        problem = self.loops.problem
+        if problem.carries:
+            return None
+        ((chunk, n),) = validation.chunks(source, span=held)
+        so_far = problem.metrics_state(), validation.no_loss()
+        return self.differentiation.window(
+            walk, s, hparams, span, (so_far, chunk, n)
+        )
+
+    def window_by_parts(
+        self,
+        walk: Walk,
+        s: State,
+        hparams: list[tf.Tensor],
+        span: Span,
+        source: Source,
+        held: Span,
+        watcher: Watcher = NOBODY,
+    ) -> Window:
+        """Returns what `window` does, by one loop after the other."""
+        walked = self.differentiation.forward(walk, s, hparams, span)
+        _, total, slopes = validation.differentiated(
+            self.loops,
+            walked.state,
+            self._setting(hparams),
+            source,
+            watcher,
+            held,
+        )
+        adjoint, d_hparams = nested.scale(1 / total[1], slopes)
+        derivative = self.differentiation.backward(walk, walked, adjoint)
+        return Window(
+            walked.state,
+            walked.logs,
+            float(total[0] / total[1]),
+            nested.add(d_hparams, derivative.d_hparams),
+            derivative.report,
+        )
+
     def backward(
         self,
         trained: Trained,
@@ -150,7 +222,7 @@ class ElementaryTraining:
         """Walks backward; returns dF/dλ as a list, and diagnostics."""
         problem, walked = self.problem, trained.walked
         derivative = self.differentiation.backward(
-            self._walk(plan, watcher), walked, slopes.adjoint
+            self.walk(plan, watcher), walked, slopes.adjoint
         )
         d_hparams = nested.add(slopes.d_hparams, derivative.d_hparams)
         if derivative.is_whole:
@@ -170,11 +242,12 @@ class ElementaryTraining:
         hparams: list[tf.Tensor],
         source: Source,
         watcher: Watcher = NOBODY,
+        parts: list[float] | None = None,
     ) -> dict[str, float]:
         """Returns loss and metrics of a state on validation data."""
         setting = self._setting(hparams)
         metrics, total = validation.validated(
-            self.loops, state, setting, source, watcher
+            self.loops, state, setting, source, watcher, parts
         )
         return self._validation_logs(metrics, total)
 
@@ -236,12 +309,19 @@ class ElementaryTraining:
         check_finite(logs["loss"], plan)
         return logs["loss"]
 
+    def parts_of(self, source: Source) -> int:
+        """Returns of how many parts of a source `outcome` tells the loss."""
+        if self.loops.problem.carries:
+            return 0
+        return len(validation.places_of_parts(source))
+
     def outcome(
         self,
         s_0: State,
         hparams: list[tf.Tensor],
         plan: Plan,
         sources: Mapping[str, Source],
+        parts: dict[str, list[float]] | None = None,
     ) -> dict[str, float]:
         """Trains from s_0 and returns losses and metrics.
 
@@ -250,18 +330,25 @@ class ElementaryTraining:
             hparams: list of tensors λ.
             plan: data and length.
             sources: dict from a prefix of names to batches to validate on.
+            parts: dict that takes the losses of parts of each source; see
+                `validation.validated`.
 
         Raises:
             Diverged: if the training loss leaves the finite numbers.
         """
         start = self.problem.started(s_0, hparams)
         s_T = self.differentiation.last_state(
-            self._walk(plan), start, hparams, plan.span
+            self.walk(plan), start, hparams, plan.span
         )
         return {
             prefix + name: value
             for prefix, source in sources.items()
-            for name, value in self.validate(s_T, hparams, source).items()
+            for name, value in self.validate(
+                s_T,
+                hparams,
+                source,
+                parts=None if parts is None else parts.setdefault(prefix, []),
+            ).items()
         }
 
     # ---- inside
@@ -279,24 +366,38 @@ class ElementaryTraining:
             self.problem.assign_constants(constants)
         return begun
 
-    def _walk(
+    def walk(
         self,
         plan: Plan,
         watcher: Watcher = NOBODY,
         d_start: Callable[[], list[tf.Tensor]] | None = None,
+        carried: dict[str, Any] | None = None,
     ) -> Walk:
+        """Returns a walk through a plan's minibatches; see `Walk`.
+
+        Args:
+            plan: data and length.
+            watcher: is told of the chunks.
+            d_start: as for `Walk`.
+            carried: as for `Walk`; where it is given, epochs are epochs.
+        """
         longest = watcher.longest(plan.pause)
         # A step backward takes longer than one forward.
-        backward = max(1, longest // 3) if longest < plan.pause else plan.T
+        backward = max(1, longest // 3) if longest < plan.pause else longest
         return Walk(
             self.loops,
             plan.training.batches,
-            epochs=plan.last_epoch,
+            epochs=(
+                plan.last_epoch
+                if carried is None
+                else range(0, plan.T, plan.training.steps)
+            ),
             pauses=range(0, plan.T, longest),
             pauses_backward=range(0, plan.T, backward),
             last=plan.T,
             watcher=watcher,
             d_start=d_start,
+            carried=carried,
         )
 
     def _setting(self, hparams: list[tf.Tensor]) -> Setting:
@@ -348,7 +449,7 @@ class ElementaryTraining:
             f"{reason}. The diagnostics `adjoint_growth` and "
             "`reverse_steps_used` follow it.",
             RuntimeWarning,
-            stacklevel=_users_level(),
+            stacklevel=arguments.users_level(),
         )
         return True
 
@@ -361,11 +462,3 @@ def check_finite(validation_loss: float, plan: Plan) -> None:
     """
     if not np.isfinite(validation_loss):
         raise Diverged(plan.T, "validation")
-
-
-def _users_level() -> int:
-    """Returns the `stacklevel` of the line outside of package and Keras."""
-    inside = ("keras_drmad", "keras")
-    names = [frame.frame.f_globals["__name__"] for frame in inspect.stack(0)]
-    outside = [name.split(".")[0] not in inside for name in names]
-    return outside.index(True) if any(outside) else 1

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 
 from keras_drmad import arguments, keras_internals
+from keras_drmad.training import advice as advices
 from keras_drmad.training import between
-from keras_drmad.training.compile_line import CompileLine
 from keras_drmad.training.course import Course
+from keras_drmad.training.display import Display
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.hyperparameter_loop import fit_hyperparameters
 from keras_drmad.training.initial_weights import InitialState
@@ -17,6 +18,11 @@ from keras_drmad.training.meta_training import MetaTraining
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.tuning import Tuning
 from keras_drmad.training.weight_loop import fit_weights
+from keras_drmad.training.window_loop import (
+    Windows,
+    check_windows,
+    fit_in_windows,
+)
 
 
 def run(
@@ -26,8 +32,7 @@ def run(
     tuning: Tuning,
     callbacks: Any,
     course: Course,
-    *,
-    verbose: str | int,
+    display: Display,
 ) -> None:
     """Runs what a `fit` was asked for, and tells the callbacks.
 
@@ -38,23 +43,26 @@ def run(
         tuning: how hyperparameters are tuned.
         callbacks: as for `fit`.
         course: its backups and its time.
-        verbose: as for `fit`.
+        display: shows how `fit` goes on.
 
     Raises:
         Diverged: if the first training does.
         OSError: if a backup can't be written.
     """
-    is_tuned, line = tuning.meta_iterations > 0, CompileLine(verbose)
-    workers = training.workers
+    is_tuned, workers = tuning.meta_iterations > 0, training.workers
+    repeats = is_tuned and not tuning.every
+    if tuning.every:
+        check_windows(training.problem.hyperparameters, plan, tuning)
     callbacks = workers.callbacks(callbacks)
-    if not isinstance(callbacks, keras.callbacks.CallbackList):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        display.leave_bars_to(callbacks.callbacks)
+    else:
         callbacks = keras.callbacks.CallbackList(
-            [callbacks or [], line],
+            callbacks or [],
             add_history=True,
-            add_progbar=verbose != 0,
-            verbose=verbose,
-            epochs=tuning.meta_iterations or plan.epochs,
-            steps=plan.T * tuning.draws if is_tuned else plan.training.steps,
+            verbose=display.verbose,
+            epochs=tuning.meta_iterations if repeats else plan.epochs,
+            steps=plan.T * tuning.draws if repeats else plan.training.steps,
             model=model,
         )
     for one in callbacks.callbacks:
@@ -62,17 +70,19 @@ def run(
         if isinstance(one, keras.callbacks.ModelCheckpoint) and is_whole:
             arguments.keras_file("filepath", one.filepath)
     model.stop_training = False
-    model.final_logs = {}
-    origin = model.origin_of_trainings() if is_tuned else None
+    model.final_logs, model.diagnostics = {}, {}
+    origin = model.origin_of_trainings() if repeats else None
     if origin is not None:
         origin.agree(workers)
     if not model.untuned:
         model.untuned = [np.array(raw) for raw in training.hparams()]
+    if is_tuned:
+        display.say(advices.on_numbers(training.problem.hyperparameters, plan))
     compiler: Any = training.loops.compiler
     try:
         with (
             model.handing_out(),
-            compiler.saying(line),
+            compiler.saying(display),
             workers.watched(),
             course.in_place_of(callbacks),
         ):
@@ -84,30 +94,43 @@ def run(
                     model, training.problem, plan, callbacks, course.base
                 )
             course.watch(lambda: sum(training.loops.traces().values()))
-            if is_tuned:
+            advice = advices.Advice(model.hyperparameters)
+            if repeats:
                 tuning = tuning._replace(first=first)
                 meta = _meta_training(
                     model, training, plan, tuning, origin, course.base
                 )
                 logs = fit_hyperparameters(
-                    model, meta, callbacks, course, verbose
+                    model, meta, callbacks, course, display, advice
                 )
             else:
                 starts = InitialState(training.problem, "same", plan.seed)
                 s_0 = course.base.get("s_0") or starts.going_on()
-                logs = fit_weights(
-                    model,
-                    training,
-                    plan,
-                    s_0,
-                    callbacks,
-                    course,
-                    (tuning.first, first),
-                )
+                span = tuning.first, first
+                if tuning.every:
+                    windows = Windows(
+                        training, plan, model.meta_optimizer, tuning, s_0
+                    )
+                    logs = fit_in_windows(
+                        model, windows, callbacks, course, display, advice, span
+                    )
+                else:
+                    logs = fit_weights(
+                        model,
+                        training,
+                        plan,
+                        s_0,
+                        callbacks,
+                        course,
+                        display,
+                        span,
+                    )
             callbacks.on_train_end(logs)
             course.end()
+        if is_tuned:
+            advice.give(model.history.history, callbacks.callbacks)
     finally:
-        if is_tuned:  # an interrupt leaves trained weights, too
+        if repeats:  # an interrupt leaves trained weights, too
             model.leave(origin, tuning.initial_weights)
 
 

@@ -8,8 +8,10 @@ import keras
 
 from keras_drmad.core.reversible_problem import Exact, decoded
 from keras_drmad.core.walked import Diverged
-from keras_drmad.training import between
+from keras_drmad.training import between, moves
+from keras_drmad.training.advice import Advice
 from keras_drmad.training.course import Course, Stopped, Work
+from keras_drmad.training.display import Display
 from keras_drmad.training.elementary_training import Trained
 from keras_drmad.training.kept import NEW, NOTHING
 from keras_drmad.training.meta_training import MetaTraining, Progress
@@ -21,7 +23,8 @@ def fit_hyperparameters(
     meta: MetaTraining,
     callbacks: keras.callbacks.CallbackList,
     course: Course,
-    verbose: str | int,
+    display: Display,
+    advice: Advice,
 ) -> dict[str, float] | None:
     """Runs meta-iterations, each of them an epoch to the callbacks.
 
@@ -32,7 +35,8 @@ def fit_hyperparameters(
         meta: the meta-training.
         callbacks: Keras's list, already begun.
         course: backups and time.
-        verbose: as for `fit`.
+        display: shows a bar for each training.
+        advice: looks at each meta-iteration.
 
     Returns:
         The last logs, `None` if no meta-iteration was completed.
@@ -44,7 +48,9 @@ def fit_hyperparameters(
     model.progress, model.left = Progress(meta), NOTHING
     logs = None
     try:
-        for each in _meta_iterations(model, meta, callbacks, course):
+        for each in _meta_iterations(
+            model, meta, callbacks, course, display, advice
+        ):
             logs = each
     except BaseException as error:
         if meta.best is None:
@@ -57,26 +63,31 @@ def fit_hyperparameters(
         model.progress, model.resumed = None, NEW
     if meta.best is None:
         return logs
-    if course.is_over and verbose:
-        print("Time is up: no further meta-iteration")
+    if course.is_over:
+        display.say("Time is up: no further meta-iteration")
     if not course.has_time(Work(meta.work_at_last(), kind="last")):
         _settle_early(model, meta)
         return logs
     last = meta.tuning.meta_iterations
     course.begin(lambda: _base_of(model, meta, callbacks, last))
-    return _finish(model, meta, course, verbose) or logs
+    return _finish(model, meta, course, display) or logs
 
 
 def _meta_iterations(
-    model, meta, callbacks, course
+    model, meta, callbacks, course, display, advice
 ) -> Iterator[dict[str, float]]:
     """Runs meta-iterations, and yields their logs."""
+    together = meta.training.problem.hyperparameters
     tuning, T = meta.tuning, meta.plan.T
+    R = meta.training.differentiation.visits(meta.plan.span)
     meta.follow()  # what was left, or saved before its step
     for k in range(tuning.first, tuning.meta_iterations):
         course.begin(lambda k=k: _base_of(model, meta, callbacks, k))
         if not course.has_time(_work(meta)):
             return
+        heading = f"Training {k + 1}/{tuning.meta_iterations}"
+        words = _words_on_steps(meta, R) if k == tuning.first else ""
+        display.begin(heading + words, tuning.draws * (T + R))
         callbacks.on_epoch_begin(k)
         model.check_trainable()
         watchers = [
@@ -87,11 +98,13 @@ def _meta_iterations(
                 f"draw {draw}",
                 tuning.draws * T,
                 draw * T,
+                display=display,
+                walked_back=draw * R,
             )
             for draw in range(tuning.draws)
         ]
         try:
-            trained, logs = meta.iterate(k, watchers)
+            trained, logs, diagnostics = meta.iterate(k, watchers)
         except Stopped as stopped:
             course.hear(stopped)
             reached = course.workers.common(course.reached)
@@ -106,15 +119,21 @@ def _meta_iterations(
             _warn_stopped(str(numbered), meta)
             return
         _assign(model, meta, trained)
+        model.note(diagnostics)
         callbacks.on_epoch_end(k, logs)
         meta.follow()
+        advice.note(diagnostics)
+        display.end(logs)
+        if not display.is_silent:
+            now = together.hparams()
+            display.say(moves.words(together, trained.hparams, now))
         yield logs
         if course.workers.any_of_all(model.stop_training):
             return
 
 
 def _finish(
-    model: Any, meta: MetaTraining, course: Course, verbose: str | int
+    model: Any, meta: MetaTraining, course: Course, display: Display
 ) -> dict[str, float]:
     """Leaves the model with what `keep` says; returns logs of a last training.
 
@@ -125,22 +144,13 @@ def _finish(
     model.left = meta.left()
     if not meta.tuning.trains_again:
         return {}
-    if verbose:
-        which = "all examples" if meta.tuning.refit else "the found values"
-        print(f"Last training, with {which}")
-    compiler: Any = meta.training.loops.compiler
-    bar = keras.callbacks.CallbackList(
-        [compiler.says],
-        add_progbar=verbose != 0,
-        verbose=verbose,
-        epochs=1,
-        steps=meta.plan.T,
-        model=model,
-    )
+    which = "all examples" if meta.tuning.refit else "the found values"
+    display.begin(f"Last training, with {which}", meta.plan.T)
+    nobody = keras.callbacks.CallbackList(model=model)
     was_stopped, model.stop_training = model.stop_training, False
-    bar.on_train_begin()
-    bar.on_epoch_begin(0)
-    reporter = Reporter(model, bar, course, "last", meta.plan.T)
+    reporter = Reporter(
+        model, nobody, course, "last", meta.plan.T, display=display
+    )
     try:
         with course.workers.ending_together():
             trained, logs = meta.train_again(reporter)
@@ -158,8 +168,7 @@ def _finish(
     finally:
         model.stop_training = was_stopped
     _assign(model, meta, trained)
-    bar.on_epoch_end(0, logs)
-    bar.on_train_end(logs)
+    display.end(logs)
     model.final_logs = logs
     return logs
 
@@ -170,6 +179,12 @@ def _settle_early(model: Any, meta: MetaTraining) -> None:
     model.left = meta.left()
     if meta.is_mean:
         meta.restore_best_weights()
+
+
+def _words_on_steps(meta: MetaTraining, backward: int) -> str:
+    draws = meta.tuning.draws
+    each = f"{draws} draws, each of " if draws > 1 else ""
+    return f": {each}{meta.plan.T:,} steps forward and {backward:,} backward"
 
 
 def _assign(model: Any, meta: MetaTraining, trained: Trained) -> None:

@@ -20,12 +20,13 @@ from keras_drmad.training.kept import NOTHING, Left, Resumed, Snapshot, Tail
 from keras_drmad.training.plan import Plan, Source
 from keras_drmad.training.tuning import Tuning
 
-_LOGGED = (
+_DIAGNOSTICS = (
     "hypergradient_norm",
     "adjoint_growth",
     "reverse_steps",
     "reverse_steps_used",
     "copies",
+    "residual",
 )
 
 
@@ -110,7 +111,7 @@ class MetaTraining:
 
     def iterate(
         self, meta_iteration: int, watchers: Sequence[Watcher]
-    ) -> tuple[Trained, dict[str, Any]]:
+    ) -> tuple[Trained, dict[str, Any], dict[str, Any]]:
         """Runs one meta-iteration, up to the step of the hyperparameters.
 
         Args:
@@ -118,7 +119,8 @@ class MetaTraining:
             watchers: are told of the chunks, of one training each.
 
         Returns:
-            The last of the trainings, and the means of the logs.
+            The last of the trainings, and the means of the logs and of the
+            diagnostics.
 
         Raises:
             Diverged: if training or validation leaves the finite numbers.
@@ -141,13 +143,12 @@ class MetaTraining:
         sums = map(tf.add_n, zip(*gradients, strict=True))
         self.pending = [x / draws for x in workers.sum_of_draws([*sums])]
         norm = float(nested.norm(self.pending))
-        logs |= {"hypergradient_norm": norm}
-        self._warn_if_cut_short(meta_iteration, logs)
-        for name in ("reverse_steps", "residual"):
-            logs.pop(name, None)
-        logs |= self.training.problem.hyperparameters.statistics(
-            trained.hparams
-        )
+        diagnostics = {k: logs.pop(k) for k in _DIAGNOSTICS if k in logs}
+        diagnostics |= {"hypergradient_norm": norm}
+        self._warn_if_cut_short(meta_iteration, diagnostics)
+        together = self.training.problem.hyperparameters
+        logs |= together.means(trained.hparams)
+        diagnostics |= together.deviations(trained.hparams)
         if self.best is None or logs["val_loss"] < self.best.loss:
             self.best = Snapshot(
                 meta_iteration,
@@ -156,7 +157,7 @@ class MetaTraining:
                 trained.hparams,
                 self.pending,
             )
-        return trained, logs
+        return trained, logs, diagnostics
 
     def _draw(
         self, number: int, watcher: Watcher
@@ -182,9 +183,8 @@ class MetaTraining:
         gradient, diagnostics = training.backward(
             trained, slopes, plan, watcher
         )
-        logs |= {name: diagnostics[name] for name in _LOGGED}
-        if "residual" in diagnostics:
-            logs["residual"] = diagnostics["residual"]
+        known = (name for name in _DIAGNOSTICS if name in diagnostics)
+        logs |= {name: diagnostics[name] for name in known}
         trained = trained.forgotten()
         outcome = {"trained": trained, "logs": logs, "gradient": gradient}
         outcome["passes"] = self.plan.passes()
@@ -234,7 +234,7 @@ class MetaTraining:
             )
             check_finite(reported["loss"], plan)
             logs |= {f"val_{name}": value for name, value in reported.items()}
-        logs |= training.problem.hyperparameters.statistics(trained.hparams)
+        logs |= training.problem.hyperparameters.means(trained.hparams)
         trained = trained.forgotten()
         watcher.on_chunk("outcome", 0, {"trained": trained, "logs": logs})
         return trained, logs

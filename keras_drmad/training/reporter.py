@@ -6,13 +6,12 @@ from typing import Any
 import keras
 
 from keras_drmad.core.walked import OtherBatches, Watcher
-from keras_drmad.training.compile_line import CompileLine
 from keras_drmad.training.course import Course, Stopped
+from keras_drmad.training.display import SILENT, Display
 from keras_drmad.training.time_budget import TimeBudget
 
 # Those that are always there, or known, and assign nothing.
 HARMLESS = (
-    CompileLine,
     keras.callbacks.History,
     keras.callbacks.ProgbarLogger,
     TimeBudget,
@@ -25,6 +24,7 @@ class Reporter(Watcher):
     Attributes:
         name: str, the training's, under which the course keeps it.
         course: `Course` of the `fit`.
+        walked_back: int, the steps backward of the epoch so far.
     """
 
     def __init__(
@@ -36,7 +36,10 @@ class Reporter(Watcher):
         steps: int,
         before: int = 0,
         *,
+        display: Display = SILENT,
+        walked_back: int = 0,
         goes_back: bool = True,
+        resumes: bool = True,
     ):
         """Initializes the reporter.
 
@@ -47,7 +50,11 @@ class Reporter(Watcher):
             name: str, the training's.
             steps: int, the steps of an epoch.
             before: int, the steps of the epoch before the walk.
+            display: shows how far the epoch has come.
+            walked_back: int, the steps backward of the epoch before the walk.
             goes_back: bool, whether a walk backward needs the very batches.
+            resumes: bool, whether the training may go on within a walk, from
+                what `on_chunk` was told.
         """
         self._goes_back = goes_back
         self.course = course
@@ -57,14 +64,19 @@ class Reporter(Watcher):
         self.may_assign = not all(
             isinstance(one, HARMLESS) for one in callbacks.callbacks
         )
-        self.keeps = course.keeps
+        self.keeps = course.keeps and resumes
         self._steps = steps
         self._before = before
+        self._display = display
+        self.walked_back = walked_back
+        self._resumes = resumes
 
     def longest(self, most: int) -> int:
         return self.course.longest(most)
 
     def begun(self, stage: str) -> dict[str, Any]:
+        if not self._resumes:
+            return {}
         return self.course.begun(self.name, stage)
 
     def on_begin(self, first: int) -> None:
@@ -74,6 +86,7 @@ class Reporter(Watcher):
 
     def on_end(self, last: int, logs: dict[str, float]) -> None:
         step = (self._before + last) % self._steps
+        self._display.to(self.walked_back + step + 1, logs)
         self._callbacks.on_train_batch_end(step, logs)
         self._model.check_trainable()
         if self.course.workers.any(self._model.stop_training):
@@ -96,4 +109,8 @@ class Reporter(Watcher):
             raise OtherBatches
 
     def on_chunk(self, stage: str, steps: int, tree: dict[str, Any]) -> None:
-        self.course.on_chunk(self.name, stage, steps, tree)
+        if stage == "backward":
+            self._display.further(steps)
+        self.course.on_chunk(
+            self.name, stage, steps, tree, is_kept=self._resumes
+        )

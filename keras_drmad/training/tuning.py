@@ -1,5 +1,6 @@
 """What a `fit` is asked to do with the hyperparameters, as a record."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from keras_drmad import arguments
 
 POLICIES = ("resample", "same", "continue")
 KEEP = ("mean", "best", "last")
+META_ITERATIONS = 20
 
 
 class Tuning(NamedTuple):
@@ -21,6 +23,9 @@ class Tuning(NamedTuple):
         keep: str, which hyperparameters and weights the model ends with.
         draws: int, the trainings whose mean hypergradient is followed.
         refit: bool, whether a last training is on all examples.
+        every: int, K, after how many steps of one training hyperparameters are
+            tuned; 0 where whole trainings are repeated.
+        look_back: int, R, the steps that are walked backward each time.
     """
 
     meta_iterations: int
@@ -29,6 +34,8 @@ class Tuning(NamedTuple):
     keep: str
     draws: int
     refit: bool
+    every: int = 0
+    look_back: int = 0
 
     @property
     def are_drawn(self) -> bool:
@@ -43,16 +50,20 @@ class Tuning(NamedTuple):
 
 def checked(
     *,
-    meta_iterations: int,
+    meta_iterations: int | None,
     initial_epoch: int,
     initial_weights: str,
     keep: str | None,
     draws: int,
     refit: bool,
+    tune_every: int | None = None,
+    look_back: int | None = None,
     is_split: bool,
     callbacks: Any,
 ) -> Tuning:
     """Returns the arguments of `fit`, checked.
+
+    Warns of callbacks that set rates, which act between trainings here.
 
     Args:
         meta_iterations: as for `fit`, and so are the others.
@@ -65,6 +76,25 @@ def checked(
         ValueError: if an argument is not valid, or does not go with another.
     """
     arguments.whole("initial_epoch", initial_epoch, 0)
+    if tune_every is not None:
+        return _within_one_training(
+            tune_every,
+            look_back,
+            initial_epoch,
+            {
+                "meta_iterations": (meta_iterations, None),
+                "initial_weights": (initial_weights, POLICIES[0]),
+                "keep": (keep, None),
+                "draws": (draws, 1),
+                "refit": (refit, False),
+            },
+        )
+    if look_back is not None:
+        raise arguments.value_error(
+            "look_back", look_back, "None where `tune_every` is None"
+        )
+    if meta_iterations is None:
+        meta_iterations = META_ITERATIONS
     arguments.whole("meta_iterations", meta_iterations, 0)
     arguments.choice("initial_weights", initial_weights, POLICIES)
     arguments.whole("draws", draws, 1)
@@ -89,17 +119,85 @@ def checked(
             advice="Pass `validation_split=` in place of `validation_data`, "
             "with all examples in `x`.",
         )
+    if meta_iterations > 0:
+        _warn_of_rates(callbacks)
     return Tuning(
         meta_iterations, initial_epoch, initial_weights, keep, draws, refit
     )
 
 
+def _within_one_training(
+    tune_every: int,
+    look_back: int | None,
+    initial_epoch: int,
+    others: dict[str, tuple[Any, Any]],
+) -> Tuning:
+    """Returns how hyperparameters are tuned within one training.
+
+    Args:
+        tune_every: as for `fit`, and so are the next two.
+        others: dict from the arguments that go with repeated trainings alone
+            to what was given, and the default.
+
+    Raises:
+        TypeError: if an argument is of a type that can't serve.
+        ValueError: if an argument is not valid, or does not go with another.
+    """
+    arguments.whole("tune_every", tune_every, 1)
+    look_back = tune_every if look_back is None else look_back
+    arguments.whole("look_back", look_back, 1)
+    if look_back > tune_every:
+        raise arguments.value_error(
+            "look_back",
+            look_back,
+            f"at most tune_every={tune_every}: the steps since hyperparameters "
+            "were changed",
+        )
+    for name, (given, default) in others.items():
+        if given != default:
+            raise arguments.value_error(
+                name,
+                given,
+                f"{default!r} together with `tune_every`, by which one "
+                "training is run, and goes on with the last values",
+                advice="Leave it out, or leave `tune_every` out.",
+            )
+    return Tuning(
+        1, initial_epoch, "continue", "last", 1, False, tune_every, look_back
+    )
+
+
 def _restores(callbacks: Any) -> bool:
     """Returns whether a callback brings back the best weights."""
-    each = getattr(callbacks, "callbacks", callbacks)
-    each = each if isinstance(each, Sequence) else [each]
     return any(
         isinstance(one, keras.callbacks.EarlyStopping)
         and one.restore_best_weights
-        for one in each
+        for one in _each(callbacks)
     )
+
+
+def _warn_of_rates(callbacks: Any) -> None:
+    """Warns that Keras's callbacks of epochs act between trainings."""
+    scheduler = keras.callbacks.LearningRateScheduler
+    plateau = keras.callbacks.ReduceLROnPlateau
+    names = [
+        type(one).__name__
+        for one in _each(callbacks)
+        if type(one) in (scheduler, plateau)  # not of another optimizer
+    ]
+    if names:
+        warnings.warn(
+            f"`{names[0]}` sets the rate of whole trainings here, from one to "
+            "the next: to callbacks a training is an epoch. For a rate that "
+            "changes within each training, give the optimizer a schedule of "
+            "`keras.optimizers.schedules`, or tune it: "
+            "`keras_drmad.hyperparameters.LearningRate(schedule='piecewise')`.",
+            UserWarning,
+            stacklevel=arguments.users_level(),
+        )
+
+
+def _each(callbacks: Any) -> Sequence[Any]:
+    """Returns the callbacks that `fit` was given, as a sequence."""
+    each = getattr(callbacks, "callbacks", callbacks)
+    return each if isinstance(each, Sequence) else [each]

@@ -1,10 +1,11 @@
 """The validation loss of a state, and its slopes, chunk by chunk."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
@@ -14,6 +15,8 @@ from keras_drmad.core.walked import Watcher
 from keras_drmad.training import carried_validation
 from keras_drmad.training.plan import Source
 
+PARTS = 20  # of held-out examples, whose losses tell how sure their mean is
+
 
 def validated(
     loops: Any,
@@ -21,6 +24,7 @@ def validated(
     setting: Setting,
     source: Source,
     watcher: Watcher,
+    parts: list[float] | None = None,
 ) -> tuple[Any, list[tf.Tensor]]:
     """Adds up the validation loss of all batches.
 
@@ -30,19 +34,41 @@ def validated(
         setting: `Setting`.
         source: the batches.
         watcher: is told of the chunks.
+        parts: list to which the mean losses of up to `PARTS` parts of the
+            batches are appended; not where validation carries variables along.
 
     Returns:
         The metrics' state, and the sum of losses and of examples.
     """
     if loops.problem.carries:
         metrics, total, _ = carried_validation.validate(
-            loops, state, setting, list(_chunks(source))
+            loops, state, setting, list(chunks(source))
         )
         return metrics, total
-    loop = functools.partial(loops.validate, state, setting)
-    so_far = loops.problem.metrics_state(), _no_loss()
-    metrics, total = _through(source, loop, so_far, watcher, "validation")
+    so_far = loops.problem.metrics_state(), no_loss()
+    before = np.zeros(2)
+
+    def loop(metrics, total, chunk, n):
+        nonlocal before
+        found = loops.validate(state, setting, metrics, total, chunk, n)
+        if parts is not None:
+            sums = np.array([float(x) for x in found[1]])
+            loss, count = sums - before
+            parts.append(loss / count)
+            before = sums
+        return found
+
+    begins = [] if parts is None else places_of_parts(source)
+    metrics, total = _through(
+        source, loop, so_far, watcher, "validation", begins
+    )
     return metrics, total
+
+
+def places_of_parts(source: Source) -> list[int]:
+    """Returns the batches at which parts of about the same size begin."""
+    count = min(PARTS, source.steps)
+    return [k * source.steps // count for k in range(count)]
 
 
 def differentiated(
@@ -51,26 +77,32 @@ def differentiated(
     setting: Setting,
     source: Source,
     watcher: Watcher,
+    span: Span | None = None,
 ) -> tuple[Any, list[tf.Tensor], Any]:
     """Adds up the validation loss of all batches, and its gradients.
 
-    The arguments are those of `validated`.
+    The other arguments are those of `validated`.
+
+    Args:
+        span: the batches; all of them by default.
 
     Returns:
         The metrics' state, the sum of losses and of examples, and the
         gradients of the sum of losses, in s_T and in λ.
     """
     if loops.problem.carries:
-        chunks = list(_chunks(source))
+        all_chunks = list(chunks(source, span=span))
         metrics, total, states = carried_validation.validate(
-            loops, state, setting, chunks
+            loops, state, setting, all_chunks
         )
-        slopes = carried_validation.slopes(loops, states, setting, chunks)
+        slopes = carried_validation.slopes(loops, states, setting, all_chunks)
         return metrics, total, slopes
     at = nested.float_leaves(state), setting.hparams
-    so_far = loops.problem.metrics_state(), _no_loss(), nested.zeros_like(at)
+    so_far = loops.problem.metrics_state(), no_loss(), nested.zeros_like(at)
     loop = functools.partial(loops.differentiate, state, setting)
-    metrics, total, slopes = _through(source, loop, so_far, watcher, "slopes")
+    metrics, total, slopes = _through(
+        source, loop, so_far, watcher, "slopes", span=span
+    )
     return metrics, total, slopes
 
 
@@ -80,6 +112,8 @@ def _through(
     so_far: tuple,
     watcher: Watcher,
     stage: str,
+    begins: Sequence[int] = (),
+    span: Span | None = None,
 ) -> tuple:
     """Takes a loop through the batches, and tells of each chunk.
 
@@ -89,10 +123,12 @@ def _through(
         so_far: what the loop begins with.
         watcher: is told of the chunks.
         stage: str, by which the watcher knows the loop.
+        begins: batches with which a chunk has to begin.
+        span: the batches; all of them by default.
     """
     begun, done = watcher.begun(stage), 0
     so_far = begun.get("so_far", so_far)
-    for chunk, n in _chunks(source):
+    for chunk, n in chunks(source, begins, span):
         done += int(n)
         if done <= begun.get("done", 0):
             continue  # was done before the loop was broken off
@@ -101,10 +137,24 @@ def _through(
     return so_far
 
 
-def _no_loss() -> list[tf.Tensor]:
+def no_loss() -> list[tf.Tensor]:
+    """Returns the sums of losses and of examples before the first batch."""
     return [tf.zeros([], keras.config.floatx()) for _ in range(2)]
 
 
-def _chunks(source: Source) -> Iterator[tuple[Any, tf.Tensor]]:
-    for iterations, chunk in source.batches.forward(Span(0, source.steps)):
+def chunks(
+    source: Source, begins: Sequence[int] = (), span: Span | None = None
+) -> Iterator[tuple[Any, tf.Tensor]]:
+    """Yields minibatches and their numbers, chunk by chunk.
+
+    Args:
+        source: the batches.
+        begins: batches with which a chunk has to begin.
+        span: which of the batches; all of them by default.
+    """
+    span = Span(0, source.steps) if span is None else span
+    goes_on = span.last < source.steps  # of a stream: not read anew
+    for iterations, chunk in source.batches.forward(
+        span, begins, goes_on=goes_on
+    ):
         yield chunk, tf.constant(len(iterations))

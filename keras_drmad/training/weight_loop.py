@@ -7,6 +7,7 @@ import keras
 from keras_drmad.core.state import State
 from keras_drmad.training import between
 from keras_drmad.training.course import Course, Stopped, Work
+from keras_drmad.training.display import Display
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.reporter import Reporter
@@ -19,6 +20,7 @@ def fit_weights(
     s_0: State,
     callbacks: keras.callbacks.CallbackList,
     course: Course,
+    display: Display,
     first: tuple[int, int],
 ) -> dict[str, float] | None:
     """Trains once with the hyperparameters as they are.
@@ -30,6 +32,7 @@ def fit_weights(
         s_0: where the training starts.
         callbacks: Keras's list, already begun.
         course: backups and time.
+        display: shows a bar for each epoch.
         first: pair of int, the epochs of `plan.epochs` at which the training
             began, and at which it goes on.
 
@@ -57,7 +60,13 @@ def fit_weights(
 
     course.begin(base(resumed), "epochs")
     watcher = Reporter(
-        model, callbacks, course, "epochs", steps, goes_back=False
+        model,
+        callbacks,
+        course,
+        "epochs",
+        steps,
+        display=display,
+        goes_back=False,
     )
     state = watcher.begun("forward").get("state", s_0)
     epochs = training.epochs(s_0, hparams, plan, watcher, resumed - initial)
@@ -65,6 +74,7 @@ def fit_weights(
     work = {"forward": plan.T, "validation": validation}
     course.has_time(Work(work, kind="last"))
     for epoch in range(resumed, end):
+        display.begin(f"Epoch {epoch + 1}/{end}" if end > 1 else "", steps)
         callbacks.on_epoch_begin(epoch)
         model.check_trainable()
         try:
@@ -79,6 +89,7 @@ def fit_weights(
             state = course.reached if course.is_over else state
             break
         callbacks.on_epoch_end(epoch, logs)
+        display.end(logs)
         is_stopped = course.workers.any_of_all(model.stop_training)
         course.begin(base(end if is_stopped else epoch + 1), "epochs")
         if is_stopped:

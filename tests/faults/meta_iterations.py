@@ -61,7 +61,10 @@ def early(**options):
     "weights of one meta-iteration, hyperparameters of another",
     {
         "the lowest accuracy": [early(monitor="val_accuracy", mode="min")],
-        "the highest norm": [early(monitor="hypergradient_norm", mode="max")],
+        "the highest norm": [
+            kd.callbacks.Diagnostics(),
+            early(monitor="hypergradient_norm", mode="max"),
+        ],
         "the highest training loss": [early(monitor="loss", mode="max")],
         "stopped early": [early(monitor="loss", mode="max", patience=1)],
         "a callback of one's own": [Best()],
@@ -102,7 +105,9 @@ def loads_one_meta_iteration(options):
             mode="max",
         )
         norms = model.fit(
-            **ONE_PATH, meta_iterations=3, callbacks=[keep, save]
+            **ONE_PATH,
+            meta_iterations=3,
+            callbacks=[kd.callbacks.Diagnostics(), keep, save],
         ).history["hypergradient_norm"]
         if path.endswith(".keras"):
             loaded = keras.models.load_model(path)

@@ -1,0 +1,347 @@
+"""A model with the strengths of its random layers made tunable."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_drmad import keras_internals
+from keras_drmad.layers.dropout import Dropout
+from keras_drmad.layers.gaussian_noise import GaussianNoise
+from keras_drmad.layers.image_augmentation import STRENGTHS, ImageAugmentation
+
+L = keras.layers
+# The axes over which a spatial dropout shares its mask, channels last.
+SPATIAL = {
+    L.SpatialDropout1D: (None, 1, None),
+    L.SpatialDropout2D: (None, 1, 1, None),
+    L.SpatialDropout3D: (None, 1, 1, 1, None),
+}
+# Layers near to those that can be replaced, about which a user may wonder.
+NEAR = (
+    L.AlphaDropout,
+    L.GaussianDropout,
+    L.RandomBrightness,
+    L.RandomContrast,
+    L.RandomCrop,
+    L.RandomFlip,
+    L.RandomRotation,
+    L.RandomTranslation,
+    L.RandomZoom,
+    L.Dropout,
+    L.GaussianNoise,
+    *SPATIAL,
+)
+
+
+class Replacement(NamedTuple):
+    """A layer whose strength is, or is not, made tunable.
+
+    Attributes:
+        layer: `keras.layers.Layer`, the layer of Keras.
+        make: function without arguments that returns the layer that takes its
+            place; `None` where there is none.
+        words: str, what would be tuned, or why nothing is.
+    """
+
+    layer: keras.layers.Layer
+    make: Callable[[], keras.layers.Layer] | None
+    words: str
+
+    def described(self) -> str:
+        """Returns a line on the layer."""
+        return f"{self.layer.name} ({type(self.layer).__name__}): {self.words}"
+
+
+def tunable(model: keras.Model) -> keras.Model:
+    """Returns a copy of a model whose random layers have tunable strengths.
+
+    `Dropout`, `SpatialDropout1D` to `3D`, `GaussianNoise`, `RandomBrightness`,
+    `RandomContrast`, `RandomRotation` and `RandomTranslation` of Keras, in
+    Sequential and Functional models, nested ones, and as attributes of a
+    user's own layers, are replaced by `keras_drmad.layers.Dropout`,
+    `GaussianNoise` and `ImageAugmentation` of the same strengths and names,
+    each of which `DrMADModel` finds and tunes. The weights are those of the
+    model, and so is what the model computes in inference. In training the
+    masks of dropout are nearly zeros and ones, by the concrete relaxation;
+    contrast is changed by a factor whose logarithm is uniform, about the mean
+    of the whole image; pixels from outside of an image are those of the
+    nearest edge, unless `fill_mode="constant"`; and numbers are not clipped.
+
+    Layers with ranges that are not symmetric, flips, zooms and crops stay as
+    they are, and so does dropout inside of recurrent and attention layers.
+
+    Example:
+
+    ```python
+    model = kd.DrMADModel(kd.tunable(model))  # as DrMADModel.from_model does
+    model.compile("adam", "mse", hyperparameters="auto")
+    model.hyperparameter_summary()
+    ```
+
+    Args:
+        model: a built Sequential or Functional model, or one of a class with a
+            `get_config`, that Keras can copy from its config.
+
+    Returns:
+        A `keras.Model`, which is not compiled, with weights of its own.
+
+    Raises:
+        TypeError: if `model` is not a `keras.Model`.
+        ValueError: if the model is not built, can't be copied from its config,
+            or has no layer to replace.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Invalid type for argument `model`. Expected a `keras.Model`. "
+            f"Received: {model!r} of type {type(model).__name__}."
+        )
+    if not model.built:
+        raise ValueError(
+            f"Invalid value for argument `model`. Expected a built model, but "
+            f"'{model.name}' has no weights yet. Give it a `keras.Input`, or "
+            "call it once on a batch: `model(x[:1])`."
+        )
+    found = replacements(model)
+    if not any(one.make for one in found):
+        stay = "; ".join(one.described() for one in found)
+        raise ValueError(
+            f"The model '{model.name}' has no layer whose strength could be "
+            f"tuned. {stay or 'There is no random layer in it'}. Add one of "
+            "`keras_drmad.layers`, or `keras.layers.Dropout` and its like."
+        )
+    copier = _Copier()
+    try:
+        copy = copier.copied(model)
+    except Exception as error:
+        raise ValueError(
+            f"The model '{model.name}' can't be copied from its config, which "
+            "replacing layers asks for: give the classes of your own a "
+            "`get_config`, or put layers of `keras_drmad.layers` into them. "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    copier.copy_weights(model, copy)
+    return copy
+
+
+def replacements(model: keras.Model) -> list[Replacement]:
+    """Returns the layers of a model that `tunable` replaces, or that stay.
+
+    Args:
+        model: a model, built or not.
+    """
+    return [
+        _replacement(layer)
+        for layer in keras_internals.layers_within(model)
+        if type(layer) in NEAR
+    ]
+
+
+# ---- which layer takes a layer's place
+
+
+def _replacement(layer: keras.layers.Layer) -> Replacement:
+    """Returns the replacement of a layer of `NEAR`."""
+    find = FINDERS.get(type(layer))
+    if find is None:
+        return Replacement(layer, None, "has no strength to tune here")
+    kind, options, name = find(layer)
+    if kind is None:
+        return Replacement(layer, None, name)
+    given = options | {
+        "name": layer.name,
+        "dtype": layer.dtype_policy,
+        "seed": getattr(layer, "seed", None),
+    }
+    said = f"its {name}, {options[name]:.4g} now"
+    return Replacement(layer, lambda: kind(**given), said)
+
+
+def _dropout(layer: Any) -> tuple:
+    if not layer.rate:
+        return None, {}, "its rate is 0, from which nothing can start"
+    options = {"rate": layer.rate}
+    if type(layer) in SPATIAL:
+        shape = SPATIAL[type(layer)]
+        if getattr(layer, "data_format", "") == "channels_first":
+            shape = (None, None, *shape[1:-1])
+        options["noise_shape"] = shape
+    elif layer.noise_shape is not None:
+        options["noise_shape"] = tuple(layer.noise_shape)
+    return Dropout, options, "rate"
+
+
+def _noise(layer: Any) -> tuple:
+    if not layer.stddev:
+        return None, {}, "its stddev is 0, from which nothing can start"
+    return GaussianNoise, {"stddev": layer.stddev}, "stddev"
+
+
+def _brightness(layer: Any) -> tuple:
+    low, high = layer.value_range
+    return _augmentation(layer, "brightness", layer.factor, high - low)
+
+
+def _contrast(layer: Any) -> tuple:
+    # Of 1 - lower and 1 + upper. Of a number Keras makes (0, number), although
+    # it documents (number, number).
+    lower, upper = layer.factor
+    return _augmentation(layer, "contrast", (-(lower or upper), upper))
+
+
+def _rotation(layer: Any) -> tuple:
+    return _augmentation(layer, "rotation", layer.factor)
+
+
+def _translation(layer: Any) -> tuple:
+    height = layer.height_lower, layer.height_upper
+    width = layer.width_lower, layer.width_upper
+    if height != width:
+        return None, {}, "its factors of height and width differ"
+    return _augmentation(layer, "translation", height)
+
+
+def _augmentation(
+    layer: Any, name: str, ends: tuple[float, float], size: float = 1.0
+) -> tuple:
+    """Returns an `ImageAugmentation` of one strength.
+
+    Args:
+        layer: the layer of Keras.
+        name: str, of the strength.
+        ends: `(lower, upper)` of the strength's draws.
+        size: float, the unit of the ends.
+    """
+    lower, upper = (float(end) for end in ends)
+    if lower != -upper:
+        return (
+            None,
+            {},
+            f"its range ({lower:.4g}, {upper:.4g}) is not symmetric",
+        )
+    if not upper:
+        return None, {}, "its factor is 0, from which nothing can start"
+    if getattr(layer, "data_format", None) == "channels_first":
+        return None, {}, "its images have their channels first"
+    options: dict[str, Any] = dict.fromkeys(STRENGTHS)
+    options[name] = upper * size
+    if getattr(layer, "fill_mode", None) == "constant":
+        options |= {"fill_mode": "constant", "fill_value": layer.fill_value}
+    return ImageAugmentation, options, name
+
+
+FINDERS: dict[type, Callable[[Any], tuple]] = {
+    L.Dropout: _dropout,
+    **dict.fromkeys(SPATIAL, _dropout),
+    L.GaussianNoise: _noise,
+    L.RandomBrightness: _brightness,
+    L.RandomContrast: _contrast,
+    L.RandomRotation: _rotation,
+    L.RandomTranslation: _translation,
+}
+
+
+# ---- the copy
+
+
+def _from_config(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Returns a new layer of the same config.
+
+    Of a class whose constructor does not hand arguments on to
+    `keras.layers.Layer`, as in many programs, name and `trainable` are set
+    afterwards.
+    """
+    config = layer.get_config()
+    taken = inspect.signature(type(layer).__init__).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return type(layer).from_config(config)
+    of_base = ("name", "trainable", "dtype")
+    left_out = [k for k in of_base if k in config and k not in taken]
+    for name in left_out:
+        del config[name]
+    copy = type(layer).from_config(config)
+    copy.name, copy.trainable = layer.name, layer.trainable
+    if "dtype" in left_out:
+        copy.dtype_policy = layer.dtype_policy
+    return copy
+
+
+class _Copier:
+    """Copies a model with replaced layers.
+
+    Attributes:
+        made: list of the layers that took the place of others.
+    """
+
+    def __init__(self):
+        self.made: list[keras.layers.Layer] = []
+
+    def copied(self, model: Any) -> Any:
+        """Returns the copy of a model or layer, or what takes its place."""
+        if keras_internals.is_graph(model):
+            copy = keras.models.clone_model(model, clone_function=self.copied)
+            copy.name = model.name
+            return copy
+        replaced = self._replaced(model)
+        if replaced is not None:
+            return replaced
+        copy = _from_config(model)
+        self._replace_attributes(copy, model, set())
+        if isinstance(copy, keras.Model) and not copy.built:
+            copy.build_from_config(model.get_build_config())
+            copy.built = True  # which Keras leaves out for some
+        return copy
+
+    def _replaced(self, layer: Any) -> Any:
+        make = _replacement(layer).make if type(layer) in NEAR else None
+        if make is None:
+            return None
+        self.made.append(make())
+        return self.made[-1]
+
+    def _replace_attributes(
+        self, copy: Any, layer: Any, seen: set[int]
+    ) -> None:
+        """Replaces layers that a layer of a user's own keeps as attributes.
+
+        Args:
+            copy: the copy of the layer, not built yet.
+            layer: the layer, whose parts have the names that users know.
+            seen: the ids of copies that were looked at.
+        """
+        seen.add(id(copy))
+        for name, part in list(vars(copy).items()):
+            if not isinstance(part, keras.layers.Layer) or id(part) in seen:
+                continue
+            known = getattr(layer, name, None)
+            known = known if type(known) is type(part) else part
+            if keras_internals.is_graph(known):
+                new = self.copied(known)
+            else:
+                new = self._replaced(known)
+            if new is None:
+                self._replace_attributes(part, known, seen)
+            else:
+                keras_internals.replace_layer(copy, name, new)
+
+    def copy_weights(self, model: keras.Model, copy: keras.Model) -> None:
+        """Gives a copy the weights of a model, in whose order its own are.
+
+        Raises:
+            ValueError: if the copy has other weights.
+        """
+        new = {id(v) for layer in self.made for v in layer.weights}
+        after = [v for v in copy.weights if id(v) not in new]
+        shapes = [
+            [tuple(v.shape) for v in each] for each in (model.weights, after)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"A copy of the model '{model.name}' from its config has other "
+                f"weights, of shapes {shapes[1]} for {shapes[0]}. Let the "
+                "classes of your own build from what `get_config` returns "
+                "alone."
+            )
+        for ours, theirs in zip(after, model.weights, strict=True):
+            ours.assign(theirs)

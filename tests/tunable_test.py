@@ -1,0 +1,314 @@
+"""`tunable`: a model's own random layers, with strengths that are tuned."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_drmad as kd
+from conftest import reseed
+from keras_drmad import tunable_model
+
+L = keras.layers
+
+
+def images():
+    """Returns a net of images with all that can be replaced, and more."""
+    reseed()
+    inputs = keras.Input((6, 6, 3))
+    x = L.RandomFlip("horizontal", name="flip")(inputs)
+    x = L.RandomRotation(0.05, name="turn")(x)
+    x = L.RandomTranslation(0.1, 0.1, fill_mode="constant", name="shift")(x)
+    x = L.RandomContrast((0.2, 0.2), value_range=(0, 1), name="contrast")(x)
+    x = L.RandomBrightness(0.1, value_range=(-1, 1), name="light")(x)
+    x = L.RandomZoom(0.1, name="zoom")(x)
+    x = L.Conv2D(4, 3, activation="relu")(x)
+    x = L.BatchNormalization()(x)
+    x = L.SpatialDropout2D(0.25, name="maps")(x)
+    x = L.Flatten()(x)
+    x = L.GaussianNoise(0.3, name="noise")(x)
+    x = L.Dropout(0.4, seed=3, name="drop")(x)
+    return keras.Model(inputs, L.Dense(2, name="head")(x), name="net")
+
+
+def strengths(model):
+    return {
+        h.name: pytest.approx(float(h.value()), rel=1e-6)
+        for h in compiled(model).hyperparameters
+        if "." in h.name
+    }
+
+
+def compiled(model, **options):
+    wrapped = kd.DrMADModel(model)
+    wrapped.compile("sgd", "mse", hyperparameters="auto", **options)
+    return wrapped
+
+
+def given_weights(model):
+    """Returns weights as `model` has them, none of which is a draw."""
+    generator = np.random.default_rng(0)
+    model.set_weights(
+        [generator.uniform(0.1, 1, w.shape) for w in model.weights]
+    )
+    return model
+
+
+def assert_infers_the_same(model, copy, x):
+    ours, theirs = (each(x, training=False) for each in (copy, model))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_strengths_are_those_of_the_layers():
+    model = given_weights(images())
+    copy = kd.tunable(model)
+    assert strengths(copy) == {
+        "turn.rotation": 0.05,
+        "shift.translation": 0.1,
+        "contrast.contrast": 0.2,
+        "light.brightness": 0.2,  # a tenth of the range
+        "maps.rate": 0.25,
+        "noise.stddev": 0.3,
+        "drop.rate": 0.4,
+    }
+    assert copy.name == "net"
+    names = [layer.name for layer in model.layers[1:]]
+    assert [layer.name for layer in copy.layers[1:]] == names
+    shift = copy.get_layer("shift")
+    assert (shift.fill_mode, shift.fill_value) == ("constant", 0.0)
+    assert copy.get_layer("maps").noise_shape == (None, 1, 1, None)
+    assert copy.get_layer("drop").seed == 3
+    x = np.random.default_rng(1).uniform(size=(4, 6, 6, 3))
+    assert_infers_the_same(model, copy, x.astype("float32"))
+
+
+def test_the_model_stays_as_it_is():
+    model = given_weights(images())
+    before = model.get_weights()
+    copy = kd.tunable(model)
+    for variable in copy.weights:
+        variable.assign(variable * 0 + 0.5)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert isinstance(model.get_layer("drop"), L.Dropout)
+
+
+def test_masks_are_those_of_dropout():
+    """As the temperature falls: of whole maps, of entries of one seed."""
+    model = given_weights(images())
+    copy = kd.tunable(model)
+    for name, shape in (("maps", (5, 4, 4, 8)), ("drop", (5, 9))):
+        ones = np.ones(shape, "float32")
+        layer = copy.get_layer(name)
+        hard = np.round(layer(ones, training=True) * (1 - layer.rate.initial))
+        if name == "maps":
+            np.testing.assert_array_equal(hard, hard[:, :1, :1] * ones)
+        rates = [
+            1 - np.round(layer(ones, training=True) * 0.6).mean()
+            for _ in range(200)
+        ]
+        theirs = [
+            np.mean(model.get_layer(name)(ones, training=True) == 0)
+            for _ in range(200)
+        ]
+        assert np.mean(rates) == pytest.approx(np.mean(theirs), abs=0.03)
+
+
+def test_contrast_and_brightness_draw_from_the_ranges_of_keras():
+    model = images()
+    copy = kd.tunable(model)
+    x = np.random.default_rng(1).uniform(0.3, 0.7, (500, 6, 6, 1))
+    x = x.astype("float32")
+    for name in ("contrast", "light"):
+        ours, theirs = (
+            np.array(m.get_layer(name)(x, training=True)) for m in (copy, model)
+        )
+        found = [(y - x).mean((1, 2, 3)) for y in (ours, theirs)]
+        if name == "contrast":
+            before = x.std((1, 2, 3))
+            found = [y.std((1, 2, 3)) / before for y in (ours, theirs)]
+        for q in (2, 25, 50, 75, 98):
+            a, b = (np.percentile(one, q) for one in found)
+            assert a == pytest.approx(b, abs=0.04), name
+
+
+# ---- models of all kinds
+
+
+def test_sequential_and_nested_models():
+    inner = keras.Sequential([keras.Input((5,)), L.Dense(4), L.Dropout(0.2)])
+    inputs = keras.Input((5,))
+    shared = L.Dense(5, name="shared")
+    x = inner(shared(shared(inputs)))
+    model = given_weights(keras.Model(inputs, L.Dense(1)(x)))
+    copy = kd.tunable(model)
+    assert len(strengths(copy)) == 1
+    assert len(copy.weights) == len(model.weights) + 1
+    x = np.random.default_rng(1).normal(size=(3, 5)).astype("float32")
+    assert_infers_the_same(model, copy, x)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Block(L.Layer):
+    """A layer with a net and dropout inside."""
+
+    def __init__(self, rate=0.1, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.net = keras.Sequential([L.Dense(4), L.GaussianNoise(0.2)])
+        self.drop = L.Dropout(rate, name="inside")
+
+    def build(self, input_shape):
+        self.net.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs, training=False):
+        x = self.net(inputs, training=training)
+        return self.drop(x, training=training)
+
+    def get_config(self):
+        return super().get_config() | {"rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    """A model with a block inside."""
+
+    def __init__(self, units=2, **kwargs):
+        super().__init__(**kwargs)
+        self.block = Block()
+        self.head = L.Dense(units)
+        self.units = units
+
+    def call(self, inputs, training=False):
+        return self.head(self.block(inputs, training=training))
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
+def subclassed():
+    model = Subclassed()
+    model(np.ones((2, 5), "float32"))
+    return given_weights(model)
+
+
+def with_block():
+    inputs = keras.Input((5,))
+    return given_weights(keras.Model(inputs, L.Dense(2)(Block()(inputs))))
+
+
+@pytest.mark.parametrize("make", [with_block, subclassed])
+def test_layers_inside_a_users_own(make):
+    model = make()
+    copy = kd.tunable(model)
+    assert type(copy) is type(model)
+    x = np.random.default_rng(1).normal(size=(3, 5)).astype("float32")
+    assert_infers_the_same(model, copy, x)
+    assert {name.split(".")[1] for name in strengths(copy)} == {
+        "rate",
+        "stddev",
+    }
+    # The layers that were replaced are gone.
+    assert not any(one.make for one in tunable_model.replacements(copy))
+    assert np.std(copy(x, training=True) - copy(x, training=False)) > 0
+
+
+def test_layers_of_this_package_stay():
+    inputs = keras.Input((5,))
+    x = kd.layers.Dropout(0.3, name="ours")(inputs)
+    x = L.Dropout(0.2, name="theirs")(x)
+    model = keras.Model(inputs, L.Dense(2)(x))
+    model.get_layer("ours").rate.raw.assign(1.5)
+    copy = kd.tunable(model)
+    assert set(strengths(copy)) == {"ours.rate", "theirs.rate"}
+    assert float(copy.get_layer("ours").rate.raw) == 1.5
+
+
+# ---- used
+
+
+def test_fit_tunes_them_and_saves(tmp_path):
+    inputs = keras.Input((5,))
+    x = L.Dropout(0.3, name="drop")(L.Dense(6, activation="tanh")(inputs))
+    plain = keras.Model(inputs, L.Dense(1)(x))
+    model = kd.DrMADModel.from_model(plain, tunable=True)
+    model.compile(
+        "sgd",
+        "mse",
+        hyperparameters="auto",
+        meta_optimizer=kd.SignDescent(0.1),
+        jit_compile=False,
+    )
+    x = np.random.default_rng(0).normal(size=(16, 5))
+    y = x[:, :1]
+    data = dict(validation_data=(x, y), meta_iterations=1, verbose=0, seed=0)
+    model.fit(x, y, 8, 2, **data)
+    (rate,) = (h for h in model.hyperparameters if h.name == "drop.rate")
+    assert float(rate.value()) != pytest.approx(0.3, abs=1e-4)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_the_summary_says_what_it_would_find():
+    said = []
+    compiled(images()).hyperparameter_summary(print_fn=said.append)
+    (text,) = said
+    assert "`keras_drmad.tunable(model)` would find:" in text
+    assert "turn (RandomRotation): its rotation, 0.05 now" in text
+    assert "flip (RandomFlip): has no strength to tune here" in text
+    compiled(kd.tunable(images())).hyperparameter_summary(print_fn=said.append)
+    assert "would find" not in said[1]
+
+
+# ---- what stays
+
+
+@pytest.mark.parametrize(
+    "layer, words",
+    [
+        (L.Dropout(0.0), "its rate is 0"),
+        (L.GaussianNoise(0.0), "its stddev is 0"),
+        (L.RandomRotation((-0.1, 0.2)), "(-0.1, 0.2) is not symmetric"),
+        (L.RandomTranslation(0.1, 0.2), "height and width differ"),
+        (L.RandomContrast(0.0), "its factor is 0"),
+        (L.RandomZoom(0.1), "has no strength to tune here"),
+        (L.AlphaDropout(0.1), "has no strength to tune here"),
+        (
+            L.RandomRotation(0.1, data_format="channels_first"),
+            "channels first",
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_what_can_not_be_replaced_is_said(layer, words):
+    shape = (4, 4, 3) if "random" in layer.name else (5,)
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, layer(inputs))
+    with pytest.raises(ValueError, match="no layer whose strength") as error:
+        kd.tunable(model)
+    assert f"{layer.name} ({type(layer).__name__}): " in str(error.value)
+    assert words in str(error.value)
+
+
+def test_bad_arguments():
+    with pytest.raises(TypeError, match="`model`.*Received: 3"):
+        kd.tunable(3)
+    with pytest.raises(ValueError, match="Expected a built model"):
+        kd.tunable(keras.Sequential([L.Dropout(0.1)]))
+    with pytest.raises(ValueError, match="There is no random layer in it"):
+        kd.tunable(keras.Sequential([keras.Input((3,)), L.Dense(1)]))
+    with pytest.raises((TypeError, ValueError), match="`tunable`"):
+        kd.DrMADModel.from_model(images(), tunable=1)
+
+    class NoConfig(L.Layer):
+        def __init__(self, function):
+            super().__init__()
+
+        def call(self, inputs):
+            return inputs
+
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, NoConfig(abs)(L.Dropout(0.1)(inputs)))
+    with pytest.raises(ValueError, match="`get_config`"):
+        kd.tunable(model)
