@@ -14,6 +14,7 @@ class ClassWeights(kd.hyperparameters.Hyperparameter):
     """
 
     transform = kd.hyperparameters.Log()
+    axes = ("class",)  # what raw has a number for, in tables and pictures
 
     def __init__(self, classes, bounds=None, name="class_weights"):
         super().__init__(name, bounds)

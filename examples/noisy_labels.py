@@ -118,6 +118,8 @@ def main(_):
 
     run.write_hyperparameters(recorder.values)
     run.write_model(model)
+    x = images.train[0]
+    run.write_report(model, shape=images.shape, x=x, y=given)
     weights = model.hyperparameters[0].value().numpy()
     compared = train_longer(images, given, wrong, weights)
     draw(run, wrong, weights, compared)

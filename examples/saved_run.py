@@ -16,6 +16,8 @@ from absl import flags, logging
 if TYPE_CHECKING:
     import keras
 
+    import keras_drmad as kd
+
 # Flags that say where files are and how many processes work.
 PLACES = ("data_dir", "processes", "run_name", "save_dir")
 flags.disclaim_key_flags()  # they belong to the program that asks for them
@@ -56,8 +58,8 @@ class SavedRun:
     """A folder `<save_dir>/<name>/<run_name>/` and its files.
 
     flags.txt, history.csv, hyperparameters.npz, figures/*.png, model.keras,
-    saved_model/ and tensorboard/; for a study of many trainings, what each
-    one gave in results/*.npz.
+    saved_model/, tensorboard/ and, of some, report.html; for a study of many
+    trainings, what each one gave in results/*.npz.
 
     Attributes:
         folder: `pathlib.Path` of the run.
@@ -95,11 +97,13 @@ class SavedRun:
         """Returns callbacks that write history.csv and tensorboard/."""
         import keras
 
+        import keras_drmad as kd
+
+        board = str(self.folder / "tensorboard")
         return [
             keras.callbacks.CSVLogger(self.folder / "history.csv"),
-            keras.callbacks.TensorBoard(
-                str(self.folder / "tensorboard"), write_graph=False
-            ),
+            keras.callbacks.TensorBoard(board, write_graph=False),
+            kd.callbacks.TensorBoard(board),
         ]
 
     def write_flags(self, values: flags.FlagValues, one: str) -> None:
@@ -184,6 +188,18 @@ class SavedRun:
 
         axes.figure.savefig(self.folder / "figures" / f"{name}.png", dpi=120)
         plt.close(axes.figure)
+
+    def write_report(self, model: kd.DrMADModel, **options: Any) -> None:
+        """Prints what a tuning found, and writes report.html.
+
+        Args:
+            model: the model.
+            **options: arguments of `keras_drmad.plots.report`.
+        """
+        from keras_drmad import plots
+
+        model.results_summary()
+        plots.report(model, self.folder, **options)
 
     def write_model(self, model: keras.Model) -> None:
         """Writes model.keras and saved_model/."""

@@ -115,6 +115,7 @@ def main(_):
     )
     run.write_figure(kd.plots.hyperparameter_check(check), "carries_over")
     print(check)
+    run.write_report(model, shape=images.shape)
     print(f"{recorder.values['l2'][0].size} penalties. Kept in {run.folder}")
 
 

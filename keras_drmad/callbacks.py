@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_drmad import keras_internals
+from keras_drmad.tensorboard import TensorBoard as TensorBoard
 from keras_drmad.training.time_budget import TimeBudget as TimeBudget
 
 

@@ -200,7 +200,7 @@ class Checkable:
             len(values) * draws, verbose=int(verbose != 0), unit_name="training"
         )
         with elementary.workers.watched():
-            return hyperparameter_check.check(
+            found = hyperparameter_check.check(
                 values,
                 outcome,
                 draws,
@@ -209,6 +209,8 @@ class Checkable:
                 has_seen_all=plan.split is not None and test is None,
                 redrawn=() if plan.split is None else ("val_loss",),
             )
+        self.tuning_record.check = found
+        return found
 
     # ---- inside
 

@@ -1,19 +1,18 @@
 """What is tuned in a model, and what can't be tuned and why, in words."""
 
 import math
-import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import keras
 import numpy as np
 
-from keras_drmad import arguments, keras_internals, tunable_model
+from keras_drmad import arguments, tunable_model
 from keras_drmad import hyperparameters as kinds
 from keras_drmad.hyperparameters import Hyperparameter
-from keras_drmad.meta_optimizers.base import MetaOptimizer
+from keras_drmad.meta_optimizers.base import MetaOptimizer, mover_of
 from keras_drmad.meta_optimizers.sign_consensus import SignConsensus
 from keras_drmad.methods.base import Method
+from keras_drmad.paragraphs import WIDTH, span_of, wrapped
 
 # The kinds whose constructors need no data.
 POSSIBLE: tuple[Callable[[], Hyperparameter], ...] = (
@@ -29,7 +28,6 @@ POSSIBLE: tuple[Callable[[], Hyperparameter], ...] = (
     kinds.LossWeights,
 )
 COLUMNS = "{:<36}{:<14}{:>10}  {:<24}{}"
-WIDTH = 104
 
 
 def summary(
@@ -75,19 +73,13 @@ def summary(
     if refused:
         lines.append(" Can't be tuned here:")
     for name, why in refused.items():
-        lines += _wrapped(f"{name}: {why}")
+        lines += wrapped(f"{name}: {why}")
     found = tunable_model.replacements(model)
     if any(one.make for one in found):
         lines.append(" `keras_drmad.tunable(model)` would find:")
     for one in found:
-        lines += _wrapped(one.described())
+        lines += wrapped(one.described())
     return "\n".join(lines)
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent="   ", subsequent_indent="     "
-    )
 
 
 def _row(h: Hyperparameter) -> str:
@@ -95,27 +87,12 @@ def _row(h: Hyperparameter) -> str:
         f"{h.name} ({type(h).__name__})",
         str(tuple(h.raw.shape)),
         f"{math.prod(h.raw.shape):,}",
-        _span(h.value().numpy()),
+        span_of(h.value().numpy()),
         "{:.4g}, {:.4g}".format(*h.bounds),
     )
 
 
-def _span(values: Any, digits: int = 4) -> str:
-    low, high = (f"{x:.{digits}g}" for x in (values.min(), values.max()))
-    return low if low == high else f"{low} to {high}"
-
-
 # ---- what the meta-optimizer tells
-
-
-def _mover(h: Hyperparameter, meta_optimizer: keras.Optimizer | None) -> Any:
-    """Returns the optimizer that moves a hyperparameter, or `None`."""
-    if meta_optimizer is None:
-        return None
-    for one in keras_internals.optimizers_within(meta_optimizer):
-        if any(v is h.raw for v in keras_internals.trained_by(one)):
-            return one
-    return None
 
 
 def _reached(
@@ -126,14 +103,14 @@ def _reached(
     """Returns lines on where meta-iterations can move the values."""
     lines = []
     for h in tuned:
-        mover = _mover(h, meta_optimizer)
+        mover = mover_of(h, meta_optimizer)
         if isinstance(mover, MetaOptimizer):
             ends = np.clip(
                 mover.within_reach(h.raw, meta_iterations), *h.raw_bounds
             )
-            span = _span(h.transform.value(ends).numpy(), digits=2)
+            span = span_of(h.transform.value(ends).numpy(), digits=2)
             warning = _warning(ends, h)
-            lines += _wrapped(f"{h.name}: {span}.{warning}")
+            lines += wrapped(f"{h.name}: {span}.{warning}")
     if lines:
         head = f" Within reach of {meta_iterations} meta-iterations, at most:"
         lines.insert(0, head)
@@ -165,12 +142,12 @@ def _certainty(
     """Returns lines on how certain the signs of the gradients were."""
     lines = []
     for h in tuned:
-        mover = _mover(h, meta_optimizer)
+        mover = mover_of(h, meta_optimizer)
         if not isinstance(mover, SignConsensus):
             continue
         votes, certainty = mover.votes(h.raw), mover.certainty(h.raw)
         if votes.any():
-            lines += _wrapped(
+            lines += wrapped(
                 f"{h.name}: median {np.median(certainty):.2f}, above 0.5 for "
                 f"{np.mean(certainty > 0.5):.0%} of the entries, by up to "
                 f"{votes.max():.0f} gradients."

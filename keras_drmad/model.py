@@ -21,6 +21,7 @@ from keras_drmad.hyperparameters.together import Together, check_given
 from keras_drmad.layers import in_layers
 from keras_drmad.methods.auto import given as given_method
 from keras_drmad.methods.base import Method
+from keras_drmad.readable import Readable
 from keras_drmad.seam.pure_optimizer import check_known, check_optimizer
 from keras_drmad.seam.replicas import Replicas, check_strategy
 from keras_drmad.seam.traits import check_trainable
@@ -54,7 +55,7 @@ EACH = (
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
-class DrMADModel(Checkable, Differentiable):
+class DrMADModel(Readable, Checkable, Differentiable):
     """A Keras model whose hyperparameters are learned by gradient.
 
     Wraps an elementary model. `fit` repeats an elementary training; after each
@@ -84,6 +85,8 @@ class DrMADModel(Checkable, Differentiable):
         start_weights: list of `tf.Variable`, the trainable weights at the
             start of the last elementary training; empty before the first.
         end_weights: list of `tf.Variable`, those at its end.
+        tuning_record: `TuningRecord`, what the `fit`s that tuned did, in a
+            few numbers for each meta-iteration.
         resolved: `(method, why)`, the method of the last training, all its
             options fixed, and why the method given to `compile` chose it.
 

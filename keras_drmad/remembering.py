@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_drmad.core.state import State
 from keras_drmad.training.initial_weights import Origin
 from keras_drmad.training.kept import NEW, NOTHING, Left, Resumed
+from keras_drmad.training.tuning_record import TuningRecord
 from keras_drmad.wrapper import Wrapper
 
 
@@ -34,6 +35,8 @@ class Remembering(Wrapper):
             meta-iteration of the last `fit`; see `DrMADModel.fit`.
         untuned: list of arrays, the raw hyperparameters before the first `fit`
             since `compile`; empty before that.
+        tuning_record: `TuningRecord`, what the `fit`s that tuned did, in a
+            few numbers for each meta-iteration.
         tuned_from: str, the `initial_weights` of the last `fit` that tuned;
             empty before the first.
     """
@@ -45,6 +48,7 @@ class Remembering(Wrapper):
     final_logs: dict[str, Any]
     diagnostics: dict[str, list]
     untuned: list[np.ndarray]
+    tuning_record: TuningRecord
     tuned_from: str
     hyperparameters: list
     meta_optimizer: Any
@@ -85,6 +89,7 @@ class Remembering(Wrapper):
         self.diagnostics = {}
         self._compiled_with: dict[str, str] = {}
         self.final_logs, self.untuned, self.tuned_from = {}, [], ""
+        self.tuning_record = TuningRecord()
         self._handed_out: dict[bytes, list[tf.Tensor]] = {}
         # As many as there are trainable weights, of which layers may be frozen.
         self.start_weights: list[tf.Variable] = []
@@ -145,7 +150,7 @@ class Remembering(Wrapper):
     # ---- what a backup has of the model
 
     def known(self) -> dict[str, Any]:
-        """Returns what the model knows within `fit`, as tensors."""
+        """Returns what the model knows within `fit`, its numbers as tensors."""
         ends = [self.start_weights, self.end_weights]
         return {
             "variables": [
@@ -155,6 +160,7 @@ class Remembering(Wrapper):
             "diagnostics": {k: [*v] for k, v in self.diagnostics.items()},
             "ends": [[tf.identity(v) for v in end] for end in ends],
             "trained_with": self.trained_with or [],
+            "record": self.tuning_record.tree(),
         }
 
     def know(self, known: dict[str, Any]) -> None:
@@ -169,6 +175,7 @@ class Remembering(Wrapper):
             list(map(tf.Variable, end)) for end in known["ends"]
         )
         self.trained_with = known["trained_with"] or None
+        self.tuning_record = TuningRecord(known.get("record"))
 
     def _known_variables(self) -> list[keras.Variable]:
         return [

@@ -1,5 +1,6 @@
 """How a `DrMADModel` leaves: in files, and as plain Keras."""
 
+import json
 import warnings
 from typing import Any
 
@@ -15,6 +16,7 @@ from keras_drmad.remembering import Remembering
 from keras_drmad.training import fingerprints
 from keras_drmad.training.kept import Left, Resumed
 from keras_drmad.training.tuning import POLICIES
+from keras_drmad.training.tuning_record import TuningRecord
 
 NOT_COMPARED = ("callbacks", "verbose")  # by a backup
 OWN = "keras_drmad"  # the group of what a plain model does not have
@@ -205,6 +207,9 @@ class Saved(Remembering):
         for h in getattr(self, "hyperparameters", []):
             store[f"hyperparameter_{h.name}"] = h.raw.numpy()
         kept: dict[str, list] = {"untuned": self.untuned}
+        if self.tuning_record.rows:
+            text = json.dumps(self.tuning_record.tree())
+            kept["record"] = [np.frombuffer(text.encode(), np.uint8)]
         if self.tuned_from:
             kept["policy"] = [POLICIES.index(self.tuned_from)]
         if self.progress is not None:
@@ -249,6 +254,8 @@ class Saved(Remembering):
 
         self.resumed = Resumed(*map(listed, Resumed._fields))
         self.untuned = listed("untuned")
+        trees = [json.loads(text.tobytes()) for text in listed("record")]
+        self.tuning_record = TuningRecord(*trees)
         for policy in listed("policy"):
             self.tuned_from = POLICIES[int(policy)]
         if self.resumed.origin:

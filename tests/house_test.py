@@ -43,6 +43,7 @@ SHARED = {
         "kernel_sides",
         "layer_choice",
         "optimizer_number",
+        "parts",
         "penalty",
         "place",
         "plain_training",

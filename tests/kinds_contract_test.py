@@ -3,16 +3,20 @@
 That each kind's hypergradient is that of differences stands in `kinds_test`.
 """
 
+import importlib.util
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
+import small_models
 from checks import relative_error
 from closed_forms import exact_model, tanh_net
 from conftest import reseed
 from keras_drmad import hyperparameters as kinds
+from keras_drmad import results
 from small_models import assert_helps, built_once
 
 N, T = 11, 6
@@ -97,6 +101,38 @@ def test_a_unit_is_a_finite_positive_number(name):
     unit = np.broadcast_to(kind.unit, kind.raw.shape)
     assert np.all((unit > 0) & np.isfinite(unit))
     assert (unit == 1).all() != (name in PLAIN)
+
+
+# ---- in tables and pictures
+
+
+@each_kind
+def test_parts_have_each_entry_once_under_a_name_of_its_own(name):
+    kind = model_of(name).hyperparameters[0]
+    parts = kind.parts()
+    entries = np.concatenate([np.ravel(part.entries) for part in parts])
+    np.testing.assert_array_equal(np.sort(entries), np.arange(kind.count))
+    assert all(len(p.axes) == p.entries.ndim for p in parts)
+    names = results.words_of(parts, np.arange(kind.count))
+    assert len(set(names)) == kind.count
+
+
+@each_kind
+def test_each_kind_has_a_picture_words_and_a_table(name, tmp_path):
+    pytest.importorskip("matplotlib").use("Agg")
+    model = small_models.as_if_tuned(model_of(name))
+    kind = model.hyperparameters[0]
+    figure = kd.plots.values(model)
+    figure.savefig(tmp_path / "values.png", dpi=30)
+    drawn = [a for a in figure.axes if a.lines or a.images or a.collections]
+    assert drawn
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.close(figure)
+    texts = []
+    model.results_summary(print_fn=texts.append)
+    assert f"{kind.name} ({type(kind).__name__})" in texts[0]
+    if importlib.util.find_spec("pandas"):
+        assert len(model.to_dataframe()) == kind.count
 
 
 # ---- all together: with other ways back, compilers and sources

@@ -67,7 +67,12 @@ def test_requirements_have_no_upper_bound_but_for_checkers():
 
 def test_the_package_asks_for_what_it_imports():
     asked = {lowest(r)[0] for r in PROJECT["dependencies"]}
-    optional = {"matplotlib": "plots", "keras_tuner": "tuner"}
+    optional = {
+        "matplotlib": "plots",
+        "pandas": "table",
+        "tensorboard": "tensorboard",
+        "keras_tuner": "tuner",
+    }
     for name, extra in optional.items():
         assert lowest(EXTRAS[extra][0])[0].replace("-", "_") == name
     own = {"keras_drmad", "tensorflow", *asked, *optional}

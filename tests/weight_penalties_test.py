@@ -38,6 +38,8 @@ def test_digits_run_writes_its_folder(tmp_path):
     logs = history(folder)
     assert len(logs["val_loss"]) == 3
     assert "Verdict: " in out and "test_loss" in out
+    assert "moved most: " in out and "On 2 new draws" in out
+    assert (folder / "report.html").stat().st_size < 1e6
     with np.load(folder / "hyperparameters.npz") as arrays:
         assert arrays["l2"].shape == (3, 64 + 150)
         assert np.allclose(arrays["l2"].mean(1), logs["l2/mean"], rtol=1e-4)

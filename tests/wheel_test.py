@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 README, TOUR = ROOT / "README.md", ROOT / "tests" / "tour.py"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 TENSORFLOW = ("tensorflow", "tensorflow-cpu")
-OTHERS = ("plots", "tuner", "examples")
+OTHERS = ("plots", "table", "tensorboard", "tuner", "examples")
 
 pytestmark = [
     pytest.mark.slow,
@@ -166,7 +166,9 @@ def test_the_quick_start_runs_with_each_extra(
     made.pip("check")
     made.program(TOUR, README, "quick_start", cwd=tmp_path)
     asks = {
-        "plots": "import keras_drmad.plots as p; p._axes(None)",
+        "plots": "import keras_drmad.plots as p; p.curves({}, {})",
+        "table": "import pandas",
+        "tensorboard": "import keras_drmad as k; k.callbacks.TensorBoard()",
         "tuner": "import keras_drmad; keras_drmad.MetaRateSearch",
         "examples": "import absl, sklearn, tensorboard, tensorflow_datasets",
     }

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_drmad import arguments
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import values
+from keras_drmad.hyperparameters.parts import Part, axes_of
 from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Transform
@@ -53,10 +54,13 @@ class Hyperparameter(abc.ABC):
             `None`.
         transform: `Transform`, from raw to the values that training uses.
         place: `Place`, where the kind acts; complete once the kind is bound.
+        axes: tuple of str, what each axis of `raw` counts, such as `"class"`,
+            for tables and pictures; empty where that is not known.
     """
 
     transform: Transform
     place: Place = Place()
+    axes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -346,6 +350,24 @@ class Hyperparameter(abc.ABC):
             kind's own name to all values where these belong to no layers.
         """
         return {self.name: values.reshape(*values.shape[:1], -1)}
+
+    def parts(self) -> list[Part]:
+        """Returns the entries as users think of them, for tables and pictures.
+
+        By default a part for each layer of `by_layer`; the only one has the
+        shape of `raw`, and the names of `axes`.
+        """
+        shape = tuple(self._bound().shape)
+        flat = np.arange(self.count)
+        split = self.by_layer(flat.reshape(1, *shape))
+        if list(split) == [self.name]:
+            axes = self.axes if len(self.axes) == len(shape) else axes_of(shape)
+            return [Part("", "", flat.reshape(shape), axes)]
+        parts = []
+        for layer, rows in split.items():
+            own = rows[0].reshape(()) if rows[0].size == 1 else rows[0]
+            parts.append(Part(layer, "", own, axes_of(own.shape)))
+        return parts
 
     def checked_initial(self, initial: Any) -> float | np.ndarray:
         """Returns the argument `initial`, as a float or as an array of floats.

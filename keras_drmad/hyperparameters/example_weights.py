@@ -80,6 +80,7 @@ class ExampleWeights(base.Hyperparameter):
             size = len(self.groups)
         self.size = arguments.whole("size", size, 1, advice="Use `len(x)`.")
         self.initial = self.checked_initial(initial)
+        self.axes = ("example",) if self.groups is None else ("group",)
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         count = self.size if self.groups is None else self.groups.max() + 1

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad.hyperparameters import base, groups, layer_choice
+from keras_drmad.hyperparameters import base, groups, layer_choice, parts
 
 
 class Grouped(base.Hyperparameter):
@@ -52,6 +52,10 @@ class Grouped(base.Hyperparameter):
 
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         return self._groups.by_layer(values)
+
+    def parts(self) -> list[parts.Part]:
+        flat = np.arange(self.count).reshape(self._bound().shape)
+        return self._groups.parts(flat, self.per)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -10,7 +10,9 @@ import tensorflow as tf
 
 from keras_drmad import arguments, keras_internals
 from keras_drmad.hyperparameters import kernel_sides
+from keras_drmad.hyperparameters.parts import Part, axes_of, sides_of
 
+ALL = "all layers"
 PER = ("all", "layer", "tensor", "input", "output", "weight")
 
 
@@ -28,6 +30,11 @@ class Member(NamedTuple):
     start: int
     shape: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """The number of the variable's entries."""
+        return math.prod(self.shape)
+
     def entries(self, vector: tf.Tensor) -> tf.Tensor:
         """Returns the entries of this variable.
 
@@ -36,8 +43,8 @@ class Member(NamedTuple):
         """
         if vector.shape.rank == 0:
             return vector
-        size = math.prod(self.shape)
-        return tf.reshape(vector[self.start : self.start + size], self.shape)
+        end = self.start + self.size
+        return tf.reshape(vector[self.start : end], self.shape)
 
 
 class Groups(NamedTuple):
@@ -62,13 +69,13 @@ class Groups(NamedTuple):
             Dict from a layer's path to an array `(..., values of the layer)`.
         """
         if not self.shape:
-            return {"all layers": values[..., None]}
+            return {ALL: values[..., None]}
         places: dict[str, dict[int, int]] = {}
         for member in self.members:
             layer = keras_internals.layer_path(member.variable)
             # By their starts: weights of a layer may share entries.
             own = places.setdefault(layer, {})
-            own[member.start] = math.prod(member.shape)
+            own[member.start] = member.size
         return {
             layer: values[
                 ...,
@@ -76,6 +83,36 @@ class Groups(NamedTuple):
             ]
             for layer, own in places.items()
         }
+
+    def parts(self, places: np.ndarray, per: str) -> list[Part]:
+        """Returns the entries by weight, or by layer where weights share them.
+
+        Args:
+            places: `(..., count)`, or `(...)` for one of all weights: integers
+                that number the entries.
+            per: str, what a group is.
+        """
+        rows = axes_of(places.shape[: places.ndim - len(self.shape)])
+        if not self.shape:
+            return [Part(ALL, "", places, rows)]
+        users: dict[int, list[Member]] = {}
+        for member in self.members:
+            users.setdefault(member.start, []).append(member)
+        found = []
+        for start, (member, *others) in users.items():
+            shape = member.shape
+            if per != "weight":
+                shape = tuple(n for n in shape if n > 1)
+            axes = sides_of(shape)
+            if per in ("input", "output"):
+                axes = (per,) if len(shape) == 1 else axes_of(shape)
+            own = places[..., start : start + member.size]
+            own = own.reshape((*own.shape[:-1], *shape))
+            layer = keras_internals.layer_path(member.variable)
+            weight = member.variable.path[len(layer) + 1 :]
+            weight = "" if others else weight
+            found.append(Part(layer, weight, own, (*rows, *axes)))
+        return found
 
     def by_weight(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Splits values by the weights that have these values.

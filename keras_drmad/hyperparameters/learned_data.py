@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.parts import axes_of
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import checked_transform
 
@@ -65,6 +66,7 @@ class LearnedData(base.Hyperparameter):
                 "an example on each place of the first axis. Received: an "
                 f"array of shape {self.initial.shape}."
             )
+        self.axes = ("example", *axes_of(self.initial.shape[1:]))
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self.create(self.initial.shape, self.initial)

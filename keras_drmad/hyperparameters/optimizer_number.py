@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_drmad import arguments
 from keras_drmad.hyperparameters import base, layer_choice
 from keras_drmad.hyperparameters.grouped import Grouped
+from keras_drmad.hyperparameters.parts import Part
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 
 SCHEDULES = (None, "step", "piecewise")
@@ -214,6 +215,21 @@ class OptimizerNumber(Grouped):
         raw = self._bound().value
         rows = [self._at(raw, tf.constant(t)) for t in range(T)]
         return self.transform.value(tf.stack(rows)).numpy()
+
+    def parts(self) -> list[Part]:
+        split = super().parts()
+        if self.schedule is None:
+            return split
+        time, places = "step", None
+        if self.schedule == "piecewise":
+            last_step = float(self._last_step.numpy())
+            time = "step" if last_step else "knot"
+            if last_step:
+                places = np.linspace(0, last_step, self._bound().shape[0])
+        return [
+            one._replace(axes=(time, *one.axes[1:]), places=places)
+            for one in split
+        ]
 
     def to_keras(self, plain: PlainTraining) -> None:
         (attribute,) = self.place.names

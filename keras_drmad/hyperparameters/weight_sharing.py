@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_drmad import arguments, keras_internals
 from keras_drmad.hyperparameters import base, layer_choice
+from keras_drmad.hyperparameters.parts import Part
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.hyperparameters.transforms import Identity
 
@@ -169,6 +170,13 @@ class WeightSharing(base.Hyperparameter):
             )
             for k, entry in enumerate(self.layers)
         }
+
+    def parts(self) -> list[Part]:
+        numbers = np.arange(self.count).reshape(self._bound().shape)
+        return [
+            Part(str(layer_choice.names(entry)), "", own, ("task", "source"))
+            for entry, own in zip(self.layers, numbers, strict=True)
+        ]
 
     def correlations(self) -> np.ndarray:
         """Returns how alike tasks are, `(depths, tasks, tasks)` in [-1, 1].

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_drmad import keras_internals
 from keras_drmad.hyperparameters import base
+from keras_drmad.hyperparameters.parts import Part
 from keras_drmad.hyperparameters.plain_training import PlainTraining
 from keras_drmad.layers.learned_value import LearnedValue
 
@@ -54,6 +55,11 @@ class InLayer(base.Hyperparameter):
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         """Does nothing: `raw` belongs to the layer, which has created it."""
+
+    def parts(self) -> list[Part]:
+        (one,) = super().parts()
+        layer, _, attribute = self.name.rpartition(".")
+        return [one._replace(layer=layer, weight=attribute)]
 
     def to_keras(self, plain: PlainTraining) -> None:
         plain.leave_out(

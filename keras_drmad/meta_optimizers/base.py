@@ -193,6 +193,25 @@ def facts_of(kind: Hyperparameter) -> Facts:
     return Facts(unit, kind.raw_bounds, _layer_numbers(kind))
 
 
+def mover_of(
+    h: Hyperparameter, meta_optimizer: keras.Optimizer | None
+) -> keras.Optimizer | None:
+    """Returns the one of the optimizers that moves a hyperparameter.
+
+    `None` for a hyperparameter that stays as it is.
+
+    Args:
+        h: the hyperparameter.
+        meta_optimizer: what moves the raw values; see `united`.
+    """
+    if meta_optimizer is None:
+        return None
+    for one in keras_internals.optimizers_within(meta_optimizer):
+        if any(v is h.raw for v in keras_internals.trained_by(one)):
+            return one
+    return None
+
+
 def _layer_numbers(kind: Hyperparameter) -> np.ndarray:
     """Returns the layers of a kind's entries by number; see `Facts.layers`."""
     shape = tuple(kind.raw.shape)

@@ -95,6 +95,8 @@ def run(
                 )
             course.watch(lambda: sum(training.loops.traces().values()))
             advice = advices.Advice(model.hyperparameters)
+            if is_tuned and not (course.base and model.tuning_record.fits):
+                _begin_record(model, plan, tuning)
             if repeats:
                 tuning = tuning._replace(first=first)
                 meta = _meta_training(
@@ -132,6 +134,22 @@ def run(
     finally:
         if repeats:  # an interrupt leaves trained weights, too
             model.leave(origin, tuning.initial_weights)
+
+
+def _begin_record(model: Any, plan: Plan, tuning: Tuning) -> None:
+    method, why = model.resolved
+    model.tuning_record.begin(
+        meta_iterations=plan.epochs if tuning.every else tuning.meta_iterations,
+        every=tuning.every or 0,
+        initial_weights=tuning.initial_weights,
+        keep=tuning.keep,
+        draws=tuning.draws,
+        refit=tuning.refit,
+        steps=plan.training.steps if tuning.every else plan.T,
+        seed=plan.seed,
+        method=repr(method),
+        why=why,
+    )
 
 
 def _meta_training(model, training, plan, tuning, origin, base) -> MetaTraining:

@@ -16,6 +16,7 @@ from keras_drmad.training.elementary_training import Trained
 from keras_drmad.training.kept import NEW, NOTHING
 from keras_drmad.training.meta_training import MetaTraining, Progress
 from keras_drmad.training.reporter import Reporter
+from keras_drmad.training.tuning_record import last_logs
 
 
 def fit_hyperparameters(
@@ -52,11 +53,16 @@ def fit_hyperparameters(
             model, meta, callbacks, course, display, advice
         ):
             logs = each
+        ended = "the time was up" if course.is_over else "complete"
+        model.tuning_record.end(ended)
     except BaseException as error:
+        is_asked = isinstance(error, KeyboardInterrupt)
+        ended = "interrupted" if is_asked else f"broken off: {error!r}"
+        model.tuning_record.end(ended)
         if meta.best is None:
             meta.restore_best()
             model.left = NOTHING if isinstance(error, Diverged) else left
-        elif isinstance(error, KeyboardInterrupt):
+        elif is_asked:
             _settle_early(model, meta)
         raise
     finally:
@@ -116,11 +122,16 @@ def _meta_iterations(
             if meta.best is None:
                 raise numbered from None
             meta.give_up()
+            model.tuning_record.end(f"diverged in meta-iteration {k + 1}")
             _warn_stopped(str(numbered), meta)
             return
         _assign(model, meta, trained)
         model.note(diagnostics)
+        model.tuning_record.add(
+            model.hyperparameters, trained.hparams, logs | diagnostics
+        )
         callbacks.on_epoch_end(k, logs)
+        model.tuning_record.amend(last_logs(callbacks))
         meta.follow()
         advice.note(diagnostics)
         display.end(logs)
@@ -129,6 +140,7 @@ def _meta_iterations(
             display.say(moves.words(together, trained.hparams, now))
         yield logs
         if course.workers.any_of_all(model.stop_training):
+            model.tuning_record.end("stopped by a callback")
             return
 
 
@@ -170,6 +182,7 @@ def _finish(
     _assign(model, meta, trained)
     display.end(logs)
     model.final_logs = logs
+    model.tuning_record.finish(logs)
     return logs
 
 

@@ -22,6 +22,7 @@ from keras_drmad.training.elementary_training import (
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.reporter import Reporter
 from keras_drmad.training.tuning import Tuning
+from keras_drmad.training.tuning_record import last_logs
 
 
 def check_windows(
@@ -279,16 +280,26 @@ def fit_in_windows(
             logs = dict(logs or {})
             logs |= {f"val_{name}": x for name, x in reported.items()}
             logs |= problem.hyperparameters.means(hparams)
+            latest = {k: row[-1] for k, row in model.diagnostics.items()}
+            model.tuning_record.add(
+                model.hyperparameters, hparams, logs | latest
+            )
             callbacks.on_epoch_end(epoch, logs)
+            model.tuning_record.amend(last_logs(callbacks))
             display.end(logs)
             is_stopped = course.workers.any_of_all(model.stop_training)
             course.begin(base(end if is_stopped else epoch + 1))
             if is_stopped:
+                model.tuning_record.end("stopped by a callback")
                 break
+        model.tuning_record.end("complete")
     except Stopped:
+        late = course.is_over
+        model.tuning_record.end("the time was up" if late else "stopped")
         if course.is_over and course.reached is not None:
             windows.state = course.reached
     finally:  # also after an interrupt
+        model.tuning_record.end("interrupted")  # if nothing else was told
         hparams = windows.training.hparams()
         problem.assign(windows.state, hparams)
         model.keep_ends(problem, s_0, windows.state, hparams)

@@ -1,9 +1,8 @@
-"""Pictures that explain what a meta-training did.
+"""Pictures on one pair of axes each, of numbers that are given.
 
 Each function draws on a matplotlib `Axes` and returns the axes; without `axes`
-it draws on new ones. matplotlib is an optional requirement:
-`pip install keras_drmad[plots]`. The numbers of `loss_along_line` come from the
-module of that name, which needs no matplotlib.
+it draws on new ones. The numbers of `loss_along_line` come from the module of
+that name, which needs no matplotlib.
 """
 
 import warnings
@@ -32,13 +31,13 @@ def values_by_layer(
         The axes, with a line for the mean of the logarithms, and a band of one
         standard deviation of the logarithms to both sides.
     """
-    axes = _axes(axes)
+    axes = drawn_on(axes)
     for layer, rows in values.items():
         steps = np.arange(1, len(rows) + 1)
         name = f"{layer} ({rows.shape[1]})"
         mean_and_band(steps, rows.T, axes=axes, label=name, log=True)
     axes.set_yscale("log")
-    _number_meta_iterations(axes)
+    number_meta_iterations(axes)
     axes.set_ylabel(label)
     axes.legend()
     return axes
@@ -95,11 +94,11 @@ def curves(
     Returns:
         The axes.
     """
-    axes = _axes(axes)
+    axes = drawn_on(axes)
     for name, label in names.items():
         values = history[name]
         axes.plot(np.arange(1, len(values) + 1), values, label=label)
-    _number_meta_iterations(axes)
+    number_meta_iterations(axes)
     axes.set_ylabel(ylabel)
     axes.legend()
     return axes
@@ -118,7 +117,7 @@ def hyperparameter_check(
         The axes: for each loss and each set of values a point a draw, where
         thin lines join points of the same draw, and a bar for their mean.
     """
-    axes = _axes(axes)
+    axes = drawn_on(axes)
     sets = list(check.results)
     losses = list(check.differences)
     places = np.arange(len(sets), dtype=float)
@@ -167,7 +166,7 @@ def input_map(
     """
     from matplotlib import colors
 
-    axes = _axes(axes)
+    axes = drawn_on(axes)
     image = axes.imshow(
         np.reshape(values, shape), norm=colors.LogNorm(), cmap="viridis"
     )
@@ -216,7 +215,7 @@ def loss_along_line(
     """
     places = line.checked_places(line.ALPHAS if alphas is None else alphas)
     losses = line.losses_along_line(model, data, alphas=places)
-    axes = _axes(axes)
+    axes = drawn_on(axes)
     for label, values in losses.items():
         axes.plot(places, values, label=label)
     for alpha, name in ((0, "first weights"), (1, "last weights")):
@@ -257,21 +256,47 @@ def _warn_of(found: line.Barrier, label: str) -> None:
     )
 
 
-def _number_meta_iterations(axes: Any) -> None:
+def number_meta_iterations(axes: Any) -> None:
+    """Names the horizontal axis, which has whole numbers."""
     from matplotlib import ticker
 
     axes.set_xlabel("meta-iteration")
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
-def _axes(axes: Any) -> Any:
+def drawn_on(axes: Any) -> Any:
+    """Returns the axes, or new ones for `None`."""
     if axes is not None:
         return axes
+    return new_figure(6, 4).add_subplot()
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Returns a new figure of pyplot.
+
+    Args:
+        width: float, in inches.
+        height: float, in inches.
+
+    Raises:
+        ImportError: if there is no matplotlib.
+    """
+    need_matplotlib()
+    from matplotlib import pyplot as plt
+
+    return plt.figure(figsize=(width, height), layout="constrained")
+
+
+def need_matplotlib() -> None:
+    """Checks that there is matplotlib.
+
+    Raises:
+        ImportError: if there is none.
+    """
     try:
-        from matplotlib import pyplot as plt
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "The pictures need matplotlib. Run "
             "`pip install keras_drmad[plots]`."
         ) from error
-    return plt.figure(figsize=(6, 4), layout="constrained").add_subplot()

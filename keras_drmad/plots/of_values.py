@@ -1,0 +1,274 @@
+"""The values of hyperparameters, drawn as users think of them.
+
+A kind tells the form of its entries, by `Hyperparameter.parts`; here is a
+drawing for each form. Where values started and where they ended are both shown.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_drmad.hyperparameters.parts import Part
+from keras_drmad.plots import forms
+from keras_drmad.plots.basics import new_figure
+from keras_drmad.plots.forms import Piece
+from keras_drmad.plots.over_time import chosen
+
+PANELS = 6  # of one picture, at most
+ROWS = 40  # bars in one panel, at most
+
+
+class Panel(NamedTuple):
+    """A part of a picture.
+
+    Attributes:
+        draw: function of matplotlib's figure, draws.
+        size: `(width, height)` in inches.
+    """
+
+    draw: Callable[[Any], None]
+    size: tuple[float, float]
+
+
+def values(
+    model: Any,
+    name: str | Sequence[str] | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    x: Any = None,
+    y: Any = None,
+    figure: Any = None,
+) -> Any:
+    """Draws the values of a hyperparameter, at the start and now.
+
+    As users think of them: single numbers, such as strengths in layers, as
+    bars from start to end; schedules as curves over the steps; one number for
+    each pixel as an image; for each other input or unit, as a row of bars; one
+    for each example, sorted, with pictures of the examples that weigh least;
+    matrices as heat maps; learned examples as images.
+
+    Example:
+
+    ```python
+    kd.plots.values(model, "l2").savefig("penalties.png")
+    kd.plots.values(model, "example_weights", x=x, y=y, shape=(28, 28))
+    ```
+
+    Args:
+        model: a `DrMADModel` that was tuned.
+        name: str, the hyperparameter; or a list of several to draw together.
+            May be left out where the model has one.
+        shape: `(height, width)` or `(height, width, channels)`, how the inputs
+            of a flat model lie in an image; that of the model's input by
+            default, where it is an image.
+        x: array, the training inputs, for pictures of examples.
+        y: array, their labels, written beside the pictures.
+        figure: matplotlib `Figure` or `SubFigure` to draw on, a new one by
+            default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ImportError: if there is no matplotlib.
+        ValueError: if the model was not tuned, or has no such hyperparameter.
+    """
+    found = chosen(model, name)
+    shape = tuple(shape) if shape is not None else image_shape(model)
+    pieces = [Piece(one, part) for one in found for part in one.kind.parts()]
+    title = ", ".join(one.name for one in found)
+    return draw(panels(pieces, shape, x, y), figure, title)
+
+
+def image_shape(model: Any) -> tuple[int, ...] | None:
+    """Returns the shape of a model's input, if that is an image."""
+    shape: Any = getattr(model, "input_shape", None)
+    is_one = isinstance(shape, tuple) and all(
+        n is None or isinstance(n, int) for n in shape
+    )
+    if not is_one or None in shape[1:]:
+        return None
+    is_image = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
+    return tuple(shape[1:]) if is_image else None
+
+
+def draw(panels: Sequence[Panel], figure: Any, title: str) -> Any:
+    """Draws panels on one figure; returns the figure.
+
+    Args:
+        panels: list of `Panel`.
+        figure: to draw on, a new one for `None`.
+        title: str, "" for none.
+    """
+    if figure is None:
+        figure = new_figure(*size_of(panels))
+    if title:
+        figure.suptitle(title)
+    rows = _in_rows(panels)
+    heights = [_height(row) for row in rows]
+    columns = len(rows[0])
+    split = figure.subfigures(len(rows), columns, height_ratios=heights)
+    grid = np.reshape(split, (len(rows), columns))
+    for own, row in zip(grid, rows, strict=True):
+        for place, panel in zip(own, row, strict=False):
+            panel.draw(place)
+    return figure
+
+
+def size_of(panels: Sequence[Panel]) -> tuple[float, float]:
+    """Returns width and height of a picture in inches."""
+    rows = _in_rows(panels)
+    width = panels[0].size[0] if len(rows[0]) == 1 else 10.0
+    return width, sum(map(_height, rows)) + 0.4
+
+
+def _in_rows(panels: Sequence[Panel]) -> list[Sequence[Panel]]:
+    columns = 1 if len(panels) == 1 else 2
+    return [panels[k : k + columns] for k in range(0, len(panels), columns)]
+
+
+def _height(row: Sequence[Panel]) -> float:
+    return max(panel.size[1] for panel in row)
+
+
+def panels(
+    pieces: Sequence[Piece],
+    shape: tuple[int, ...] | None,
+    x: Any = None,
+    y: Any = None,
+) -> list[Panel]:
+    """Returns what a picture of several parts consists of.
+
+    Args:
+        pieces: list of `Piece`.
+        shape: of an image, or `None`.
+        x: the training inputs, or `None`.
+        y: their labels, or `None`.
+    """
+    of_form: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        of_form.setdefault(piece.part.form, []).append(piece)
+    found: list[Panel] = []
+    for form, own in of_form.items():
+        found += FORMS[form](own, shape, x, y)
+    return found[:PANELS]
+
+
+def _numbers(pieces, shape, x, y) -> list[Panel]:
+    rows = _moved_most(pieces, ROWS)
+    height = 1.2 + 0.32 * len(rows)
+    return [Panel(functools.partial(forms.ranges, rows), (7, height))]
+
+
+def _curves(pieces, shape, x, y) -> list[Panel]:
+    by_kind: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        by_kind.setdefault(piece.one.name, []).append(piece)
+    return [
+        Panel(functools.partial(forms.curves, own), (7, 4))
+        for own in by_kind.values()
+    ]
+
+
+def _examples(pieces, shape, x, y) -> list[Panel]:
+    found = []
+    for piece in pieces:
+        found.append(Panel(functools.partial(forms.ranked, piece), (7, 3.6)))
+        images = _images_of(x, shape)
+        if images is not None and len(images) == piece.size:
+            found.append(
+                Panel(
+                    functools.partial(forms.worst, piece, images, y), (7, 3.6)
+                )
+            )
+    return found
+
+
+def _data(pieces, shape, x, y) -> list[Panel]:
+    found = []
+    for piece in pieces:
+        images: list[Any] = [
+            _images_of(rows, shape or _own_shape(piece.part))
+            for rows in (piece.start, piece.value)
+        ]
+        if images[0] is None:
+            found += _matrices([piece], shape, x, y)
+        else:
+            found.append(
+                Panel(
+                    functools.partial(forms.before_and_after, piece, images),
+                    (9, 3),
+                )
+            )
+    return found
+
+
+def _vectors(pieces, shape, x, y) -> list[Panel]:
+    found, rest = [], list(pieces)
+    for k, piece in enumerate(rest):
+        if shape and piece.size in (np.prod(shape), np.prod(shape[:2])):
+            is_whole = piece.size == np.prod(shape)
+            own = shape if is_whole else shape[:2]
+            found.append(
+                Panel(functools.partial(forms.image, piece, own), (5.5, 4))
+            )
+            del rest[k]  # later layers may have as many inputs by chance
+            break
+    if len(rest) + len(found) > PANELS:
+        rows = _moved_most(rest, ROWS)
+        height = 1.2 + 0.32 * len(rows)
+        spread = Panel(functools.partial(forms.ranges, rows), (7, height))
+        return [*found, spread]
+    return found + [
+        Panel(functools.partial(forms.vector, piece), (7, 3)) for piece in rest
+    ]
+
+
+def _matrices(pieces, shape, x, y) -> list[Panel]:
+    return [
+        Panel(functools.partial(forms.matrix, piece), (8, 3.6))
+        for piece in _moved_most(pieces, PANELS)
+    ]
+
+
+FORMS: dict[str, Callable[..., list[Panel]]] = {
+    "number": _numbers,
+    "curve": _curves,
+    "examples": _examples,
+    "data": _data,
+    "vector": _vectors,
+    "matrix": _matrices,
+}
+
+
+def _moved_most(pieces: Sequence[Piece], count: int) -> list[Piece]:
+    """Returns the pieces that moved most, in their own order."""
+    if len(pieces) <= count:
+        return list(pieces)
+    far = np.array([np.mean(np.abs(piece.moved)) for piece in pieces])
+    most = np.sort(np.argsort(-far, kind="stable")[:count])
+    return [pieces[k] for k in most]
+
+
+def _own_shape(part: Part) -> tuple[int, ...] | None:
+    """Returns the shape of learned examples that are images."""
+    shape = part.entries.shape[1:]
+    is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+    return shape if is_image else None
+
+
+def _images_of(x: Any, shape: tuple[int, ...] | None) -> np.ndarray | None:
+    """Returns examples as images `(count, height, width, ...)`, if they are."""
+    if x is None:
+        return None
+    array = np.asarray(x)
+    own = array.shape[1:]
+    if len(own) == 2 or (len(own) == 3 and own[2] in (1, 3)):
+        return array.squeeze(-1) if own[-1] == 1 else array
+    for one in (shape, shape and shape[:2]):
+        if one and np.prod(own) == np.prod(one):
+            images = array.reshape(-1, *one)
+            return images.squeeze(-1) if images.shape[-1] == 1 else images
+    return None

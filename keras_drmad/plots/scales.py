@@ -1,0 +1,63 @@
+"""Scales, ticks, legends and pixels of pictures."""
+
+from typing import Any
+
+import numpy as np
+
+
+def scale_of(axis: Any, is_log: bool) -> None:
+    """Makes an axis logarithmic or not; call it after drawing."""
+    if is_log:
+        is_x = axis.axis_name == "x"
+        (axis.axes.set_xscale if is_x else axis.axes.set_yscale)("log")
+        plain_ticks(axis)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Writes 0.05 for 5 x 10^-2; between powers of ten where there are few."""
+    from matplotlib import ticker
+
+    low, high = sorted(axis.get_view_interval())
+    plain = ticker.FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain)
+    is_short = low > 0 and high / low < 30
+    if is_short:
+        axis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter(plain if is_short else ticker.NullFormatter())
+
+
+def legend_above(axes: Any) -> None:
+    """Puts the legend above the axes, to the right."""
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+        borderaxespad=0.2,
+    )
+
+
+def whole_ticks(axis: Any, count: int = 9) -> None:
+    """Puts ticks, so many at most, at whole numbers."""
+    from matplotlib import ticker
+
+    axis.set_major_locator(ticker.MaxNLocator(count, integer=True))
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """Returns an image as matplotlib takes it, colors within [0, 1]."""
+    if image.ndim == 2:
+        return image
+    low, high = np.min(image), np.max(image)
+    return (image - low) / max(high - low, 1e-12)
+
+
+def label_of(label: Any) -> str:
+    """Returns a label in a few letters; the class of a one-hot one."""
+    array = np.asarray(label)
+    if array.size > 1:
+        return str(int(np.argmax(array)))
+    return (
+        f"{array.item():.4g}" if array.dtype.kind == "f" else str(array.item())
+    )

@@ -1,0 +1,150 @@
+"""What a tuning found, in numbers: where each entry went, and how surely."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.hyperparameters.base import Hyperparameter
+from keras_drmad.hyperparameters.parts import Part
+from keras_drmad.meta_optimizers.base import mover_of
+from keras_drmad.meta_optimizers.sign_consensus import SignConsensus
+
+STILL = 0.05  # units; what moved less did not move
+NEAR = 1e-3  # units; what is nearer to a bound is at the bound
+DEVIATIONS = 2.0  # of a coin's sum, beyond which a sign is no coin's
+
+
+class Result(NamedTuple):
+    """What a tuning did to the entries of one hyperparameter.
+
+    Arrays have the shape of `kind.raw`.
+
+    Attributes:
+        kind: the hyperparameter.
+        start_raw: array, the raw values before the first `fit`.
+        raw: array, the raw values now.
+        certainty: array in [0, 1], `SignConsensus.certainty`; `None` with
+            another meta-optimizer.
+        votes: array, how many gradients were not 0, `SignConsensus.votes`;
+            `None` with another meta-optimizer.
+    """
+
+    kind: Hyperparameter
+    start_raw: np.ndarray
+    raw: np.ndarray
+    certainty: np.ndarray | None = None
+    votes: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the hyperparameter."""
+        return self.kind.name
+
+    @property
+    def start(self) -> np.ndarray:
+        """The values before the first `fit`."""
+        return self.kind.transform.value(tf.constant(self.start_raw)).numpy()
+
+    @property
+    def value(self) -> np.ndarray:
+        """The values now."""
+        return self.kind.transform.value(tf.constant(self.raw)).numpy()
+
+    @property
+    def moved(self) -> np.ndarray:
+        """How far each raw value moved, in its natural units."""
+        return (self.raw - self.start_raw) / self.kind.unit
+
+    @property
+    def is_still(self) -> np.ndarray:
+        """Whether an entry moved by less than 0.05 of its unit."""
+        return np.abs(self.moved) < STILL
+
+    @property
+    def is_certain(self) -> np.ndarray | None:
+        """Whether an entry's signs agreed more than a coin's would have.
+
+        Their sum is more than two standard deviations of a coin's, √n, away
+        from 0, for which n has to be at least 5. `None` where there are no
+        certainties.
+        """
+        if self.certainty is None or self.votes is None:
+            return None
+        return self.certainty * np.sqrt(self.votes) > DEVIATIONS
+
+    @property
+    def is_at_low(self) -> np.ndarray:
+        """Whether an entry is at the lower bound."""
+        return self.raw - self.kind.raw_bounds[0] < NEAR * self._unit
+
+    @property
+    def is_at_high(self) -> np.ndarray:
+        """Whether an entry is at the upper bound."""
+        return self.kind.raw_bounds[1] - self.raw < NEAR * self._unit
+
+    @property
+    def _unit(self) -> np.ndarray:
+        return np.broadcast_to(self.kind.unit, self.raw.shape)
+
+
+def of_model(model: Any) -> list[Result]:
+    """Returns a `Result` for each hyperparameter.
+
+    Args:
+        model: a `DrMADModel`.
+
+    Raises:
+        ValueError: if the model was not compiled, or no meta-iteration was
+            completed since.
+    """
+    model.check_compiled()
+    if not model.tuning_record.rows:
+        raise ValueError(
+            f"The model '{model.name}' has no results yet. Expected a model "
+            "that was tuned. Received: no completed meta-iteration since "
+            "`compile`. Call `fit(..., meta_iterations=20)` first."
+        )
+    found = []
+    starts = model.untuned
+    for kind, start in zip(model.hyperparameters, starts, strict=True):
+        mover, raw = mover_of(kind, model.meta_optimizer), kind.raw.numpy()
+        told: tuple = ()
+        if isinstance(mover, SignConsensus):
+            told = mover.certainty(kind.raw), mover.votes(kind.raw)
+        start = np.asarray(start, raw.dtype).reshape(raw.shape)
+        found.append(Result(kind, start, raw, *told))
+    return found
+
+
+def chance(votes: int) -> float:
+    """Returns how often a coin's signs would pass for certain, in [0, 1].
+
+    Args:
+        votes: int, the number of signs.
+    """
+    beyond = DEVIATIONS * math.sqrt(votes)
+    ways = sum(
+        math.comb(votes, k)
+        for k in range(votes + 1)
+        if abs(2 * k - votes) > beyond
+    )
+    return ways / 2**votes
+
+
+def words_of(parts: Sequence[Part], places: Any) -> list[str]:
+    """Returns the names of entries, such as "dense/kernel, input 17".
+
+    Args:
+        parts: what `Hyperparameter.parts` returned.
+        places: `(n,)` integers, places among the flat raw values.
+    """
+    named = {}
+    for part in parts:
+        entries = np.asarray(part.entries)
+        for index in np.argwhere(np.isin(entries, places)):
+            place = tuple(index)
+            named[int(entries[place])] = part.words(place)
+    return [named[int(place)] for place in places]

@@ -1,0 +1,277 @@
+"""What a tuning found, in words."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_drmad import results
+from keras_drmad.paragraphs import WIDTH, span_of, wrapped
+from keras_drmad.results import Result
+from keras_drmad.training.tuning_record import ALL, TuningRecord
+
+COLUMNS = "{:<34}{:>9}  {:<22}{:<24}{}"
+MOST = 5  # lines on the entries that moved most
+NAMED = 3  # entries in one of these lines, which moved alike
+MANY = 0.1  # of the entries at a bound: then advice
+WIDEN = "Widen `bounds=` if such values make sense."
+# How many are at a bound if `QUANTILES` are, the furthest of them first.
+REACHED = {
+    "all": 4,
+    "90 % or more": 3,
+    "half or more": 2,
+    "10 % or more": 1,
+    "some": 0,
+}
+
+
+def summary(model: Any) -> str:
+    """Returns what `DrMADModel.results_summary` prints.
+
+    Args:
+        model: a `DrMADModel` that was tuned.
+
+    Raises:
+        ValueError: if it was not.
+    """
+    found, record = results.of_model(model), model.tuning_record
+    rule = "─" * WIDTH
+    lines = [
+        f'Results of "{model.elementary_model.name}"',
+        rule,
+        COLUMNS.format("Name (kind)", "Count", "Start", "End", "Bounds"),
+        rule,
+        *map(_row, found),
+        rule,
+        *(line for said in fits(record) for line in wrapped(said)),
+        *_losses(record),
+    ]
+    for one in found:
+        lines += _told(one, record)
+    return "\n".join([*lines, *_check(record)])
+
+
+def _row(one: Result) -> str:
+    return COLUMNS.format(
+        f"{one.name} ({type(one.kind).__name__})",
+        f"{one.kind.count:,}",
+        span_of(one.start, 3),
+        span_of(one.value, 3),
+        "{:.3g}, {:.3g}".format(*one.kind.bounds),
+    )
+
+
+def fits(record: TuningRecord) -> list[str]:
+    """Returns a sentence on each `fit` that completed a meta-iteration."""
+    begins = [one["first"] for one in record.fits]
+    ends = [*begins[1:], len(record.rows)]
+    said = []
+    for one, end in zip(record.fits, ends, strict=True):
+        done = end - one["first"]
+        if not done:
+            continue
+        how = one["ended"] or "not ended"
+        if one["every"]:
+            said.append(
+                f"fit: {done} of {one['meta_iterations']} epochs of one "
+                f"training, {how}; {one['steps']:,} steps an epoch, tuned "
+                f"every {one['every']:,} steps, seed={one['seed']}, "
+                f"{one['method']}"
+            )
+        else:
+            said.append(
+                f"fit: {done} of {one['meta_iterations']} meta-iterations, "
+                f"{how}; {one['steps']:,} steps a training, "
+                f"initial_weights={one['initial_weights']!r}, "
+                f"keep={one['keep']!r}, draws={one['draws']}, "
+                f"seed={one['seed']}, {one['method']}"
+            )
+    return said
+
+
+def losses(
+    record: TuningRecord,
+) -> tuple[list[str], list[tuple[str, dict[str, float]]]]:
+    """Returns the losses of the first, the best, the last and final training.
+
+    Args:
+        record: the model's record.
+
+    Returns:
+        The names of the losses, and for each training its title and a dict
+        from names, of losses and others, to numbers.
+    """
+    rows, best = record.rows, record.best
+    names = [name for name in rows[-1] if name.endswith("loss")]
+    names.sort(key=lambda name: (name != "loss", name != "val_loss", name))
+    within = bool(record.fits[0]["every"])  # tuned before its first row ended
+    first = "first: epoch 1" if within else "first: with the starting values"
+    shown = [
+        (first, rows[0]),
+        (f"best by val_loss: number {best + 1}", rows[best]),
+        (f"last: number {len(rows)}", rows[-1]),
+    ]
+    if record.final:
+        shown.append(("then, with the values kept", record.final))
+    return names, shown
+
+
+def _losses(record: TuningRecord) -> Iterator[str]:
+    """Yields the lines of a table of losses."""
+    names, shown = losses(record)
+    head = "".join(f"{name:>14}" for name in names)
+    yield f" {'Losses, by meta-iteration or epoch':<36}{head}"
+    for title, row in shown:
+        each = (f"{row[n]:14.4g}" if n in row else f"{'':14}" for n in names)
+        yield f"   {title:<34}{''.join(each)}".rstrip()
+
+
+def _told(one: Result, record: TuningRecord) -> list[str]:
+    """Returns a paragraph on a hyperparameter; one line of a single number."""
+    said = sentences(one, record)
+    if one.kind.count == 1:
+        return wrapped("; ".join([f"{one.name}: {said[0]}", *said[1:]]))
+    lines = [f" {one.name}:"]
+    for sentence in said:
+        lines += wrapped(sentence)
+    return lines
+
+
+def sentences(one: Result, record: TuningRecord) -> list[str]:
+    """Returns what became of a hyperparameter's entries, in sentences.
+
+    Args:
+        one: the hyperparameter's `Result`.
+        record: the model's record.
+    """
+    return [*_moved(one), *_idle(one), *_bounds(one, record)]
+
+
+def _moved(one: Result) -> list[str]:
+    """Returns sentences on the entries that moved most."""
+    moved = np.ravel(one.moved)
+    start, end = np.ravel(one.start), np.ravel(one.value)
+    if len(moved) == 1:
+        return [f"{start[0]:.3g} → {end[0]:.3g}{_sure(one, 0)}"]
+    if np.all(one.is_still):
+        return [
+            "nothing moved: raise `meta_iterations`, or the meta-optimizer's "
+            "`learning_rate`"
+        ]
+    if np.ptp(moved) < results.STILL:
+        return [
+            f"all moved alike, by {np.mean(moved):+.2f} units: "
+            f"{span_of(start, 3)} → {span_of(end, 3)}"
+        ]
+    said: list[str] = []
+    parts = one.kind.parts()
+    rounded = np.round(moved, 3)
+    far = np.unique(np.abs(rounded))[-MOST:]
+    levels = [x for size in far[::-1] for x in (size, -size)]
+    for level in dict.fromkeys(levels):
+        alike = np.flatnonzero(rounded == level)
+        if not alike.size or abs(level) < results.STILL or len(said) == MOST:
+            continue
+        k = alike[0]
+        names = results.words_of(parts, alike[:NAMED])
+        if others := alike.size - len(names):
+            names.append(f"{others:,} more")
+        first = "" if said else "moved most: "
+        said.append(
+            f"{first}{'; '.join(names)}: {start[k]:.3g} → {end[k]:.3g}"
+            f"{_sure(one, k)}"
+        )
+    return said
+
+
+def _sure(one: Result, place: int) -> str:
+    """Returns how sure an entry's direction is, in brackets."""
+    if one.certainty is None or one.votes is None:
+        return ""
+    votes = np.ravel(one.votes)[place]
+    certainty = np.ravel(one.certainty)[place]
+    return f" (certainty {certainty:.2f} of {votes:.0f} gradients)"
+
+
+def _idle(one: Result) -> list[str]:
+    """Returns sentences on the entries that did not matter."""
+    count, still = one.kind.count, int(np.sum(one.is_still))
+    said = []
+    if still and count == 1:
+        said.append(f"did not move (by less than {results.STILL:g} units)")
+    elif 0 < still < count:
+        said.append(
+            f"did not move (by less than {results.STILL:g} units): "
+            f"{still:,} of {count:,}"
+        )
+    certain = one.is_certain
+    if certain is None or one.votes is None:
+        return said
+    silent = int(np.sum(one.votes == 0))
+    if silent:
+        said.append(f"without any gradient: {silent:,} of {count:,}")
+    most = round(float(np.max(one.votes)))
+    share, sure = results.chance(most), int(np.sum(certain))
+    if not share:
+        return [
+            *said,
+            f"how sure: can't be told from {most} gradients, of which even a "
+            "coin's signs may all agree; 5 are the least",
+        ]
+    if count == 1:
+        return said if sure else [*said, "its signs stayed a coin's"]
+    return [
+        *said,
+        f"did not matter by their own signs, which stayed a coin's: "
+        f"{count - sure - silent:,} of {count:,}; sure: {sure:,} (of coins "
+        f"about {share:.0%} would pass for sure), by up to {most} gradients",
+    ]
+
+
+def _bounds(one: Result, record: TuningRecord) -> list[str]:
+    """Returns a sentence on the entries that ended at their bounds."""
+    low, high = int(np.sum(one.is_at_low)), int(np.sum(one.is_at_high))
+    if not low + high:
+        return _held(one, record)
+    parts = [
+        f"{count:,} at {bound:.3g}"
+        for count, bound in zip((low, high), one.kind.bounds, strict=True)
+        if count
+    ]
+    is_much = (low + high) / one.kind.count >= MANY
+    advice = f". {WIDEN}" if is_much else ""
+    return [
+        f"ended at their bounds: {' and '.join(parts)}, of "
+        f"{one.kind.count:,}{advice}"
+    ]
+
+
+def _held(one: Result, record: TuningRecord) -> list[str]:
+    """Returns sentences on values that a bound held in the last training.
+
+    Means over several steps, some of them before the bound was reached, are
+    not at the bound.
+    """
+    spread, said = record.spreads[one.name][ALL][-1], []
+    sides = zip(one.kind.bounds, (spread, spread[::-1]), strict=True)
+    for bound, values in sides:
+        near = np.isclose(values, bound, rtol=results.NEAR, atol=0)
+        share = next((word for word, k in REACHED.items() if near[k]), "")
+        if share:
+            said.append(
+                f"{share} at the bound {bound:.3g} in the last training; what "
+                f"is kept is the mean over the last half. {WIDEN}"
+            )
+    return said
+
+
+def _check(record: TuningRecord) -> list[str]:
+    if record.check is None:
+        return [
+            " Whether this carries over to new draws is not known: ask "
+            "`model.check_hyperparameters`."
+        ]
+    check = record.check
+    return wrapped(
+        f"On {check.draws} new draws: {check.verdict}. {check.advice}"
+    )

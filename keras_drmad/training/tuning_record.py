@@ -1,0 +1,139 @@
+"""What `fit`s did, in a few numbers for each meta-iteration."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.hyperparameters.base import Hyperparameter
+
+QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
+ALL = ""  # all entries of a hyperparameter, in the place of a layer
+
+
+class TuningRecord:
+    """What the `fit`s since `compile` did, a row for each meta-iteration.
+
+    The memory does not depend on how many entries a hyperparameter has: of the
+    values the record keeps quantiles, of all entries and of each layer's. A
+    backup and a saved model have the record, so that a `fit` that goes on goes
+    on with the record too. A second `fit` adds rows; `compile` begins anew.
+
+    Attributes:
+        rows: list of dict from a name to a number: the logs of each completed
+            meta-iteration (of each epoch, with `tune_every`), the diagnostics,
+            and the numbers that callbacks added.
+        spreads: dict from a hyperparameter's name to a dict from a layer (`""`
+            for all entries) to a list: for each row the `QUANTILES` of the
+            values with which that meta-iteration trained.
+        fits: list of dict, a `fit` each: the number of its `first` row, its
+            settings, how it `ended` ("" for while it runs, or was killed), and
+            the logs of its last training, `final`, if there was one.
+        check: the `HyperparameterCheck` of what the last `fit` left, or `None`;
+            not saved.
+    """
+
+    def __init__(self, tree: Mapping[str, Any] | None = None):
+        """Initializes the record.
+
+        Args:
+            tree: what `tree` returned; `None` for a new beginning.
+        """
+        tree = tree or {"rows": [], "spreads": {}, "fits": []}
+        self.rows: list[dict[str, float]] = [dict(x) for x in tree["rows"]]
+        self.spreads: dict[str, dict[str, list[list[float]]]] = {
+            name: {layer: list(rows) for layer, rows in layers.items()}
+            for name, layers in tree["spreads"].items()
+        }
+        self.fits: list[dict[str, Any]] = [dict(x) for x in tree["fits"]]
+        self.check: Any = None
+
+    def tree(self) -> dict[str, Any]:
+        """Returns all but the check, in dicts, lists, numbers and strings."""
+        return {
+            "rows": [dict(row) for row in self.rows],
+            "spreads": {
+                name: {layer: list(rows) for layer, rows in layers.items()}
+                for name, layers in self.spreads.items()
+            },
+            "fits": [dict(one) for one in self.fits],
+        }
+
+    # ---- what `fit` tells
+
+    def begin(self, **settings: Any) -> None:
+        """Is told that a `fit` begins, and its settings."""
+        self.check = None
+        first = {"first": len(self.rows), "ended": "", "final": {}}
+        self.fits.append(settings | first)
+
+    def add(
+        self,
+        kinds: Sequence[Hyperparameter],
+        hparams: Sequence[tf.Tensor],
+        logs: Mapping[str, Any],
+    ) -> None:
+        """Is told of a completed meta-iteration.
+
+        Args:
+            kinds: the hyperparameters.
+            hparams: list of tensors λ, with which it trained.
+            logs: its logs.
+        """
+        for kind, raw in zip(kinds, hparams, strict=True):
+            values = kind.transform.value(raw).numpy()
+            layers = kind.by_layer(values[np.newaxis])
+            if list(layers) != [kind.name]:
+                layers = {ALL: values, **layers}
+            else:
+                layers = {ALL: values}
+            own = self.spreads.setdefault(kind.name, {})
+            for layer, entries in layers.items():
+                found = np.quantile(np.ravel(entries), QUANTILES)
+                own.setdefault(layer, []).append(found.tolist())
+        self.rows.append({})
+        self.amend(logs)
+
+    def amend(self, logs: Mapping[str, Any]) -> None:
+        """Is told of further logs of the last meta-iteration."""
+        numbers = {k: np.asarray(v) for k, v in logs.items()}
+        self.rows[-1] |= {
+            name: float(number)
+            for name, number in numbers.items()
+            if number.ndim == 0 and number.dtype.kind in "biuf"
+        }
+
+    def end(self, how: str) -> None:
+        """Is told how the `fit` ends, in words, unless that was told."""
+        self.fits[-1]["ended"] = self.fits[-1]["ended"] or how
+
+    def finish(self, logs: Mapping[str, Any]) -> None:
+        """Is told the logs of the last training of a `fit`."""
+        numbers = (float(x) for x in logs.values())
+        self.fits[-1]["final"] = dict(zip(logs, numbers, strict=True))
+
+    # ---- for readers
+
+    def series(self, name: str) -> np.ndarray:
+        """Returns a number of each row, nan where a row lacks it."""
+        return np.array([row.get(name, np.nan) for row in self.rows])
+
+    @property
+    def best(self) -> int:
+        """The number of the row with the lowest `val_loss`, from 0."""
+        return int(np.nanargmin(self.series("val_loss")))
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The logs of the last training of the last `fit`, {} without one."""
+        return self.fits[-1]["final"] if self.fits else {}
+
+
+def last_logs(callbacks: Any) -> dict[str, Any]:
+    """Returns the last logs, with what callbacks have added to them."""
+    for one in callbacks.callbacks:
+        if isinstance(one, keras.callbacks.History):
+            return {name: row[-1] for name, row in one.history.items() if row}
+    return {}
