@@ -7,8 +7,9 @@ VENV ?= .venv
 TENSORFLOW ?= tensorflow
 DEMO_FLAGS ?=
 VERSIONS_FLAGS ?=
-# A process for each core; tests of one file share their models.
-PYTEST_FLAGS ?= --numprocesses=auto --dist=loadfile
+# A process for each core; tests of one file share their models. The files come
+# in the order of tests/conftest.py, not those with most tests first.
+PYTEST_FLAGS ?= --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

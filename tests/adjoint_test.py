@@ -175,12 +175,11 @@ def with_a_dead_input(optimizer, jit_compile=True):
     "optimizer, jit_compile",
     [
         (lambda: keras.optimizers.Adam(0.05), True),
-        (lambda: keras.optimizers.Lamb(0.05), True),
         (lambda: keras.optimizers.RMSprop(0.01, centered=True), False),
     ],
-    ids=["adam-xla", "lamb-xla", "rmsprop"],
+    ids=["adam-xla", "rmsprop"],
 )
 def test_undefined_derivatives_at_zero_count_as_zero(optimizer, jit_compile):
     model, x, y = with_a_dead_input(optimizer(), jit_compile)
-    training = {"batch_size": 5, "epochs": 4, "validation_data": regression(6)}
+    training = {"batch_size": 5, "epochs": 4, "validation_data": regression(5)}
     assert_exact_hypergradient(model, x, y, **training)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 T = 200  # walks pause every 50 steps, or oftener
 X, Y = regression(10)
-VALIDATION = regression(8, seed=1)
+VALIDATION = regression(10, seed=1)
 
 
 class Annealed(keras.layers.Layer):
@@ -248,8 +248,9 @@ def test_an_adaptive_optimizer_is_exact_too(case_of):
     case_of("stored", "adam").assert_exact(WITHIN["rate-before"], 1e-6)
 
 
-@pytest.mark.parametrize("make", [keras.Variable, tf.Variable])
-@pytest.mark.parametrize("where", ["rate", "loss"])
+@pytest.mark.parametrize(
+    "where, make", [("rate", keras.Variable), ("loss", tf.Variable)]
+)
 def test_variables_that_no_scope_reaches_are_held(where, make):
     variable = make(np.float64(1.0))
     optimizer, options = "momentum", {}

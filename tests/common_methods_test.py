@@ -18,8 +18,10 @@ from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.methods import Method
 from small_models import assert_helps, built_once, compiled
 
-X, Y = regression(18)  # 4 batches a pass, the last one short
-VALIDATION = regression(7, seed=1)
+# 4 batches a pass, all full: a short one is a second trace of each step, and
+# each way back meets one in `first_edition_test` and `differentiations_test`.
+X, Y = regression(20)
+VALIDATION = regression(10, seed=1)
 EPOCHS = 3
 TRAINING = {"batch_size": 5, "epochs": EPOCHS, "validation_data": VALIDATION}
 

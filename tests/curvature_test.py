@@ -368,12 +368,9 @@ PROBABILITIES = np.full((6, 2), 0.5)
 SIGNS = 2 * ONE_HOT - 1
 CONVEX = {
     "MeanSquaredError": TARGETS,
-    "MeanAbsoluteError": TARGETS,
     "MeanAbsolutePercentageError": TARGETS,
     "Huber": TARGETS,
-    "LogCosh": TARGETS,
     "Hinge": SIGNS,
-    "SquaredHinge": SIGNS,
     "CategoricalHinge": ONE_HOT,
     "Poisson": np.abs(TARGETS),
     "KLDivergence": PROBABILITIES,
@@ -389,7 +386,6 @@ NOT_CONVEX = {
     "CosineSimilarity": TARGETS,
     "MeanSquaredLogarithmicError": np.abs(TARGETS) / 10,
     "Dice": ONE_HOT,
-    "Tversky": ONE_HOT,
 }
 FAST = {"MeanSquaredError", "Huber", "CategoricalCrossentropy", "Dice"}
 

@@ -24,7 +24,7 @@ from keras_drmad.training.plan import Plan, Source
 pytestmark = pytest.mark.usefixtures("float64")
 
 X, Y = regression(18)  # 4 batches a pass, the last one short
-VALIDATION = regression(7, seed=1)
+VALIDATION = regression(10, seed=1)
 TRAINING = {"batch_size": 5, "epochs": 3, "validation_data": VALIDATION}
 T = 12
 
@@ -90,7 +90,7 @@ def test_equals_differences(model_of, name):
     assert_exact_hypergradient(model_of(name), X, Y, step=step, **TRAINING)
 
 
-LENGTHS = [(1, 1), (2, 1), (1, 31), (2, 16), (3, 11), (1, 193), (1, 401)]
+LENGTHS = [(1, 1), (2, 1), (2, 16), (3, 11), (1, 401)]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -203,9 +203,10 @@ def test_anchors_approach_reverse_mode(model_of):
     training = TRAINING | {"batch_size": 18, "epochs": 64}
     exact = model_of("stored").hypergradient(X, Y, **training).gradients
     errors = []
+    model = momentum_model(kd.DrMAD(1.0, anchors=4))
+    model.set_weights(model_of("stored").get_weights())
     for K in (4, 8, 64):
-        model = momentum_model(kd.DrMAD(1.0, anchors=K))
-        model.set_weights(model_of("stored").get_weights())
+        model._assembly.method = kd.DrMAD(1.0, anchors=K)
         record = model.hypergradient(X, Y, **training)
         assert record.diagnostics["reverse_steps_used"] == 64
         errors.append(relative_error(record.gradients["l2"], exact["l2"]))

@@ -1,5 +1,7 @@
 """The ways that look at the end only: one step, Neumann's sum, the inverse."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -70,10 +72,16 @@ def test_one_step_is_that_of_t1_t2():
     assert found.diagnostics["copies"] == 0  # s_T is the training's own
 
 
+@pytest.fixture(scope="module")
+def neumann(float64):
+    return ridge(kd.Implicit("neumann", 1))
+
+
 @pytest.mark.parametrize("terms", [1, 2, 5])
-def test_neumann_sums_terms_of_the_series(terms):
+def test_neumann_sums_terms_of_the_series(neumann, terms):
     # α Σ (1 − α H_T) ... (1 − α H_k+1) ∂F/∂w, each of its own minibatch.
-    model = ridge(kd.Implicit("neumann", terms))
+    model = neumann
+    model._assembly.method = kd.Implicit("neumann", terms)
     training = TRAINING | {"batch_size": 10, "shuffle": False}
     found = model.hypergradient(X, Y, epochs=3, **training)
     w = trained(3, batch_size=10)
@@ -120,14 +128,18 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [lambda: SGD(RATE), lambda: SGD(RATE, momentum=0.5)],
-    ids=["sgd", "momentum"],
-)
+@pytest.fixture(scope="module")
+def model_by(float64):
+    """Returns a function from momenta to models, each compiled once."""
+    return functools.cache(
+        lambda momentum: ridge(kd.OneStep(), SGD(RATE, momentum=momentum))
+    )
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize("name", METHODS)
-def test_tends_to_the_implicit_function_theorem(name, optimizer):
-    model, errors = ridge(METHODS[name](10), optimizer()), []
+def test_tends_to_the_implicit_function_theorem(name, momentum, model_by):
+    model, errors = model_by(momentum), []
     for T in (10, 50, 400):
         model._assembly.method = METHODS[name](T)
         found = model.hypergradient(X, Y, epochs=T, **TRAINING)
@@ -214,8 +226,9 @@ def test_a_stream():
     def stream(x, y):
         return tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
 
+    model = ridge(kd.OneStep())
     for method in (kd.Implicit("neumann", 3), kd.Implicit("cg", 8)):
-        model = ridge(method)
+        model._assembly.method = method
         arrays, streamed = (
             model.hypergradient(
                 *data, epochs=4, validation_data=VALIDATION, **options

@@ -30,14 +30,25 @@ from keras_drmad.methods.forward_mode import MOST
 from keras_drmad.seam.problem import ElementaryProblem
 from kinds_contract_test import each_gradient, net
 from kinds_contract_test import model_of as model_of_kind
-from small_models import assert_helps
+from small_models import assert_helps, numbers, put_back
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-X, Y = regression(18)  # 4 batches a pass, the last one short
+X, Y = regression(20)  # 4 batches a pass
 X[:, 3] = 0  # a dead input: many updates divide by the root of its gradients
-VALIDATION = regression(7, seed=1)
+VALIDATION = regression(10, seed=1)
 TRAINING = {"batch_size": 5, "epochs": 3, "validation_data": VALIDATION}
+
+
+def by_each_method(model):
+    """Yields after it has given a model a method, and its first numbers."""
+    model.optimizer.build(model.trainable_variables)
+    before = numbers(model)
+    for method in (kd.ReverseMode(), kd.ForwardMode()):
+        reseed()
+        put_back(model, before)
+        model._assembly.method = method
+        yield
 
 
 def records(model, *data, **training):
@@ -62,9 +73,8 @@ def assert_same(model, *data, **training):
 # ---- whatever is tuned, and by whatever optimizer
 
 
-@pytest.mark.parametrize(
-    "name", ["L2", "LearningRate", "Momentum", "InitialScale", "WeightSharing"]
-)
+# L2 and InitialScale are in `model` below.
+@pytest.mark.parametrize("name", ["LearningRate", "Momentum", "WeightSharing"])
 def test_kinds(name):
     model = model_of_kind(name)
     expected = each_gradient(model)
@@ -72,14 +82,13 @@ def test_kinds(name):
     assert relative_error(found, expected) < 1e-9
 
 
-@pytest.mark.parametrize(
-    "name", ["adam", "rmsprop", "nesterov", "accumulation", "global-clipnorm"]
-)
+# Adam and momentum are in the tests below.
+@pytest.mark.parametrize("name", ["rmsprop", "accumulation", "global-clipnorm"])
 def test_optimizers(name):
     reseed()
     model = exact_model(
         tanh_net(),
-        [L2(initial=0.05), LearningRate("layer"), ExampleWeights(18)],
+        [L2(initial=0.05), LearningRate("layer"), ExampleWeights(20)],
         OPTIMIZERS[name].make(),
     )
     assert_same(model, X, Y, **TRAINING)
@@ -106,7 +115,7 @@ def test_moving_averages_masks_and_a_schedule():
 
 def test_rows_of_a_table():
     reseed()
-    words = np.random.default_rng(0).integers(0, 9, (18, 3))
+    words = np.random.default_rng(0).integers(0, 9, (20, 3))
     inputs = keras.Input((3,), dtype="int32")
     x = keras.layers.Embedding(9, 2, name="a")(inputs)
     x = keras.layers.Flatten()(x)
@@ -115,7 +124,7 @@ def test_rows_of_a_table():
         [L2("layer", 0.01), LearningRate()],
         keras.optimizers.Adam(0.02, clipnorm=0.1),
     )
-    held_out = words[:7], VALIDATION[1]
+    held_out = words[:10], VALIDATION[1]
     assert_same(model, words, Y, **TRAINING | {"validation_data": held_out})
 
 
@@ -170,7 +179,8 @@ def model(float64):
 
 def test_equals_differences(model):
     model._assembly.method = kd.ForwardMode()
-    assert_exact_hypergradient(model, X, Y, **TRAINING)
+    # The last batch of a pass is short.
+    assert_exact_hypergradient(model, X[:18], Y[:18], **TRAINING)
 
 
 def test_a_stream_of_several_chunks(model):
@@ -182,13 +192,12 @@ def test_a_stream_of_several_chunks(model):
 
 def test_a_training_that_goes_on(model):
     weights = []
-    for method in (kd.ReverseMode(), kd.ForwardMode()):
-        reseed()
-        twin = exact_model(
-            net("WeightSharing"),
-            [WeightSharing([["a", "b"]], 0.25), L2(initial=0.05)],
-            hypergradient=method,
-        )
+    reseed()
+    twin = exact_model(
+        net("WeightSharing"),
+        [WeightSharing([["a", "b"]], 0.25), L2(initial=0.05)],
+    )
+    for _ in by_each_method(twin):
         twin.fit(
             X,
             Y,
@@ -210,9 +219,9 @@ def test_rates_that_a_callback_sets(float64):
             self.model.optimizer.learning_rate = 0.1 / (1 + batch // 5)
 
     found = []
-    for method in (kd.ReverseMode(), kd.ForwardMode()):
-        reseed()
-        twin = exact_model(tanh_net(), [L2(initial=0.05)], hypergradient=method)
+    reseed()
+    twin = exact_model(tanh_net(), [L2(initial=0.05)])
+    for _ in by_each_method(twin):
         twin.fit(
             X,
             Y,

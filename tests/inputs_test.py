@@ -14,6 +14,7 @@ from small_models import (
     X,
     Y,
     assert_same,
+    built_once,
     compiled,
     cross_entropy,
     data,
@@ -41,15 +42,25 @@ def sgd():
 
 def by_keras(model, loss, options):
     """Returns weights and last logs of `keras.Model.fit`."""
-    model.compile(optimizer=sgd(), loss=loss)
+    model.compile(optimizer=sgd(), loss=loss, run_eagerly=True)
     history = model.fit(epochs=2, shuffle=False, verbose=0, **options).history
     return model.get_weights(), {k: v[-1] for k, v in history.items()}
 
 
-def by_us(model, loss, options):
-    """Returns the same of one meta-iteration."""
+def penalized(model, loss):
+    """Returns a `DrMADModel` with the same penalty."""
     l2 = kd.hyperparameters.L2(initial=PENALTY)
-    model = compiled(model, optimizer=sgd(), loss=loss, hyperparameters=[l2])
+    return compiled(model, optimizer=sgd(), loss=loss, hyperparameters=[l2])
+
+
+@pytest.fixture(scope="module")
+def usual():
+    """Returns a function to a model for the usual data, as new: one trace."""
+    return built_once(lambda: penalized(linear(), cross_entropy()))
+
+
+def by_us(model, options):
+    """Returns the same of one meta-iteration."""
     history = model.fit(
         epochs=2,
         shuffle=False,
@@ -61,12 +72,11 @@ def by_us(model, loss, options):
     return model.get_weights(), {k: v[-1] for k, v in history.items()}
 
 
-def assert_as_keras(options, inputs=lambda: None, loss=None):
+def assert_as_keras(model, options, inputs=lambda: None, loss=None):
     options = dict(validation_data=VALIDATION) | options
-    loss = loss or cross_entropy()
-    penalized = linear(inputs(), keras.regularizers.L2(PENALTY))
-    expected, logs = by_keras(penalized, loss, options)
-    weights, our_logs = by_us(linear(inputs()), loss, options)
+    twin = linear(inputs(), keras.regularizers.L2(PENALTY))
+    expected, logs = by_keras(twin, loss or cross_entropy(), options)
+    weights, our_logs = by_us(model, options)
     assert_same(weights, expected, **CLOSE)
     # `val_loss` of Keras has the regularizer's share in it.
     kernel = expected[0]
@@ -152,8 +162,8 @@ KINDS = {
 # Keras's `fit` warns at the end of a data set of unknown cardinality.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
-def test_trains_as_keras_does(kind):
-    assert_as_keras(KINDS[kind]())
+def test_trains_as_keras_does(usual, kind):
+    assert_as_keras(usual(), KINDS[kind]())
 
 
 def parts(x):
@@ -166,13 +176,16 @@ def test_takes_dicts_of_inputs(as_stream):
     options = dict(x=parts(X), y=Y, batch_size=8)
     if as_stream:
         options = dict(x=dataset(parts(X), Y))
-    assert_as_keras(
-        options | dict(validation_data=validation),
-        inputs=lambda: {
+
+    def inputs():
+        return {
             "a": keras.Input((1,), name="a"),
             "b": keras.Input((FEATURES - 1,), name="b"),
-        },
-    )
+        }
+
+    model = penalized(linear(inputs()), cross_entropy())
+    options |= dict(validation_data=validation)
+    assert_as_keras(model, options, inputs)
 
 
 def test_weighs_classes_given_as_one_hot():
@@ -180,26 +193,26 @@ def test_weighs_classes_given_as_one_hot():
     x, y = VALIDATION
     options["validation_data"] = x, np.eye(CLASSES)[y]
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    assert_as_keras(options, loss=loss)
+    assert_as_keras(penalized(linear(), loss), options, loss=loss)
 
 
 def test_weighs_classes_below_zero():
     sign = np.where(Y == 0, -1, 1)[:, None].repeat(CLASSES, axis=1)[:, :1]
     validation = VALIDATION[0], np.ones((16, 1))
     options = dict(x=X, y=sign, class_weight={-1: 3.0, 1: 0.5})
-    assert_as_keras(
-        options | dict(validation_data=validation), loss=keras.losses.Hinge()
-    )
+    options |= dict(validation_data=validation)
+    loss = keras.losses.Hinge()
+    assert_as_keras(penalized(linear(), loss), options, loss=loss)
 
 
-def test_weights_of_classes_and_examples_multiply():
+def test_weights_of_classes_and_examples_multiply(usual):
     # Keras refuses the two at once.
     of_class = np.array([3.0, 1.0, 0.5])
     options = dict(x=X, y=Y, batch_size=8, validation_data=VALIDATION)
     both = dict(sample_weight=W, class_weight=dict(enumerate(of_class)))
-    some, _ = by_us(linear(), cross_entropy(), options | both)
+    some, _ = by_us(usual(), options | both)
     product = dict(sample_weight=W * of_class[Y])
-    others, _ = by_us(linear(), cross_entropy(), options | product)
+    others, _ = by_us(usual(), options | product)
     assert_same(some, others, **CLOSE)
 
 

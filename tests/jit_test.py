@@ -177,7 +177,7 @@ def test_what_was_found_of_a_problem_is_kept():
     assert traced[0] is not None and traced[0] is traced[1]
 
 
-@pytest.mark.parametrize("layer", ["LSTM", "GRU", "SimpleRNN"])
+@pytest.mark.parametrize("layer", ["LSTM", "GRU"])
 def test_recurrent_loops_are_the_same_with_xla(layer):
     x = np.random.default_rng(0).normal(size=(16, 3, 2))
 

@@ -89,13 +89,18 @@ def model_of(float64):
     The batch size is the model's own, so that each model is traced once.
     """
 
-    def build(name, batch_size):
+    def build(batch_size):
         del batch_size
-        return exact_model(
-            tanh_net(), [L2("input")], hypergradient=METHODS[name]
-        )
+        return exact_model(tanh_net(), [L2("input")])
 
-    return built_once(build)
+    built = built_once(build)
+
+    def model_of(name, batch_size):
+        model = built(batch_size)
+        model._assembly.method = METHODS[name]
+        return model
+
+    return model_of
 
 
 @pytest.mark.parametrize("T", [10, 50, CHUNK_SIZE, 2 * CHUNK_SIZE + 10])

@@ -22,7 +22,7 @@ from small_models import assert_helps, built_once
 N, T = 11, 6
 X = np.random.default_rng(0).normal(size=(N, 4)).astype("float32")
 Y = np.arange(N) % 2
-VALIDATION = X[:5] + 0.1, Y[:5]
+VALIDATION = X[:8] + 0.1, Y[:8]
 TRAINING = dict(batch_size=4, steps_per_epoch=T, validation_data=VALIDATION)
 
 KINDS = {

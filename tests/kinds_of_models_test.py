@@ -86,7 +86,7 @@ def recurrent():
     ids=lambda make: make.__name__,
 )
 def test_trains_as_keras_does(make):
-    options = dict(batch_size=7, epochs=2, shuffle=False, verbose=0)
+    options = dict(batch_size=8, epochs=2, shuffle=False, verbose=0)
     twin = drawn(make)
     twin.compile(keras.optimizers.SGD(0.1), cross_entropy(), run_eagerly=True)
     expected = twin.fit(X, Y, validation_data=VALIDATION, **options).history

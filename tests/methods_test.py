@@ -23,7 +23,7 @@ from keras_drmad.hyperparameters import L1, L2, LearningRate
 pytestmark = pytest.mark.usefixtures("float64")
 
 X, Y = regression(20)
-VALIDATION = regression(7, seed=1)
+VALIDATION = regression(10, seed=1)
 TRAINING = {"batch_size": 5, "epochs": 3, "validation_data": VALIDATION}
 T = 12
 

@@ -38,7 +38,7 @@ X, Y = regression(12)[0], np.arange(12) % 2
 TRAINING = dict(
     batch_size=4,
     steps_per_epoch=6,
-    validation_data=(regression(6, seed=1)[0], Y[:6]),
+    validation_data=(regression(8, seed=1)[0], Y[:8]),
 )
 
 

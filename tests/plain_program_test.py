@@ -83,7 +83,12 @@ def run(folder, looks_up=False):
             v.regularizer = Squares(arrays[f"left_out/l2/{v.path}"])
     if looks_up:
         tuned["optimizer"].learning_rate = Rates(arrays["learning_rate"])
-    model.compile(tuned["optimizer"], tuned["loss"], tuned["loss_weights"])
+    model.compile(
+        tuned["optimizer"],
+        tuned["loss"],
+        tuned["loss_weights"],
+        run_eagerly=folder.name not in ("together", "steps"),  # soonest
+    )
     weights = arrays.get("sample_weight")
     if "own_weights" in given:
         weights = weights * given["own_weights"]

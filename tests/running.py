@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parent.parent
+AS_A_USERS = {"XLA_FLAGS": ""}
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
@@ -33,10 +34,20 @@ def _as_a_users() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
 
 
-def run_program(module: str, save_dir: pathlib.Path, *flags: str) -> str:
+def run_program(
+    module: str,
+    save_dir: pathlib.Path,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """Runs `python -m <module>` into the run "short"; returns stdout."""
     done = forked(
-        "-m", module, f"--save_dir={save_dir}", "--run_name=short", *flags
+        "-m",
+        module,
+        f"--save_dir={save_dir}",
+        "--run_name=short",
+        *flags,
+        environment=environment,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -51,15 +62,16 @@ def forked(
     """Runs Python as `python` does, in a process that needs no imports.
 
     It is forked from one that has imported TensorFlow already, which takes
-    longer than many a program does.
+    longer than many a program does. XLA compiles it as it does the tests.
 
     Args:
         option: str, "-m" or "-c".
         program: str, the module or the code.
         *flags: of the program.
-        environment: variables beside those of this process.
+        environment: variables beside those of this process; `AS_A_USERS` lets
+            XLA compile as it does for a user.
     """
-    variables = _as_a_users() | dict(environment or {})
+    variables = {**os.environ} | dict(environment or {})
     with tempfile.TemporaryDirectory() as folder:
         paths = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
         process = forks().Process(
@@ -77,7 +89,9 @@ def forked(
 @functools.cache
 def forks():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["keras_drmad", "matplotlib.pyplot"])
+    context.set_forkserver_preload(
+        ["keras_drmad", "matplotlib.pyplot", "quick_tracing"]
+    )
     return context
 
 

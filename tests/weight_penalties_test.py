@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from running import (
+    AS_A_USERS,
     assert_flag_is_refused_without_tensorflow,
     assert_folder_is_complete,
     forked,
@@ -31,6 +32,7 @@ def test_digits_run_writes_its_folder(tmp_path):
         "--meta_iterations=3",
         "--steps=200",
         "--draws=2",
+        environment=AS_A_USERS,
     )
     folder = tmp_path / "weight_penalties" / "short"
     logs = history(folder)
@@ -59,7 +61,14 @@ def test_digits_run_writes_its_folder(tmp_path):
     reason="KERAS_DRMAD_DATA names no folder with mnist.npz",
 )
 def test_mnist_halves_the_test_loss(tmp_path):
-    run_program("examples.weight_penalties", tmp_path, "--dataset=mnist")
+    run_program(
+        "examples.weight_penalties",
+        tmp_path,
+        "--dataset=mnist",
+        "--meta_iterations=14",  # fewer than the default 20 will do
+        "--draws=2",
+        environment=AS_A_USERS,
+    )
     logs = history(tmp_path / "weight_penalties" / "short")
     tuned = logs["test_loss"][np.argmin(logs["val_loss"])]
     assert tuned <= 0.5 * logs["test_loss"][0]

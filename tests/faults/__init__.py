@@ -131,8 +131,10 @@ def assert_trains_like_keras(
     plain: dict[str, Any] | None = None,
     more: dict[str, Any] | None = None,
     **fit: Any,
-) -> None:
+) -> tuple[Any, Any]:
     """Asserts that `fit(meta_iterations=0)` gives the weights of Keras's `fit`.
+
+    Returns our model and Keras's, both at the end of it.
 
     Args:
         make_model: returns the same model each time.
@@ -166,6 +168,7 @@ def assert_trains_like_keras(
         assert np.allclose(a, b, rtol=0, atol=rtol * (1 + np.abs(b).max())), (
             f"off Keras by {relative_error(actual, expected):.1e}"
         )
+    return ours, theirs
 
 
 def assert_right_by_differences(model: Any, x: Any, y: Any, **training) -> None:

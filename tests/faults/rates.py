@@ -125,19 +125,22 @@ def net():
 )
 def trains_and_starts_anew(make):
     """Keras's weights; and a training of its own begins with new slots."""
-    assert_trains_like_keras(
+    model, _ = assert_trains_like_keras(
         net, make, "mse", [H.L2(initial=1e-12)], X, Y, rtol=1e-7, **FIT
     )
-    model = wrapped(net(), make(), "mse", [H.L2()])
     given = dict(FIT, validation_data=(X, Y), seed=0)
+
+    def put_back():
+        model.set_weights(net().get_weights())
+        for h in model.hyperparameters:
+            h.assign(1e-4)
+
+    put_back()
     before = model.validation_loss_after(X, Y, **given)
     model.fit(X, Y, **given, meta_iterations=1, verbose=0)
     model.fit(X, Y, meta_iterations=1, verbose=0, **given)
     assert np.isfinite(model.diagnostics["hypergradient_norm"][0])
-    weights = net().get_weights()
-    model.set_weights(weights)
-    for h in model.hyperparameters:
-        h.assign(1e-4)
+    put_back()
     assert np.isclose(
         model.validation_loss_after(X, Y, **given), before, rtol=1e-9
     )
