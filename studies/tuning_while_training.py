@@ -6,10 +6,10 @@ Of one training, by `fit(tune_every=K)`, on the images of a data set:
 
 *labels*: 40 % of 2,000 training labels are wrong, 500 clean images validate.
 Each example has a weight, .5 at first, which sign steps move at the end of each
-of the first epochs, through all steps of the epoch; then the schedule of the
-meta-optimizer is 0, and the training goes on as any other. Beside that: the
-labels as given, the clean images alone, the learned weights in a new training,
-and the right labels alone, which nobody has.
+of a few epochs after the first one, through all steps of the epoch; then the
+schedule of the meta-optimizer is 0, and the training goes on as any other.
+Beside that: the labels as given, the clean images alone, the learned weights in
+a new training, and the right labels alone, which nobody has.
 
 *penalties*: 2,000 right labels; an L2 penalty for each layer, 1e-4 at first,
 tuned every 10 steps of one training, and by `fit` as usual, in repeated
@@ -34,7 +34,9 @@ study.define_flags(datasets=["mnist", "digits"], seeds=5)
 flags.DEFINE_float("wrong", 0.4, "The part of wrong labels.", 0, 1)
 flags.DEFINE_integer("seed", 0, "The first of the seeds.", 0)
 flags.DEFINE_integer("epochs", 15, "Of each training.", 1)
-flags.DEFINE_integer("tuned_epochs", 3, "Those that tune weights.", 1)
+flags.DEFINE_integer(
+    "tuned_epochs", 3, "Those that tune weights, after one.", 1
+)
 flags.DEFINE_float("meta_rate", 2.0, "Of the sign steps, in logits.", 0)
 flags.DEFINE_integer("meta_iterations", 20, "Trainings of a usual `fit`.", 1)
 
@@ -132,7 +134,7 @@ def labels_cell(
     def trained(name, x, y, weights=None, new=0, **options):
         kind = kd.hyperparameters.ExampleWeights(len(x), initial=0.5)
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-            [tuned_epochs - 1], [meta_rate, 0.0]
+            [0, tuned_epochs], [0.0, meta_rate, 0.0]
         )
         model = bench.model(
             epochs * max(1, len(x) // 50),
