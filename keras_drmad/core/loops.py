@@ -19,12 +19,8 @@ from keras_drmad.core import nested
 from keras_drmad.core.adjoint import second_products, step, step_back
 from keras_drmad.core.derivatives import vjp
 from keras_drmad.core.records import NOTHING, Recorder, Replay
-from keras_drmad.core.state import (
-    Adjoint,
-    Curvature,
-    Wrapper,
-    adjoint_at_end,
-)
+from keras_drmad.core.state import Adjoint, Curvature, Wrapper
+from keras_drmad.core.walked import adjoint_at_end
 
 
 class Loop(Protocol):

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from keras_drmad.core import nested
-
 Gradient = Any  # with respect to one parameter: a tensor, or `rows.Rows`
 
 
@@ -208,34 +206,3 @@ class Wrapper(Protocol):
 
     def problem(self, problem: Problem) -> Steps:
         """Returns the training that is walked in the problem's place."""
-
-
-def adjoint_at_end(
-    adjoint: list[tf.Tensor], hparams: list[tf.Tensor], params: int
-) -> tuple[Any, tf.Tensor]:
-    """Returns where a walk backward begins, and what growth is measured by.
-
-    That is the norm of ∂F/∂w_T; where it is 0, of ∂F/∂s_T; 1 where that is 0
-    too.
-
-    Args:
-        adjoint: list of tensors ∂F/∂s_T.
-        hparams: list of tensors λ.
-        params: int, how many of the adjoint's tensors belong to parameters.
-    """
-    first_norm = nested.norm(adjoint[:params])
-    # Averaged weights (`use_ema`) are slots; F does not depend on others then.
-    first_norm = tf.where(
-        first_norm > 0,
-        first_norm,
-        tf.cast(nested.norm(adjoint), first_norm.dtype),
-    )
-    one = tf.ones_like(first_norm)
-    so_far = Adjoint(
-        adjoint=adjoint,
-        d_hparams=nested.zeros_like(hparams),
-        growth=one,
-        steps=tf.constant(0),
-        goes_on=tf.constant(True),
-    )
-    return so_far, tf.where(first_norm > 0, first_norm, one)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_drmad.core import nested
 from keras_drmad.core.records import NOTHING, Recorder, Replay
 from keras_drmad.core.span import Span
-from keras_drmad.core.state import Setting, Wrapper, adjoint_at_end
+from keras_drmad.core.state import Setting, Wrapper
 from keras_drmad.core.walked import (
     NOBODY,
     Derivative,
@@ -25,6 +25,7 @@ from keras_drmad.core.walked import (
     Walked,
     Watcher,
     Window,
+    adjoint_at_end,
 )
 
 
