@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_drmad import loss_along_line as line
 from keras_drmad.hyperparameter_check import HyperparameterCheck
+from keras_drmad.plots.scales import legend_above
 
 
 def values_by_layer(
@@ -134,15 +135,15 @@ def hyperparameter_check(
             across + 0.25,
             color=color,
             linewidth=2.5,
-            label=f"{label} and its mean",
+            label=label,
         )
     shifts = np.arange(len(losses)) * (len(sets) + 0.5)
     axes.set_xticks(
         (places + shifts[:, None]).ravel(), sets * len(losses), rotation=20
     )
     axes.set_ylabel("loss")
-    axes.set_title(f"On {check.draws} new draws: {check.verdict}")
-    axes.legend()
+    axes.set_title(f"On {check.draws} new draws: {check.verdict}", loc="left")
+    legend_above(axes)  # wherever the points are
     return axes
 
 
