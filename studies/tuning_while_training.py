@@ -17,7 +17,8 @@ trainings; then each value found is tried in new trainings.
 
 The cost is the time of the processor, divided by that of the training with
 labels as given (or with penalties as they are), measured in one process, after
-what is compiled has been compiled. Prints Markdown, and writes a picture.
+what is compiled has been compiled (by XLA, in the first part). Prints Markdown,
+and writes a picture.
 """
 
 import math
@@ -31,6 +32,7 @@ from studies import study
 
 FLAGS = flags.FLAGS
 study.define_flags(datasets=["mnist", "digits"], seeds=5)
+PARTS = ("labels", "penalties")
 flags.DEFINE_float("wrong", 0.4, "The part of wrong labels.", 0, 1)
 flags.DEFINE_integer("seed", 0, "The first of the seeds.", 0)
 flags.DEFINE_integer("epochs", 15, "Of each training.", 1)
@@ -38,6 +40,9 @@ flags.DEFINE_integer(
     "tuned_epochs", 3, "Those that tune weights, after one.", 1
 )
 flags.DEFINE_float("meta_rate", 2.0, "Of the sign steps, in logits.", 0)
+flags.DEFINE_multi_enum(
+    "parts", PARTS, PARTS, "Labels, penalties; once for each."
+)
 flags.DEFINE_integer("meta_iterations", 20, "Trainings of a usual `fit`.", 1)
 
 GIVEN, CLEAN, RIGHT = "labels as given", "clean images alone", "right labels"
@@ -49,13 +54,14 @@ NEW = 1000  # seeds of new draws begin here
 class Bench:
     """A problem, and a net that is trained on it in several ways."""
 
-    def __init__(self, dataset, data_dir, seed, epochs, wrong):
+    def __init__(self, dataset, data_dir, seed, epochs, wrong, jit_compile):
         """Loads images; with wrong labels among them."""
         from examples import datasets
 
         sizes = (2000, 500, 10000) if dataset == "mnist" else (1000, 200, 597)
         images = datasets.load(dataset, data_dir, sizes, seed)
         self.images, self.seed, self.epochs = images, seed, epochs
+        self.jit_compile = jit_compile
         self.x = images.train[0]
         self.given, self.wrong = images.with_wrong_labels(wrong, seed + 1)
 
@@ -79,7 +85,7 @@ class Bench:
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             hyperparameters=hyperparameters,
-            jit_compile=False,
+            jit_compile=self.jit_compile,
             **options,
         )
         return model
@@ -128,7 +134,7 @@ def labels_cell(
 
     import keras_drmad as kd
 
-    bench = Bench(dataset, data_dir, seed, epochs, wrong)
+    bench = Bench(dataset, data_dir, seed, epochs, wrong, jit_compile=True)
     found, per_epoch = {}, len(bench.x) // 50
 
     def trained(name, x, y, weights=None, new=0, **options):
@@ -170,7 +176,7 @@ def penalties_cell(dataset, data_dir, seed, epochs, meta_iterations):
 
     import keras_drmad as kd
 
-    bench = Bench(dataset, data_dir, seed, epochs, 0.0)
+    bench = Bench(dataset, data_dir, seed, epochs, 0.0, jit_compile=False)
     y, steps = bench.images.train[1], epochs * (len(bench.x) // 50)
     found = {}
     for name, options in (
@@ -255,20 +261,21 @@ def main(_):
     common = study.values("dataset", "data_dir", "epochs")
     of_labels = study.values("wrong", "tuned_epochs", "meta_rate")
     seeds = range(FLAGS.seed, FLAGS.seed + FLAGS.seeds)
-    labels = study.run_cells(
-        run,
-        labels_cell,
-        {f"labels_{s}": common | of_labels | {"seed": s} for s in seeds},
-    )
-    of_penalties = study.values("meta_iterations")
-    penalties = study.run_cells(
-        run,
-        penalties_cell,
-        {f"penalties_{s}": common | of_penalties | {"seed": s} for s in seeds},
-    )
-    print(table(list(labels.values()), "area, wrong from right"), end="\n\n")
-    print(table(list(penalties.values()), "geometric mean of penalties"))
-    draw(run, list(labels.values()))
+    settings = {
+        "labels": (labels_cell, of_labels),
+        "penalties": (penalties_cell, study.values("meta_iterations")),
+    }
+    third = {
+        "labels": "area, wrong from right",
+        "penalties": "geometric mean of penalties",
+    }
+    for part in FLAGS.parts:
+        cell, own = settings[part]
+        cells = {f"{part}_{s}": common | own | {"seed": s} for s in seeds}
+        records = list(study.run_cells(run, cell, cells).values())
+        print(table(records, third[part]), end="\n\n")
+        if part == "labels":
+            draw(run, records)
     print(f"Kept in {run.folder}")
 
 
