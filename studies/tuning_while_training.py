@@ -37,7 +37,7 @@ flags.DEFINE_float("wrong", 0.4, "The part of wrong labels.", 0, 1)
 flags.DEFINE_integer("seed", 0, "The first of the seeds.", 0)
 flags.DEFINE_integer("epochs", 15, "Of each training.", 1)
 flags.DEFINE_integer(
-    "tuned_epochs", 3, "Those that tune weights, after one.", 1
+    "tuned_epochs", 4, "Those that tune weights, after one.", 1
 )
 flags.DEFINE_float("meta_rate", 2.0, "Of the sign steps, in logits.", 0)
 flags.DEFINE_multi_enum(
