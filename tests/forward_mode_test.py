@@ -15,6 +15,7 @@ from keras_drmad.core import nested, tangents
 from keras_drmad.core.adjoint import step_back
 from keras_drmad.core.span import CHUNK_SIZE, Span
 from keras_drmad.core.state import Batch, State
+from keras_drmad.core.walk import Walk
 from keras_drmad.differentiation.forward import Forward
 from keras_drmad.hyperparameters import (
     L1,
@@ -261,7 +262,7 @@ def test_memory_does_not_depend_on_the_length():
 
 def test_a_span_that_is_not_the_first_is_refused():
     with pytest.raises(ValueError, match="from iteration 3.*ReverseMode"):
-        Forward(1).forward(None, None, [], Span(3, 5))
+        Forward(1).forward(Walk(None, None), None, [], Span(3, 5))
 
 
 def test_many_hyperparameters_are_refused():

@@ -163,9 +163,10 @@ def test_steps_of_fit_stay_within_the_bounds():
     model = exact_model(
         tanh_net(), [kind], meta_optimizer=keras.optimizers.SGD(1e6)
     )
-    history = model.fit(
-        x, y, validation_data=(x, y), meta_iterations=3, verbose=0
-    ).history
+    with pytest.warns(UserWarning, match="'l2' ended at their bounds"):
+        history = model.fit(
+            x, y, validation_data=(x, y), meta_iterations=3, verbose=0
+        ).history
     assert history["l2/mean"][0] == pytest.approx(0.5)
     for mean in history["l2/mean"][1:]:
         assert mean in (pytest.approx(0.4), pytest.approx(0.6))

@@ -128,13 +128,13 @@ def run(case, folder, log):
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     whole = course.Course.on_chunk
 
-    def on_chunk(self, name, stage, steps, tree):
+    def on_chunk(self, name, stage, steps, tree, **options):
         if steps:
             number = self._tree["base"]["number"]
             where = tree.get("last", tree.get("first", tree.get("done")))
             line = json.dumps([number, name, stage, where])
             os.write(file, f"{line}\n".encode())
-        whole(self, name, stage, steps, tree)
+        whole(self, name, stage, steps, tree, **options)
 
     course.Course.on_chunk = on_chunk
     model, history = fitted(folder, **CASES[case])
