@@ -258,6 +258,12 @@ def plain_training():
 
 
 @case
+def tuned_while_training():
+    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
+    return fitted(model, meta_iterations=None, tune_every=3)
+
+
+@case
 def stream():
     model = compiled(*mlp(), three_kinds()[:2])
     data = tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(SIZE)

@@ -44,6 +44,7 @@ TWO = [
     "synchronized",
     "two_outputs_weighed",
     "whole_fit",
+    "tuned_while_training",
     *ALONE,
 ]
 THREE = ["embedding", "two_outputs_weighed", *ALONE]
@@ -65,6 +66,7 @@ WORKERS = [
     "positions",
     "plain_training",
     "whole_fit",
+    "tuned_while_training",
     "resampled_fit",  # each worker has one of the two draws
     "uneven_draws",
     "checked_values",

@@ -51,6 +51,13 @@ def check_windows(
             )
 
 
+def _number(rate: Any) -> Any:
+    """Returns a rate, of several copies on devices the first."""
+    if isinstance(rate, keras.Variable):
+        return keras_internals.value_of(rate)
+    return rate
+
+
 class Windows:
     """Trains, and steps the hyperparameters after each window of K steps.
 
@@ -144,8 +151,8 @@ class Windows:
         and no hypergradient is computed; but the schedule goes on.
         """
         movers = keras_internals.optimizers_within(self.meta_optimizer)
-        rates = [float(one.learning_rate) for one in movers]
-        if any(rates):
+        rates = [one.learning_rate for one in movers]
+        if any(float(_number(rate)) for rate in rates):
             return True
         for one in movers:
             one.iterations.assign_add(1)
