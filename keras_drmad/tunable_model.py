@@ -10,6 +10,7 @@ from keras_drmad import keras_internals
 from keras_drmad.layers.dropout import Dropout
 from keras_drmad.layers.gaussian_noise import GaussianNoise
 from keras_drmad.layers.image_augmentation import STRENGTHS, ImageAugmentation
+from keras_drmad.wrapper import check_built
 
 L = keras.layers
 # The axes over which a spatial dropout shares its mask, channels last.
@@ -92,17 +93,7 @@ def tunable(model: keras.Model) -> keras.Model:
         ValueError: if the model is not built, can't be copied from its config,
             or has no layer to replace.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "Invalid type for argument `model`. Expected a `keras.Model`. "
-            f"Received: {model!r} of type {type(model).__name__}."
-        )
-    if not model.built:
-        raise ValueError(
-            f"Invalid value for argument `model`. Expected a built model, but "
-            f"'{model.name}' has no weights yet. Give it a `keras.Input`, or "
-            "call it once on a batch: `model(x[:1])`."
-        )
+    check_built(model)
     found = replacements(model)
     if not any(one.make for one in found):
         stay = "; ".join(one.described() for one in found)

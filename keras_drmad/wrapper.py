@@ -253,12 +253,12 @@ def _taken(
     return kept
 
 
-def check_elementary_model(model: Any) -> None:
-    """Checks that a model can be wrapped.
+def check_built(model: Any) -> None:
+    """Checks that an argument is a model that has its weights.
 
     Raises:
         TypeError: if it is not a `keras.Model`.
-        ValueError: if it is not built, or trains by steps of its own.
+        ValueError: if it is not built.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -272,6 +272,16 @@ def check_elementary_model(model: Any) -> None:
             f"'{model.name}' has no weights yet. Give it a `keras.Input`, or "
             "call it once on a batch: `model(x[:1])`."
         )
+
+
+def check_elementary_model(model: Any) -> None:
+    """Checks that a model can be wrapped.
+
+    Raises:
+        TypeError: if it is not a `keras.Model`.
+        ValueError: if it is not built, or trains by steps of its own.
+    """
+    check_built(model)
     for name in STEPS:
         own = getattr(model, name)
         if getattr(own, "__func__", own) is not getattr(keras.Model, name):

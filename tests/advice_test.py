@@ -1,5 +1,6 @@
 """What `fit` warns of at its end, and before its first training."""
 
+import math
 import warnings
 
 import keras
@@ -116,6 +117,8 @@ RISES = [1.0, 1.02, 1.1, 1.2, 1.3, 1.32]
         (RISES, RISES, False),  # worse for all: no overfitting
         (FALLS, [1.0, 2.0, 1.1, 1.2, 1.5, 2.0], False),  # noise
         (FALLS[:5], RISES[:5], False),  # too few to tell
+        ([*FALLS[:5], math.nan], RISES, False),
+        (FALLS, [*RISES[:5], math.nan], False),
     ],
 )
 def test_overfitting_is_told_by_thirds(fitted, held_out, is_overfit):

@@ -158,8 +158,8 @@ def _overfit(
     rise = means[held_out][1] - means[held_out][0]
     variance = sum(x.var(ddof=1) / third for x in ends[held_out])
     is_sure = rise > SURE * variance**0.5
-    if not is_sure or means[fitted][1] >= means[fitted][0]:
-        return ""
+    if not (is_sure and means[fitted][1] < means[fitted][0]):
+        return ""  # nan is no fall
     told = {k: f"from {a:.4g} to {b:.4g}" for k, (a, b) in means.items()}
     return (
         "The hyperparameters overfit the data that they are fitted to: from "
