@@ -49,6 +49,9 @@ class HyperparameterHistory(keras.callbacks.Callback):
 class Diagnostics(keras.callbacks.Callback):
     """Adds `model.diagnostics` to the logs of each meta-iteration.
 
+    With `fit(tune_every=...)` the means over the hypergradients of each epoch,
+    nan where there was none.
+
     The norm of the hypergradient, the growth of the adjoint and others, which
     `DrMADModel.fit` describes, are then known to later callbacks in the list,
     such as `CSVLogger` and `EarlyStopping(monitor="hypergradient_norm")`, and
@@ -64,7 +67,7 @@ class Diagnostics(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = {} if logs is None else logs
-        logs |= {k: each[-1] for k, each in self.model.diagnostics.items()}
+        logs |= self.model.latest
 
 
 class HeldOut(keras.callbacks.Callback):

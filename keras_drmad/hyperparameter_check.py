@@ -185,6 +185,8 @@ def _error_of_examples(found: Sequence[Any], start: Sequence[Any]) -> float:
         found: list of arrays `(parts,)`, a loss for each draw and part.
         start: the same, with the starting values.
     """
+    if len({len(row) for row in [*found, *start]}) != 1:
+        return math.nan
     of_parts = np.mean(np.asarray(found) - np.asarray(start), axis=0)
     if of_parts.size < 4:
         return math.nan

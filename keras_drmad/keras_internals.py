@@ -56,23 +56,28 @@ def is_graph(layer: Any) -> bool:
     return type(layer) in (keras.Sequential, Functional)
 
 
-def replace_layer(owner: keras.Layer, name: str, layer: keras.Layer) -> None:
-    """Puts a layer in the place of one that another layer keeps.
+def replace_layer(
+    owner: keras.Layer, before: keras.Layer, layer: keras.Layer
+) -> None:
+    """Lets a layer take the place of another one among an owner's layers.
 
-    `Layer._tracker.untrack` and `Layer._layers`, since Keras 3.0: assigning an
+    `Layer._tracker` and `Layer._layers`, since Keras 3.0: assigning an
     attribute anew, or deleting it, leaves the layer that was there among the
     owner's layers, whose order is that of its weights.
 
     Args:
         owner: a layer that is not built yet.
-        name: str, the attribute.
+        before: the layer that was there; nothing is done if it is gone.
         layer: the layer to be there.
     """
-    before, layers = getattr(owner, name), owner._layers
-    place = next(k for k, one in enumerate(layers) if one is before)
+    layers = owner._layers
+    places = [k for k, one in enumerate(layers) if one is before]
+    if not places:
+        return
     owner._tracker.untrack(before)
-    setattr(owner, name, layer)
-    layers.insert(place, layers.pop())
+    owner._tracker.track(layer)
+    layers[:] = [one for one in layers if one is not layer]
+    layers.insert(places[0], layer)
 
 
 def layers_directly_within(layer: keras.Layer) -> list[keras.Layer]:

@@ -33,6 +33,8 @@ class Remembering(Wrapper):
             with one; empty where the last meta-iteration was the last training.
         diagnostics: dict from a name to a list, an entry for each
             meta-iteration of the last `fit`; see `DrMADModel.fit`.
+        latest: dict, the diagnostics of the last epoch alone, for callbacks:
+            with `tune_every` means over its hypergradients, nan without one.
         untuned: list of arrays, the raw hyperparameters before the first `fit`
             since `compile`; empty before that.
         tuning_record: `TuningRecord`, what the `fit`s that tuned did, in a
@@ -47,6 +49,7 @@ class Remembering(Wrapper):
     trained_with: list[tf.Tensor] | None
     final_logs: dict[str, Any]
     diagnostics: dict[str, list]
+    latest: dict[str, Any]
     untuned: list[np.ndarray]
     tuning_record: TuningRecord
     tuned_from: str
@@ -86,7 +89,7 @@ class Remembering(Wrapper):
         self.progress = None
         self.resumed, self.left = NEW, NOTHING
         self.trained_with = None
-        self.diagnostics = {}
+        self.diagnostics, self.latest = {}, {}
         self._compiled_with: dict[str, str] = {}
         self.final_logs, self.untuned, self.tuned_from = {}, [], ""
         self.tuning_record = TuningRecord()

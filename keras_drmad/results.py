@@ -15,6 +15,7 @@ from keras_drmad.meta_optimizers.sign_consensus import SignConsensus
 STILL = 0.05  # units; what moved less did not move
 NEAR = 1e-3  # units; what is nearer to a bound is at the bound
 DEVIATIONS = 2.0  # of a coin's sum, beyond which a sign is no coin's
+EXACT = 200  # signs, up to which chances are counted exactly
 
 
 class Result(NamedTuple):
@@ -125,6 +126,8 @@ def chance(votes: int) -> float:
     Args:
         votes: int, the number of signs.
     """
+    if votes > EXACT:
+        return math.erfc(DEVIATIONS / math.sqrt(2))  # the normal limit
     beyond = DEVIATIONS * math.sqrt(votes)
     ways = sum(
         math.comb(votes, k)

@@ -144,18 +144,23 @@ def sentences(one: Result, record: TuningRecord) -> list[str]:
         one: the hyperparameter's `Result`.
         record: the model's record.
     """
-    return [*_moved(one), *_idle(one), *_bounds(one, record)]
+    return [*_moved(one, record), *_idle(one), *_bounds(one, record)]
 
 
-def _moved(one: Result) -> list[str]:
+def _moved(one: Result, record: TuningRecord) -> list[str]:
     """Returns sentences on the entries that moved most."""
     moved = np.ravel(one.moved)
     start, end = np.ravel(one.start), np.ravel(one.value)
     if len(moved) == 1:
         return [f"{start[0]:.3g} → {end[0]:.3g}{_sure(one, 0)}"]
     if np.all(one.is_still):
+        if record.fits[-1]["keep"] == "best" and record.best == 0:
+            return [
+                "the starting values were the best by val_loss, and are kept"
+            ]
+        longer = "epochs" if record.fits[-1]["every"] else "meta_iterations"
         return [
-            "nothing moved: raise `meta_iterations`, or the meta-optimizer's "
+            f"nothing moved: raise `{longer}`, or the meta-optimizer's "
             "`learning_rate`"
         ]
     if np.ptp(moved) < results.STILL:
@@ -258,9 +263,12 @@ def _held(one: Result, record: TuningRecord) -> list[str]:
         near = np.isclose(values, bound, rtol=results.NEAR, atol=0)
         share = next((word for word, k in REACHED.items() if near[k]), "")
         if share:
+            kept = "; what is kept is the mean over the last half"
+            if record.fits[-1]["keep"] != "mean":
+                kept = ""
             said.append(
-                f"{share} at the bound {bound:.3g} in the last training; what "
-                f"is kept is the mean over the last half. {WIDEN}"
+                f"{share} at the bound {bound:.3g} in the last training{kept}. "
+                f"{WIDEN}"
             )
     return said
 

@@ -1,12 +1,13 @@
 """A model with the strengths of its random layers made tunable."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 
-from keras_drmad import keras_internals
+from keras_drmad import arguments, keras_internals
 from keras_drmad.layers.dropout import Dropout
 from keras_drmad.layers.gaussian_noise import GaussianNoise
 from keras_drmad.layers.image_augmentation import STRENGTHS, ImageAugmentation
@@ -34,6 +35,9 @@ NEAR = (
     L.GaussianNoise,
     *SPATIAL,
 )
+
+
+ATTENTION = (L.MultiHeadAttention, L.GroupQueryAttention)
 
 
 class Replacement(NamedTuple):
@@ -113,6 +117,17 @@ def tunable(model: keras.Model) -> keras.Model:
             f"{type(error).__name__}: {error}"
         ) from error
     copier.copy_weights(model, copy)
+    left = [one for one in replacements(copy) if one.make]
+    if left:
+        names = ", ".join(f"'{one.layer.name}'" for one in left)
+        words = (
+            f"Layers of the model '{model.name}' stay as they are: {names}. A "
+            "layer of a class of its own keeps them where they can't be "
+            "replaced: keep each in an attribute, or in a list."
+        )
+        if not copier.made:
+            raise ValueError(words)
+        warnings.warn(words, UserWarning, stacklevel=arguments.users_level())
     return copy
 
 
@@ -122,9 +137,18 @@ def replacements(model: keras.Model) -> list[Replacement]:
     Args:
         model: a model, built or not.
     """
+    layers = keras_internals.layers_within(model)
+    inside = {
+        id(part)
+        for layer in layers
+        if isinstance(layer, ATTENTION)
+        for part in keras_internals.layers_within(layer)
+    }
     return [
-        _replacement(layer)
-        for layer in keras_internals.layers_within(model)
+        Replacement(layer, None, "is inside of attention")
+        if id(layer) in inside
+        else _replacement(layer)
+        for layer in layers
         if type(layer) in NEAR
     ]
 
@@ -267,6 +291,7 @@ class _Copier:
 
     def __init__(self):
         self.made: list[keras.layers.Layer] = []
+        self._taken: dict[int, Any] = {}  # places of layers, by their ids
 
     def copied(self, model: Any) -> Any:
         """Returns the copy of a model or layer, or what takes its place."""
@@ -303,18 +328,50 @@ class _Copier:
         """
         seen.add(id(copy))
         for name, part in list(vars(copy).items()):
+            if isinstance(part, list) and not name.startswith("_"):
+                self._replace_in_list(
+                    copy, part, getattr(layer, name, []), seen
+                )
             if not isinstance(part, keras.layers.Layer) or id(part) in seen:
                 continue
             known = getattr(layer, name, None)
             known = known if type(known) is type(part) else part
+            new = self._in_place_of(part, known, seen)
+            if new is not None:
+                setattr(copy, name, new)
+                keras_internals.replace_layer(copy, part, new)
+
+    def _in_place_of(self, part: Any, known: Any, seen: set[int]) -> Any:
+        """Returns what takes the place of a part; `None` for nothing.
+
+        Args:
+            part: the part, of a copy.
+            known: the part of the layer that was copied.
+            seen: as for `_replace_attributes`.
+        """
+        if id(part) not in self._taken:
             if keras_internals.is_graph(known):
                 new = self.copied(known)
             else:
                 new = self._replaced(known)
             if new is None:
                 self._replace_attributes(part, known, seen)
-            else:
-                keras_internals.replace_layer(copy, name, new)
+            self._taken[id(part)] = new
+        return self._taken[id(part)]
+
+    def _replace_in_list(
+        self, copy: Any, parts: list, known: Any, seen: set[int]
+    ) -> None:
+        """Replaces layers that a layer of a user's own keeps in a list."""
+        for k, part in enumerate(parts):
+            if not isinstance(part, keras.layers.Layer) or id(part) in seen:
+                continue
+            one = known[k] if len(known) == len(parts) else part
+            one = one if type(one) is type(part) else part
+            new = self._in_place_of(part, one, seen)
+            if new is not None:
+                parts[k] = new
+                keras_internals.replace_layer(copy, part, new)
 
     def copy_weights(self, model: keras.Model, copy: keras.Model) -> None:
         """Gives a copy the weights of a model, in whose order its own are.

@@ -119,6 +119,8 @@ RISES = [1.0, 1.02, 1.1, 1.2, 1.3, 1.32]
         (FALLS[:5], RISES[:5], False),  # too few to tell
         ([*FALLS[:5], math.nan], RISES, False),
         (FALLS, [*RISES[:5], math.nan], False),
+        ([*FALLS, math.nan], [*RISES, 0.0], True),  # a pair is left out
+        (FALLS, RISES[:4], False),  # of other meta-iterations
     ],
 )
 def test_overfitting_is_told_by_thirds(fitted, held_out, is_overfit):

@@ -312,3 +312,65 @@ def test_bad_arguments():
     model = keras.Model(inputs, NoConfig(abs)(L.Dropout(0.1)(inputs)))
     with pytest.raises(ValueError, match="`get_config`"):
         kd.tunable(model)
+
+
+# ---- where a user's own layer keeps them
+
+
+@keras.saving.register_keras_serializable("tests")
+class Listed(L.Layer):
+    """Random layers in a list, and one under two names."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = [L.Dense(4), L.Dense(3)]
+        self.drops = [L.Dropout(0.3), L.Dropout(0.1)]
+        self.noise = L.GaussianNoise(0.2)
+        self.also = self.noise
+
+    def call(self, x, training=False):
+        for dense, drop in zip(self.dense, self.drops, strict=True):
+            x = drop(dense(x), training=training)
+        return self.also(self.noise(x, training=training), training=training)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Kept(L.Layer):
+    """Keeps a random layer in a dict."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = {"drop": L.Dropout(0.3, name="kept")}
+
+    def call(self, x, training=False):
+        return self.parts["drop"](x, training=training)
+
+
+def test_layers_in_a_list_and_under_two_names():
+    inputs = keras.Input((5,))
+    model = given_weights(keras.Model(inputs, L.Dense(2)(Listed()(inputs))))
+    copy = kd.tunable(model)
+    found = [x.expected for x in strengths(copy).values()]
+    np.testing.assert_allclose(sorted(found), [0.1, 0.2, 0.3], rtol=1e-6)
+    layer = copy.layers[1]
+    assert layer.also is layer.noise
+    x = np.random.default_rng(1).normal(size=(3, 5)).astype("float32")
+    assert_infers_the_same(model, copy, x)
+
+
+def test_what_stays_in_a_users_own_layer_is_said():
+    inputs = keras.Input((5,))
+    x = Kept()(inputs)
+    with pytest.raises(ValueError, match="'kept'. A layer of a class"):
+        kd.tunable(keras.Model(inputs, x))
+    model = keras.Model(inputs, L.Dropout(0.2, name="free")(x))
+    with pytest.warns(UserWarning, match="stay as they are: 'kept'"):
+        copy = kd.tunable(model)
+    assert isinstance(copy.get_layer("free"), kd.layers.Dropout)
+
+
+def test_dropout_of_attention_stays():
+    inputs = keras.Input((4, 5))
+    x = L.MultiHeadAttention(2, 3, dropout=0.3)(inputs, inputs)
+    with pytest.raises(ValueError, match="is inside of attention"):
+        kd.tunable(keras.Model(inputs, x))

@@ -137,6 +137,57 @@ def test_a_rate_of_zero_asks_for_no_hypergradient():
     assert int(model.meta_optimizer.iterations.numpy()) == 9
 
 
+def test_diagnostics_of_an_epoch_are_its_own():
+    """Means over its windows, and nan where no window was followed."""
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay([5], [20.0, 0.0])
+    model = compiled(
+        hypergradient=kd.ReverseMode(),
+        meta_optimizer=keras.optimizers.SGD(rate),
+    )
+    x, y = data(12, seed=7)
+    logs = fit(
+        model,
+        tune_every=2,
+        hyper_data=(x, y),
+        callbacks=[kd.callbacks.Diagnostics()],
+    )
+    norms = model.diagnostics["hypergradient_norm"]
+    assert len(norms) == 6
+    found = logs["hypergradient_norm"]
+    assert found[:2] == pytest.approx([np.mean(norms[:3]), np.mean(norms[3:])])
+    assert np.isnan(found[2])
+    assert len(logs["hyper_loss"]) == 2  # what the windows were fitted to
+    record = model.tuning_record.series("hypergradient_norm")
+    np.testing.assert_allclose(record, found)
+
+
+def test_what_a_callback_logs_now_and_then_is_not_repeated(model):
+    once = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(
+            {"extra": 7.0} if epoch == 0 else {}
+        )
+    )
+    fit(model, callbacks=[once])
+    extra = model.tuning_record.series("extra")
+    np.testing.assert_array_equal(extra[-3:], [7.0, np.nan, np.nan])
+
+
+def test_says_how_far_values_moved(model, capsys):
+    fit(model, verbose=2)
+    shown = capsys.readouterr().out
+    assert shown.count("  l2  mean ") == 3
+
+
+def test_an_error_is_no_interrupt(model):
+    def fails(epoch, logs):
+        raise ZeroDivisionError
+
+    fails = keras.callbacks.LambdaCallback(on_epoch_end=fails)
+    with pytest.raises(ZeroDivisionError):
+        fit(model, callbacks=[fails])
+    assert model.tuning_record.fits[-1]["ended"].startswith("broken off")
+
+
 # ---- the hypergradient of a window
 
 

@@ -47,13 +47,14 @@ class Advice:
         self._each = list(hyperparameters)
         self._first = [h.raw.numpy() for h in self._each]
         self._farthest = [0.0 for _ in self._each]
-        self._norm = 0.0
+        self._is_zero = True
         self._steps = 0
 
     def note(self, diagnostics: Mapping[str, Any]) -> None:
         """Looks at the values after a meta-iteration's step."""
         self._steps += 1
-        self._norm = max(self._norm, diagnostics["hypergradient_norm"])
+        if diagnostics["hypergradient_norm"] != 0:  # nan is none of 0 either
+            self._is_zero = False
         for k, h in enumerate(self._each):
             distances = np.abs(h.raw.numpy() - self._first[k]) / h.unit
             self._farthest[k] = max(self._farthest[k], float(distances.max()))
@@ -85,7 +86,7 @@ class Advice:
         if not self._steps:
             return []
         count = f"{self._steps} step" + "s" * (self._steps > 1)
-        if self._norm == 0:
+        if self._is_zero:
             return [
                 f"The hypergradient was 0 in each of {count}: nothing that is "
                 "tuned has an effect on the validation loss. Look at "
@@ -150,6 +151,10 @@ def _overfit(
     rows = {
         name: np.asarray(history[name], float) for name in (fitted, held_out)
     }
+    if len(rows[fitted]) != len(rows[held_out]):
+        return ""
+    is_known = np.isfinite(rows[fitted]) & np.isfinite(rows[held_out])
+    rows = {name: row[is_known] for name, row in rows.items()}
     third = len(rows[fitted]) // 3
     if third < 2:
         return ""
@@ -159,7 +164,7 @@ def _overfit(
     variance = sum(x.var(ddof=1) / third for x in ends[held_out])
     is_sure = rise > SURE * variance**0.5
     if not (is_sure and means[fitted][1] < means[fitted][0]):
-        return ""  # nan is no fall
+        return ""
     told = {k: f"from {a:.4g} to {b:.4g}" for k, (a, b) in means.items()}
     return (
         "The hyperparameters overfit the data that they are fitted to: from "

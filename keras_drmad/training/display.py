@@ -101,6 +101,11 @@ class Display:
             self._bar.update(self._steps, list(logs.items()), finalize=True)
         self._bar, self._is_drawn = None, False
 
+    def leave(self) -> None:
+        """Leaves a bar as it is, whose training was ended."""
+        self._leave_bar()
+        self._bar = None
+
     def _leave_bar(self) -> None:
         if self._is_drawn:
             print()

@@ -70,7 +70,7 @@ def run(
         if isinstance(one, keras.callbacks.ModelCheckpoint) and is_whole:
             arguments.keras_file("filepath", one.filepath)
     model.stop_training = False
-    model.final_logs, model.diagnostics = {}, {}
+    model.final_logs, model.diagnostics, model.latest = {}, {}, {}
     origin = model.origin_of_trainings() if repeats else None
     if origin is not None:
         origin.agree(workers)
@@ -139,7 +139,10 @@ def run(
 def _begin_record(model: Any, plan: Plan, tuning: Tuning) -> None:
     method, why = model.resolved
     model.tuning_record.begin(
-        meta_iterations=plan.epochs if tuning.every else tuning.meta_iterations,
+        meta_iterations=(
+            plan.epochs if tuning.every else tuning.meta_iterations
+        )
+        - tuning.first,
         every=tuning.every or 0,
         initial_weights=tuning.initial_weights,
         keep=tuning.keep,

@@ -16,7 +16,7 @@ from keras_drmad.training.elementary_training import Trained
 from keras_drmad.training.kept import NEW, NOTHING
 from keras_drmad.training.meta_training import MetaTraining, Progress
 from keras_drmad.training.reporter import Reporter
-from keras_drmad.training.tuning_record import last_logs
+from keras_drmad.training.tuning_record import counts, new_logs
 
 
 def fit_hyperparameters(
@@ -127,11 +127,13 @@ def _meta_iterations(
             return
         _assign(model, meta, trained)
         model.note(diagnostics)
+        model.latest = diagnostics
         model.tuning_record.add(
             model.hyperparameters, trained.hparams, logs | diagnostics
         )
+        before = counts(callbacks)
         callbacks.on_epoch_end(k, logs)
-        model.tuning_record.amend(last_logs(callbacks))
+        model.tuning_record.amend(new_logs(callbacks, before))
         meta.follow()
         advice.note(diagnostics)
         display.end(logs)

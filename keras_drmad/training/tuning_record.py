@@ -131,9 +131,27 @@ class TuningRecord:
         return self.fits[-1]["final"] if self.fits else {}
 
 
-def last_logs(callbacks: Any) -> dict[str, Any]:
-    """Returns the last logs, with what callbacks have added to them."""
+def counts(callbacks: Any) -> dict[str, int]:
+    """Returns how many entries each name has in the history."""
+    return {name: len(row) for name, row in _history(callbacks).items()}
+
+
+def new_logs(callbacks: Any, before: Mapping[str, int]) -> dict[str, Any]:
+    """Returns the logs of an epoch, with what callbacks have added to them.
+
+    Args:
+        callbacks: Keras's list.
+        before: what `counts` returned before the epoch's end.
+    """
+    return {
+        name: row[-1]
+        for name, row in _history(callbacks).items()
+        if len(row) > before.get(name, 0)
+    }
+
+
+def _history(callbacks: Any) -> dict[str, list]:
     for one in callbacks.callbacks:
         if isinstance(one, keras.callbacks.History):
-            return {name: row[-1] for name, row in one.history.items() if row}
+            return one.history
     return {}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_drmad import arguments, keras_internals
 from keras_drmad.core import nested
@@ -11,7 +12,7 @@ from keras_drmad.core.span import Span
 from keras_drmad.core.state import State
 from keras_drmad.core.walk import Walk
 from keras_drmad.hyperparameters.base import Hyperparameter
-from keras_drmad.training import between
+from keras_drmad.training import between, moves
 from keras_drmad.training.advice import Advice
 from keras_drmad.training.course import Course, Stopped, Work
 from keras_drmad.training.display import Display
@@ -22,7 +23,10 @@ from keras_drmad.training.elementary_training import (
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.reporter import Reporter
 from keras_drmad.training.tuning import Tuning
-from keras_drmad.training.tuning_record import last_logs
+from keras_drmad.training.tuning_record import counts, new_logs
+
+NORM = "hypergradient_norm"
+TOLD = (NORM, "adjoint_growth", "reverse_steps", "reverse_steps_used")
 
 
 def check_windows(
@@ -73,6 +77,7 @@ class Windows:
         count: int, the windows that were followed by a step of the
             hyperparameters.
         metrics: dict that has the state of the metrics, in the walk's hands.
+        losses: list of float, those that the epoch's windows were fitted to.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class Windows:
         self.t = self.count = 0
         self.metrics: dict[str, Any] = {}
         self.has_warned = False
+        self.losses: list[float] = []
 
     def values(self) -> dict[str, Any]:
         """Returns what `resume` takes."""
@@ -109,12 +115,14 @@ class Windows:
             "t": self.t,
             "count": self.count,
             "metrics": dict(self.metrics),
+            "losses": list(self.losses),
         }
 
     def resume(self, values: dict[str, Any]) -> None:
         """Goes on where another process was."""
         self.state, self.t = values["state"], values["t"]
         self.count, self.metrics = values["count"], dict(values["metrics"])
+        self.losses = list(values["losses"])
 
     def through(
         self, last: int, watcher: Reporter
@@ -182,6 +190,7 @@ class Windows:
         together.clip()
         self.count += 1
         norm = float(nested.norm(window.d_hparams))
+        self.losses.append(window.loss)
         diagnostics = window.report | {"hypergradient_norm": norm}
         if not self.has_warned:
             self.has_warned = training.warn_cut_short(
@@ -265,6 +274,11 @@ def fit_in_windows(
                 resumes=False,
             )
             last = (epoch - initial + 1) * steps
+            started = windows.training.hparams()
+            if windows.t == last - steps:  # and not in its middle
+                windows.losses = []
+            first_of = len(model.diagnostics.get(NORM, []))
+            first_of -= len(windows.losses)
             while windows.t < last:
                 to = min(windows.t + tuning.every, last)
                 trained, diagnostics = windows.through(to, reporter)
@@ -287,13 +301,23 @@ def fit_in_windows(
             logs = dict(logs or {})
             logs |= {f"val_{name}": x for name, x in reported.items()}
             logs |= problem.hyperparameters.means(hparams)
-            latest = {k: row[-1] for k, row in model.diagnostics.items()}
+            if plan.validation is not None and windows.losses:
+                logs["hyper_loss"] = float(np.mean(windows.losses))
+            own = {k: model.diagnostics.get(k, [])[first_of:] for k in TOLD}
+            model.latest = latest = {
+                k: float(np.mean(row)) if row else np.nan
+                for k, row in own.items()
+            }
             model.tuning_record.add(
                 model.hyperparameters, hparams, logs | latest
             )
+            before = counts(callbacks)
             callbacks.on_epoch_end(epoch, logs)
-            model.tuning_record.amend(last_logs(callbacks))
+            model.tuning_record.amend(new_logs(callbacks, before))
             display.end(logs)
+            if not display.is_silent:
+                together = problem.hyperparameters
+                display.say(moves.words(together, started, hparams))
             is_stopped = course.workers.any_of_all(model.stop_training)
             course.begin(base(end if is_stopped else epoch + 1))
             if is_stopped:
@@ -303,10 +327,15 @@ def fit_in_windows(
     except Stopped:
         late = course.is_over
         model.tuning_record.end("the time was up" if late else "stopped")
+        display.leave()
         if course.is_over and course.reached is not None:
             windows.state = course.reached
+    except BaseException as error:
+        is_asked = isinstance(error, KeyboardInterrupt)
+        ended = "interrupted" if is_asked else f"broken off: {error!r}"
+        model.tuning_record.end(ended)
+        raise
     finally:  # also after an interrupt
-        model.tuning_record.end("interrupted")  # if nothing else was told
         hparams = windows.training.hparams()
         problem.assign(windows.state, hparams)
         model.keep_ends(problem, s_0, windows.state, hparams)
