@@ -283,6 +283,8 @@ def test_it_says_if_nothing_moved_and_if_bounds_held(model):
     model.meta_optimizer.learning_rate = 0.3
     for kind, raw in zip(model.hyperparameters, model.untuned, strict=True):
         kind.raw.assign(raw)
+    assert said(model).count("starting values were the best by val_loss") == 3
+    model.tuning_record.fits[-1]["keep"] = "last"
     assert said(model).count("nothing moved: raise `meta_iterations`") == 3
     model.hyperparameters[0].assign(BOUNDS[1])
     text = said(model)
@@ -355,3 +357,9 @@ def test_values_as_they_are_after_a_fit_with_the_same_weights(model):
     fit(model, keep="last", meta_iterations=2)
     found = [one.raw for one in results.of_model(model)]
     assert_same(found, [h.raw.numpy() for h in model.hyperparameters])
+
+
+def test_chances_of_many_signs_are_those_of_the_normal_limit():
+    for votes in (150, 200):
+        exact = results.chance(votes)
+        assert results.chance(100_000) == pytest.approx(exact, abs=0.012)
