@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -97,13 +98,13 @@ class Differentiation(abc.ABC):
         s: State,
         hparams: list[tf.Tensor],
         span: Span,
-        held: tuple,
+        held: Callable[[], tuple],
     ) -> Window | None:
         """Walks forward through a span, to a loss, and backward, at once.
 
         `None` where a differentiation does not do so in one call: then
         `forward` and `backward` serve. The arguments are those of
-        `Walk.window`.
+        `Walk.window`, but for `held`, a function that reads the minibatches.
         """
         del walk, s, hparams, span, held
         return None

@@ -1,6 +1,7 @@
 """Reverse mode with the states kept: all of them, or the last ones."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ class Stored(Differentiation):
         s: State,
         hparams: list[tf.Tensor],
         span: Span,
-        held: tuple,
+        held: Callable[[], tuple],
     ) -> Window | None:
         pages = Pages(span.steps, self.in_bfloat16)
         is_whole = len(self.iterations(span)) == span.steps <= CHUNK_SIZE
@@ -115,7 +116,7 @@ class Stored(Differentiation):
             return None
         replay = FromPages(HESSIAN, pages.size, self.in_bfloat16)
         limit = self.growth_limit
-        return walk.window(s, hparams, span, pages, replay, held, limit)
+        return walk.window(s, hparams, span, pages, replay, held(), limit)
 
     def backward(
         self, walk: Walk, walked: Walked, adjoint: list[tf.Tensor]

@@ -155,8 +155,12 @@ class ElementaryTraining:
         span: Span,
         source: Source,
         held: Span,
-    ) -> Window | None:
-        """Walks through a span, to a held-out loss, and backward, in one call.
+        watcher: Watcher = NOBODY,
+    ) -> Window:
+        """Walks through a span, to a held-out loss, and backward.
+
+        In one call where the differentiation does so, and validation carries no
+        variables along; otherwise by one loop after the other.
 
         Args:
             walk: through the training's minibatches, by windows.
@@ -165,34 +169,21 @@ class ElementaryTraining:
             span: the iterations.
             source: the held-out batches.
             held: which of them.
-
-        Returns:
-            The window; `None` where the differentiation asks for parts, and
-            where validation carries variables along.
+            watcher: is told of the chunks.
 
         Raises:
             Diverged: if a loss leaves the finite numbers.
         """
         problem = self.loops.problem
-        if problem.carries:
-            return None
-        ((chunk, n),) = validation.chunks(source, span=held)
-        so_far = problem.metrics_state(), validation.no_loss()
-        return self.differentiation.window(
-            walk, s, hparams, span, (so_far, chunk, n)
-        )
 
-    def window_by_parts(
-        self,
-        walk: Walk,
-        s: State,
-        hparams: list[tf.Tensor],
-        span: Span,
-        source: Source,
-        held: Span,
-        watcher: Watcher = NOBODY,
-    ) -> Window:
-        """Returns what `window` does, by one loop after the other."""
+        def read() -> tuple:
+            ((chunk, n),) = validation.chunks(source, span=held)
+            return (problem.metrics_state(), validation.no_loss()), chunk, n
+
+        if not problem.carries:
+            window = self.differentiation.window(walk, s, hparams, span, read)
+            if window is not None:
+                return window
         walked = self.differentiation.forward(walk, s, hparams, span)
         _, total, slopes = validation.differentiated(
             self.loops,

@@ -56,13 +56,11 @@ def fit_hyperparameters(
         ended = "the time was up" if course.is_over else "complete"
         model.tuning_record.end(ended)
     except BaseException as error:
-        is_asked = isinstance(error, KeyboardInterrupt)
-        ended = "interrupted" if is_asked else f"broken off: {error!r}"
-        model.tuning_record.end(ended)
+        model.tuning_record.break_off(error)
         if meta.best is None:
             meta.restore_best()
             model.left = NOTHING if isinstance(error, Diverged) else left
-        elif is_asked:
+        elif isinstance(error, KeyboardInterrupt):
             _settle_early(model, meta)
         raise
     finally:

@@ -109,6 +109,11 @@ class TuningRecord:
         """Is told how the `fit` ends, in words, unless that was told."""
         self.fits[-1]["ended"] = self.fits[-1]["ended"] or how
 
+    def break_off(self, error: BaseException) -> None:
+        """Is told what ends the `fit`, unless its end was told."""
+        is_asked = isinstance(error, KeyboardInterrupt)
+        self.end("interrupted" if is_asked else f"broken off: {error!r}")
+
     def finish(self, logs: Mapping[str, Any]) -> None:
         """Is told the logs of the last training of a `fit`."""
         numbers = (float(x) for x in logs.values())

@@ -178,11 +178,9 @@ class Windows:
         training, source = self.training, self.plan.hyper
         place = self.count % source.steps
         held = Span(place, place + 1)
-        window = training.window(walk, self.state, hparams, span, source, held)
-        if window is None:
-            window = training.window_by_parts(
-                walk, self.state, hparams, span, source, held, watcher
-            )
+        window = training.window(
+            walk, self.state, hparams, span, source, held, watcher
+        )
         self.state, self.t = window.state, span.last
         check_finite(window.loss, self.plan)
         together = training.problem.hyperparameters
@@ -191,7 +189,7 @@ class Windows:
         self.count += 1
         norm = float(nested.norm(window.d_hparams))
         self.losses.append(window.loss)
-        diagnostics = window.report | {"hypergradient_norm": norm}
+        diagnostics = window.report | {NORM: norm}
         if not self.has_warned:
             self.has_warned = training.warn_cut_short(
                 f"The walk backward at step {self.t}", diagnostics
@@ -331,9 +329,7 @@ def fit_in_windows(
         if course.is_over and course.reached is not None:
             windows.state = course.reached
     except BaseException as error:
-        is_asked = isinstance(error, KeyboardInterrupt)
-        ended = "interrupted" if is_asked else f"broken off: {error!r}"
-        model.tuning_record.end(ended)
+        model.tuning_record.break_off(error)
         raise
     finally:  # also after an interrupt
         hparams = windows.training.hparams()
