@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.training.tuning_record import ALL, QUANTILES
+from keras_drmad.training.tuning_record import QUANTILES, by_layer
 
 NAME = "tuning"  # of the run, beside Keras's "train" and "validation"
 MEDIAN = QUANTILES.index(0.5)
@@ -116,10 +116,7 @@ class TensorBoard(keras.callbacks.Callback):
         shown = {name: fit[name] for name in SETTINGS}
         for h in self.model.hyperparameters:
             value = h.value().numpy()
-            parts = h.by_layer(value[np.newaxis])
-            if list(parts) == [h.name]:
-                parts = {ALL: value}
-            for layer, own in parts.items():
+            for layer, own in by_layer(h, value).items():
                 shown[_label(h.name, layer)] = float(np.median(own))
         return dict(list(shown.items())[:COLUMNS])
 

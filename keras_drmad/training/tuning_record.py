@@ -84,11 +84,7 @@ class TuningRecord:
         """
         for kind, raw in zip(kinds, hparams, strict=True):
             values = kind.transform.value(raw).numpy()
-            layers = kind.by_layer(values[np.newaxis])
-            if list(layers) != [kind.name]:
-                layers = {ALL: values, **layers}
-            else:
-                layers = {ALL: values}
+            layers = {ALL: values, **by_layer(kind, values)}
             own = self.spreads.setdefault(kind.name, {})
             for layer, entries in layers.items():
                 found = np.quantile(np.ravel(entries), QUANTILES)
@@ -134,6 +130,12 @@ class TuningRecord:
     def final(self) -> dict[str, float]:
         """The logs of the last training of the last `fit`, {} without one."""
         return self.fits[-1]["final"] if self.fits else {}
+
+
+def by_layer(kind: Hyperparameter, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns values by their layers; under `ALL` where there are no layers."""
+    layers = kind.by_layer(values[np.newaxis])
+    return {ALL: values} if list(layers) == [kind.name] else layers
 
 
 def counts(callbacks: Any) -> dict[str, int]:
