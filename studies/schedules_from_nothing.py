@@ -43,7 +43,7 @@ flags.DEFINE_multi_enum(
 )
 flags.DEFINE_integer("steps", 100, "T, elementary steps of a training.", 2)
 flags.DEFINE_integer("knots", 7, "Of the rate.", 2)
-flags.DEFINE_integer("meta_iterations", 20, "Trainings that tune.", 1)
+flags.DEFINE_integer("meta_iterations", 15, "Trainings that tune.", 1)
 flags.DEFINE_integer("grid", 6, "Rates of each rival's grid.", 1)
 flags.DEFINE_integer("tries", 2, "Draws on which a grid is judged.", 1)
 flags.DEFINE_integer("draws", 4, "New draws on which all are judged.", 1)
@@ -57,9 +57,11 @@ def cells(problem: str) -> dict[str, dict]:
     ours = common | study.values("knots", "meta_iterations")
     found = {}
     for seed in range(FLAGS.seeds):
-        found[f"{problem}_rivals_{seed}"] = (
+        # Rivals are those of the net, whatever optimizer tuning begins with.
+        net = problem.removesuffix("_sgd")
+        found[f"{net}_rivals_{seed}"] = (
             common
-            | {"kind": "rivals", "seed": seed}
+            | {"kind": "rivals", "problem": net, "seed": seed}
             | study.values("grid", "tries")
         )
         for start in FLAGS.starts:
