@@ -7,12 +7,12 @@ high. So such a training votes for lower rates, and for nothing else.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.together import Together
-from keras_drmad.training.elementary_training import ElementaryTraining, Trained
 from keras_drmad.training.plan import Plan
 
 # The adjoint's norm over its first one. Signs of hypergradients agree between
@@ -56,8 +56,8 @@ def are_lower(together: Together, before: list[tf.Tensor]) -> bool:
 
 
 def is_past(
-    training: ElementaryTraining,
-    trained: Trained,
+    training: Any,
+    trained: Any,
     plan: Plan,
     logs: Mapping[str, float],
 ) -> bool:
@@ -74,8 +74,8 @@ def is_past(
     or of a model that counts them.
 
     Args:
-        training: the elementary training.
-        trained: the training.
+        training: the `ElementaryTraining`.
+        trained: its `Trained`.
         plan: data and length.
         logs: of the training, `loss`; of its validation, `val_loss`; and the
             diagnostics of the walk backward.
