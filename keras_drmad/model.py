@@ -323,9 +323,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
         `adjoint_growth`, `reverse_steps`, `reverse_steps_used`, `copies` (of
         the weights, kept for the walk backward), `residual` (of
         `Implicit`), `past_edge` (trainings past the edge of stability, where
-        learning rates are tuned), and the standard deviation of each hyperparameter's values,
-        `"NAME/std"`; `keras_drmad.callbacks.Diagnostics` puts the last entries
-        into the logs.
+        learning rates are tuned), and the standard deviation of each
+        hyperparameter's values, `"NAME/std"`;
+        `keras_drmad.callbacks.Diagnostics` puts the last entries into the logs.
 
         A training is past the edge of stability if it diverges, if it makes
         neither its training loss nor the validation loss better, or if the
