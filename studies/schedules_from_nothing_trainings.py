@@ -264,30 +264,27 @@ def _scores(bench: Bench, trainer: Trainer, rates, seeds, data) -> np.ndarray:
     found = []
     for seed in seeds:
         trainer.start(bench.net(seed).get_weights())
-        weights = trainer.net.trainable_variables
-        averaged = _iterates(trainer)
-        for iterate, weight in zip(averaged, weights, strict=False):
-            iterate.assign(weight)  # where Keras begins its own
+        _begin_iterates(trainer)
         trainer.train(*bench.train, len(rates), seed, rates=rates)
-        if averaged:
-            _average(trainer, averaged)
         found.append(trainer.scores(*data))
     return np.array(found)
 
 
-def _iterates(trainer: Trainer) -> list:
-    """Returns z of each weight, the iterates that schedule-free averages."""
-    if type(trainer.optimizer).__name__ != SCHEDULE_FREE:
-        return []
-    slots = trainer.optimizer.variables
-    return [slot for slot in slots if slot.path.endswith("momentum")]
+def _begin_iterates(trainer: Trainer) -> None:
+    """Begins the iterates of a schedule-free optimizer at the first weights.
 
-
-def _average(trainer: Trainer, iterates: list) -> None:
-    """Gives a net the averages x, where Keras leaves y = (1 − β) z + β x."""
-    beta = trainer.optimizer.beta_1
-    for z, y in zip(iterates, trainer.net.trainable_variables, strict=True):
-        y.assign((y - (1 - beta) * z) / beta)
+    As Keras does where the optimizer is built. (A net is judged as Keras leaves
+    it, with the weights y of the last gradient. The averages x that the paper
+    has in mind cannot be had from Keras 3.15 on TensorFlow: its
+    `momentum_old` is the variable itself, so has the new value when it is
+    read.)
+    """
+    if type(trainer.optimizer).__name__ == SCHEDULE_FREE:
+        slots = trainer.optimizer.variables
+        iterates = [slot for slot in slots if slot.path.endswith("momentum")]
+        weights = trainer.net.trainable_variables
+        for iterate, weight in zip(iterates, weights, strict=True):
+            iterate.assign(weight)
 
 
 def _with_chance(values: np.ndarray, classes: int) -> np.ndarray:
