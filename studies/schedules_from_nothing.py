@@ -17,7 +17,7 @@ subset at half its resolution, or on the digits.
 Beside them, each with the best of a grid of rates by validation loss on draws
 of its own: AdamW and SGD with momentum .9, with a cosine schedule and with a
 constant rate, and `keras.optimizers.ScheduleFreeAdamW` where this Keras has it.
-All ways are judged by trainings on the same new draws of weights and batches.
+All ways are judged on new draws of weights and batches, as many for each way.
 
 Prints Markdown, writes tables and a picture; the same command goes on where it
 was killed.
@@ -84,10 +84,13 @@ def table(records) -> list[dict]:
     """
     ways: dict[str, list] = {}
     for record in records:
-        for name, values, steps in zip(
+        for name, values, (forward, backward) in zip(
             record["names"], record["values"], record["steps"], strict=True
         ):
-            ways.setdefault(str(name), []).append((values, steps))
+            if backward:
+                forward = backward + FLAGS.steps * _repeated(record)
+            own = values, (forward, backward)
+            ways.setdefault(str(name), []).append(own)
     best = min(
         np.mean([v[:, 1] for v, _ in each])
         for name, each in ways.items()
@@ -96,7 +99,7 @@ def table(records) -> list[dict]:
     rows = []
     for name, each in ways.items():
         means = np.array([values.mean(axis=0) for values, _ in each])
-        forward, backward = each[0][1]
+        forward, backward = np.mean([steps for _, steps in each], axis=0)
         rows.append(
             {
                 "way": name,
@@ -108,6 +111,14 @@ def table(records) -> list[dict]:
             }
         )
     return rows
+
+
+def _repeated(record) -> float:
+    """Returns how many trainings began again, for they diverged.
+
+    Of those past the edge in a meta-iteration, all but the last.
+    """
+    return np.maximum(record["past_edge"] - 1, 0).sum()
 
 
 def draw(run, problem: str, results) -> None:

@@ -118,10 +118,11 @@ def ours(
     """Learns rate, momentum and decay; judges them on new draws.
 
     Returns:
-        Dict with `names` of the ways, their `values` `(ways, draws, 2)` of test
-        loss and error, the `steps` forward and backward that each spent; the
-        history of validation losses, of `rates` `(meta_iterations, knots)` and
-        of trainings `past_edge`, and the rates `found`.
+        Dict with `names` of the ways; their `values` `(ways, draws, 2)` of test
+        loss and error; the `steps` forward and backward that each spent, but
+        for those of trainings that diverged and began again; the history of
+        validation losses, of `rates` `(meta_iterations, knots)` and of
+        trainings `past_edge`; and the rates `found`, `momentum` and `decay`.
     """
     kinds = kd.hyperparameters
     model = kd.DrMADModel.from_model(bench.net(bench.seed))
@@ -162,21 +163,18 @@ def ours(
         draws=draws,
         seed=bench.new[0],
     )
-    past_edge = np.array(model.diagnostics["past_edge"])
     values = [
         np.stack([own["test_loss"], 100 * (1 - own["test_accuracy"])], axis=1)
         for own in (check.results["start"], check.results["found"])
     ]
-    # As if each training that diverged had come to its end.
-    forward = meta_iterations + past_edge.sum()
     rate, momentum, decay = (h.value().numpy() for h in model.hyperparameters)
     return {
         "names": np.array([f"{start}, untuned", f"{start}, {rule}"]),
         "values": _with_chance(np.array(values), bench.classes),
-        "steps": steps * np.array([[0, 0], [forward, meta_iterations]]),
+        "steps": steps * np.array([[0, 0], [meta_iterations] * 2]),
         "val_loss": np.array(history["val_loss"]),
         "rates": np.array(recorder.values["learning_rate"]),
-        "past_edge": past_edge,
+        "past_edge": np.array(model.diagnostics["past_edge"]),
         "found": rate,
         "momentum": momentum,
         "decay": decay,
