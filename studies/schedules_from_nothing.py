@@ -16,7 +16,8 @@ subset at half its resolution, or on the digits.
 
 Beside them, each with the best of a grid of rates by validation loss on draws
 of its own: AdamW and SGD with momentum .9, with a cosine schedule and with a
-constant rate, and `keras.optimizers.ScheduleFreeAdamW` where this Keras has it.
+constant rate, and `keras.optimizers.ScheduleFreeAdamW` where this Keras has it;
+and AdamW with a cosine schedule, the best of a grid of rates and momenta.
 All ways are judged on new draws of weights and batches, as many for each way.
 
 Prints Markdown, writes tables and a picture; the same command goes on where it
@@ -45,6 +46,9 @@ flags.DEFINE_integer("steps", 100, "T, elementary steps of a training.", 2)
 flags.DEFINE_integer("knots", 7, "Of the rate.", 2)
 flags.DEFINE_integer("meta_iterations", 15, "Trainings that tune.", 1)
 flags.DEFINE_integer("grid", 6, "Rates of each rival's grid.", 1)
+flags.DEFINE_list(
+    "momenta", ["0.01", "0.5"], "Beside .9, for a grid of rates and momenta."
+)
 flags.DEFINE_integer("tries", 2, "Draws on which a grid is judged.", 1)
 flags.DEFINE_integer("draws", 4, "New draws on which all are judged.", 1)
 
@@ -59,11 +63,14 @@ def cells(problem: str) -> dict[str, dict]:
     for seed in range(FLAGS.seeds):
         # Rivals are those of the net, whatever optimizer tuning begins with.
         net = problem.removesuffix("_sgd")
-        found[f"{net}_rivals_{seed}"] = (
-            common
-            | {"kind": "rivals", "problem": net, "seed": seed}
-            | study.values("grid", "tries")
-        )
+        rivals = common | {"problem": net, "seed": seed}
+        rivals |= study.values("grid", "tries")
+        found[f"{net}_rivals_{seed}"] = rivals | {"kind": "rivals"}
+        if FLAGS.momenta:
+            found[f"{net}_momenta_{seed}"] = rivals | {
+                "kind": "momenta",
+                "further": [float(number) for number in FLAGS.momenta],
+            }
         for start in FLAGS.starts:
             for rule in FLAGS.rules:
                 name = f"{problem}_{start}_{rule}_{seed}".replace(" ", "_")

@@ -1,5 +1,6 @@
 """What one process of the study of schedules from nothing does."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -15,6 +16,7 @@ from studies.rivals_schedule import shape_of_rates
 NEW = 1000  # seeds of new draws begin here
 BATCH_SIZE = 50
 OFF = 100.0
+ADAMW, SGD = "AdamW", "SGD, momentum .9"
 SCHEDULE_FREE = "ScheduleFreeAdamW"
 # Of the trial on digits: (training, validation, test).
 DIGITS = (1000, 400, 397)
@@ -87,9 +89,10 @@ class Bench:
 
 
 def cell(kind: str, problem: str, digits: bool, data_dir, seed, **settings):
-    """Runs one cell; see `rivals` and `ours`."""
+    """Runs one cell; see `rivals`, `momenta` and `ours`."""
     bench = Bench(problem, digits, data_dir, seed)
-    return (rivals if kind == "rivals" else ours)(bench, **settings)
+    function = {"rivals": rivals, "momenta": momenta, "ours": ours}[kind]
+    return function(bench, **settings)
 
 
 def check_data(problem: str, digits: bool, data_dir) -> None:
@@ -206,55 +209,98 @@ def rivals(
     Returns:
         As `ours` does; and the rates `chosen`.
     """
-    factors = 2.0 ** (np.arange(grid) - (grid - 1) // 2 - 1)
-    sgd, adamw = "SGD, momentum .9", "AdamW"
-    families = [
-        (adamw, True),
-        (adamw, False),
-        (sgd, True),
-        (sgd, False),
-    ]
+    ways = [(name, decays) for name in (ADAMW, SGD) for decays in (True, False)]
     if hasattr(keras.optimizers, SCHEDULE_FREE):  # from Keras 3.14 on
-        families.append((SCHEDULE_FREE, False))
+        ways.append((SCHEDULE_FREE, False))
     else:
         print(f"Keras {keras.__version__} has no {SCHEDULE_FREE}: left out")
-    trainers = {
-        name: Trainer(bench.net(bench.seed), _optimizer(name), BATCH_SIZE)
-        for name in dict(families)
-    }
-    names, values, chosen = [], [], []
-    for name, decays in families:
-        is_sgd = name == sgd
-        middle = bench.problem.sgd_rate if is_sgd else bench.problem.rate
-        shape = shape_of_rates(steps, decays, 0.0)
-
-        def scores(rate, seeds, data, name=name, shape=shape):
-            return _scores(bench, trainers[name], rate * shape, seeds, data)
-
-        own = range(bench.seed * NEW + NEW // 2, (bench.seed + 1) * NEW)[:tries]
-        losses = [
-            scores(middle * factor, own, bench.validation)[:, 0].mean()
-            for factor in factors
-        ]
-        best = middle * factors[int(np.argmin(losses))]
-        shape_words = "a cosine schedule" if decays else "a constant rate"
-        names.append(f"{name}, {shape_words}")
-        values.append(scores(best, bench.new[:draws], bench.test))
-        chosen.append(best)
-    spent = steps * grid * tries
+    found = [
+        _best_of_grid(bench, name, decays, 0.9, steps, draws, grid, tries)
+        for name, decays in ways
+    ]
+    shapes = {True: "a cosine schedule", False: "a constant rate"}
     return {
-        "names": np.array(names),
-        "values": _with_chance(np.array(values), bench.classes),
-        "steps": np.array([[spent, 0]] * len(names)),
-        "chosen": np.array(chosen),
+        "names": np.array(
+            [f"{name}, {shapes[is_cos]}" for name, is_cos in ways]
+        ),
+        "values": np.array([values for _, _, values in found]),
+        "steps": np.array([[steps * grid * tries, 0]] * len(ways)),
+        "chosen": np.array([rate for _, rate, _ in found]),
     }
 
 
-def _optimizer(name: str) -> keras.Optimizer:
-    if name.startswith("SGD"):
-        return keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=DECAY)
+def momenta(
+    bench: Bench,
+    steps: int,
+    draws: int,
+    grid: int,
+    tries: int,
+    further: Sequence[float],
+) -> dict[str, Any]:
+    """Judges AdamW with a cosine, the best of rates and of several momenta.
+
+    Args:
+        further: list of float, momenta beside .9.
+
+    Returns:
+        As `rivals` does; and the momentum `chosen_momentum`.
+    """
+    each = [0.9, *further]
+    found = [
+        _best_of_grid(bench, ADAMW, True, beta, steps, draws, grid, tries)
+        for beta in each
+    ]
+    best = int(np.argmin([loss for loss, _, _ in found]))
+    spent = steps * grid * tries * len(each)
+    return {
+        "names": np.array([f"{ADAMW}, a cosine schedule, grid of momenta"]),
+        "values": found[best][2][None],
+        "steps": np.array([[spent, 0]]),
+        "chosen": np.array([found[best][1]]),
+        "chosen_momentum": np.array(each[best]),
+    }
+
+
+def _best_of_grid(
+    bench, name, decays, momentum, steps, draws, grid, tries
+) -> tuple[float, float, np.ndarray]:
+    """Returns the best loss of a grid, its rate, and measures on new draws."""
+    trainer = Trainer(
+        bench.net(bench.seed), _optimizer(name, momentum), BATCH_SIZE
+    )
+    middle = bench.problem.sgd_rate if name == SGD else bench.problem.rate
+    rates = middle * 2.0 ** (np.arange(grid) - (grid - 1) // 2 - 1)
+    shape = shape_of_rates(steps, decays, 0.0)
+    first = bench.seed * NEW + NEW // 2
+    losses = [
+        _scores(
+            bench,
+            trainer,
+            rate * shape,
+            range(first, first + tries),
+            bench.validation,
+        )[:, 0].mean()
+        for rate in rates
+    ]
+    losses = np.nan_to_num(losses, nan=np.inf)
+    best = int(np.argmin(losses))
+    values = _scores(
+        bench, trainer, rates[best] * shape, bench.new[:draws], bench.test
+    )
+    return (
+        float(losses[best]),
+        float(rates[best]),
+        _with_chance(values, bench.classes),
+    )
+
+
+def _optimizer(name: str, momentum: float) -> keras.Optimizer:
+    if name == SGD:
+        return keras.optimizers.SGD(0.1, momentum=momentum, weight_decay=DECAY)
     # Found by name: an older Keras has no `ScheduleFreeAdamW`.
-    return getattr(keras.optimizers, name)(0.001, weight_decay=DECAY)
+    return getattr(keras.optimizers, name)(
+        0.001, beta_1=momentum, weight_decay=DECAY
+    )
 
 
 def _scores(bench: Bench, trainer: Trainer, rates, seeds, data) -> np.ndarray:

@@ -19,6 +19,7 @@ SMALL = (
     "--meta_iterations=2",
     "--grid=2",
     "--tries=1",
+    "--momenta=0.5",
     "--draws=2",
     "--processes=0",
 )
@@ -36,6 +37,8 @@ def test_study_in_small(tmp_path):
     folder = tmp_path / "schedules_from_nothing" / "short"
     with (folder / "lenet.csv").open() as file:
         rows = {row["way"]: row for row in csv.DictReader(file)}
+    wider = rows["AdamW, a cosine schedule, grid of momenta"]
+    assert wider["steps forward + backward"] == "80 + 0"
     ours = rows["from nothing, SignConsensus()"]
     assert ours["steps forward + backward"] == "40 + 40"
     assert rows["AdamW, a constant rate"]["steps forward + backward"] == (
