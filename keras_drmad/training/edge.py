@@ -15,9 +15,9 @@ from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.training.plan import Plan
 
-# The adjoint's norm over its first one. Chosen by a look at LeNet trained by SGD,
-# seed 0 of docs/results.md 13: above it most trainings had half failed, and rates
-# that followed the signs there stayed at the edge.
+# The adjoint's norm over its first one. Chosen by a look at LeNet trained by
+# SGD, seed 0 of docs/results.md 13: above it most trainings had half failed,
+# and rates that followed the signs there stayed at the edge.
 GROWTH = 1000.0
 FELL = 0.9  # of the loss of the first weights: below, a training loss fell
 
