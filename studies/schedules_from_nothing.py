@@ -151,10 +151,13 @@ def draw(run, problem: str, results) -> None:
         study.number_meta_iterations(one)
     for name, record in results.items():
         if name.endswith("rivals_0"):
-            rate = float(record["chosen"][0])
+            family = "SGD" if problem.endswith("_sgd") else "AdamW"
+            cosines = [family in n and "cosine" in n for n in record["names"]]
+            rate = float(record["chosen"][cosines.index(True)])
             time = np.arange(FLAGS.steps)
             wave = rate * (0.5 + 0.5 * np.cos(np.pi * time / FLAGS.steps))
-            axes[2].plot(time, wave, "k:", label="best cosine of AdamW's grid")
+            label = f"best cosine of {family}'s grid"
+            axes[2].plot(time, wave, "k:", label=label)
             axes[2].set_ylim(bottom=rate / 300)
             axes[2].legend(fontsize="small")
     study.legend_below(axes[0])
