@@ -327,11 +327,12 @@ class DrMADModel(Readable, Checkable, Differentiable):
         hyperparameter's values, `"NAME/std"`;
         `keras_drmad.callbacks.Diagnostics` puts the last entries into the logs.
 
-        A training is past the edge of stability if it diverges, if it makes
-        neither its training loss nor the validation loss better, or if the
-        adjoint of the weights grows a thousandfold. Its hypergradient says
-        nothing: learning rates that are tuned are lowered instead, all else
-        stays, and a training that diverged begins again.
+        A training is past the edge of stability if it diverges, if it moves the
+        weights by more than their norm and makes neither the training loss nor
+        the validation loss better, or if the adjoint of the weights grows a
+        thousandfold. Its hypergradient says nothing: learning rates that are
+        tuned are lowered instead, all else stays, and a training that diverged
+        begins again.
 
         A second `fit` starts where the trainings of the first one started, or
         from weights that were put into the model since. An interrupt, a

@@ -171,6 +171,32 @@ def test_rates_next_to_nothing_are_not_too_high(model):
     assert rates[1] > rates[0]
 
 
+def test_rates_next_to_nothing_are_not_too_high_with_normalization():
+    """There both losses may rise: from moving averages of no batch."""
+    inputs = keras.Input((4,))
+    x = keras.layers.BatchNormalization(momentum=0.5)(5 * inputs)
+    x = keras.layers.Dense(8, "relu")(x)
+    x = keras.layers.BatchNormalization(momentum=0.5)(x)
+    outputs = keras.layers.Dense(3)(x)
+    model = compiled(
+        keras.Model(inputs, outputs),
+        optimizer=keras.optimizers.SGD(1e-6),
+        hyperparameters=[kd.hyperparameters.LearningRate()],
+        hypergradient=kd.ReverseMode(),
+        meta_optimizer=kd.SignDescent(STEP),
+    )
+    rises = 0
+    for seed in range(8):
+        # Right labels at first, and wrong ones to train on.
+        y = model.predict(X, verbose=0).argmax(axis=1)
+        first = model.evaluate(X, y, verbose=0)
+        options = dict(y=(y + 1) % 3, validation_data=(X, y), seed=seed)
+        logs = fit(model, **options, meta_iterations=1, keep="best")
+        rises += np.ravel(logs["val_loss"])[0] > np.ravel(first)[0]
+        assert model.diagnostics["past_edge"][-1] == 0.0
+    assert rises
+
+
 # ---- words
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_drmad.core import nested
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.training.plan import Plan
@@ -19,6 +20,7 @@ from keras_drmad.training.plan import Plan
 # SGD, seed 0 of docs/results.md 13: above it most trainings had half failed,
 # and rates that followed the signs there stayed at the edge.
 GROWTH = 1000.0
+MOVED = 1.0  # of the first weights' norm: below, rates are not too high
 FELL = 0.9  # of the loss of the first weights: below, a training loss fell
 
 
@@ -64,10 +66,12 @@ def is_past(
     """Returns whether a training that came to its end is past the edge.
 
     Its adjoint grew more than `GROWTH` times, or the training made nothing
-    better: the validation loss did not fall, on the very examples on which that
-    of the first weights is taken, and the training loss of the last epoch is
-    about that of the first weights, or higher. (Where rates are too low the
-    former falls, by however little; where a net overfits, the latter does.)
+    better though it moved the weights far, by more than their own norm: the
+    validation loss did not fall, on the very examples on which that of the
+    first weights is taken, and the training loss of the last epoch is about
+    that of the first weights, or higher. (Where a net overfits the latter
+    falls. Where rates are too low, weights move little: with BatchNormalization
+    both losses may rise then.)
 
     Whether anything became better is not asked of trainings that go on from the
     last one, and where one more validation would change the next: of a stream,
@@ -87,6 +91,9 @@ def is_past(
     if training.goes_on or reads_on:
         return False
     start = training.problem.started(trained.s_0, trained.hparams)
+    way = nested.add(trained.s_T.params, nested.scale(-1.0, start.params))
+    if nested.norm(way) < MOVED * nested.norm(start.params):
+        return False
     first = training.validate(start, trained.hparams, source)["loss"]
     return not (logs["val_loss"] < first or logs["loss"] < FELL * first)
 
