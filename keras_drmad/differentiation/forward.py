@@ -14,9 +14,9 @@ from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import Derivative, Walked
 from keras_drmad.differentiation.base import Differentiation
 
-# Bytes of tangents, times steps, from which on letting some of the tangents wait
-# saves more time in some ten trainings than it takes to trace the loop for
-# other numbers of tangents.
+# Bytes of tangents, times steps, from which on it saves more time in some ten
+# trainings to let tangents wait than it takes to trace the loop for other
+# numbers of tangents.
 WAITS_FROM = 2**34
 
 
