@@ -138,10 +138,17 @@ def run(
 
 
 def _moved(model: Any) -> list[Hyperparameter]:
-    """Returns the hyperparameters that a dict of meta-optimizers names."""
-    movers = keras_internals.optimizers_within(model.meta_optimizer)
-    moved = {id(v) for one in movers for v in keras_internals.trained_by(one)}
-    return [h for h in model.hyperparameters if id(h.raw) in moved]
+    """Returns the hyperparameters that are to move.
+
+    Not those that a dict of meta-optimizers does not name: a rate of 0 holds
+    these.
+    """
+    held: set[int] = set()
+    for one in keras_internals.optimizers_within(model.meta_optimizer):
+        rate = one.learning_rate  # of a schedule a tensor
+        if isinstance(rate, keras.Variable) and float(rate.numpy()) == 0:
+            held |= {id(v) for v in keras_internals.trained_by(one)}
+    return [h for h in model.hyperparameters if id(h.raw) not in held]
 
 
 def _begin_record(model: Any, plan: Plan, tuning: Tuning) -> None:
