@@ -53,8 +53,22 @@ class Problem:
     weighs: bool = False
 
 
-def load(problem: str, dataset: str, data_dir: str | None, seed: int):
-    """Returns a `Problem`: "labels", "images" or "columns"."""
+def load(
+    problem: str,
+    dataset: str,
+    data_dir: str | None,
+    seed: int,
+    clean: bool = False,
+) -> Problem:
+    """Returns a problem.
+
+    Args:
+        problem: `"labels"`, `"images"` or `"columns"`.
+        dataset: of the images, `"mnist"` or `"digits"`.
+        data_dir: as for `datasets.load`.
+        seed: int, of the draw.
+        clean: bool, whether to train on the clean images of `"labels"` alone.
+    """
     half = {"validation_split": 0.5}
     L1, L2 = kd.hyperparameters.L1, kd.hyperparameters.L2
     if problem == "columns":
@@ -69,9 +83,11 @@ def load(problem: str, dataset: str, data_dir: str | None, seed: int):
     images = datasets.load(dataset, data_dir, sizes[problem, dataset], seed)
     if problem == "images":
         return Problem(images.train, images.test, 10, L2, 1, half)
+    if clean:
+        return Problem(images.validation, images.test, 10, L2, 1, half)
     given, _ = images.with_wrong_labels(WRONG, seed + 1)
-    train, clean = (images.train[0], given), images.validation
-    data = {"validation_data": clean}
+    train = images.train[0], given
+    data = {"validation_data": images.validation}
     return Problem(train, images.test, 10, L2, 1, data, weighs=True)
 
 
@@ -177,7 +193,7 @@ class Search:
         self.found: dict[int, list[np.ndarray]] = {}
 
     def alone(self, trial: optuna.Trial) -> float:
-        """Trains once, with one penalty; returns the validation loss."""
+        """Trains once; returns the validation loss."""
         model = self._model_of(trial)
         self.spending.each = self.steps // EPOCHS
         history = model.fit(
@@ -190,7 +206,7 @@ class Search:
         return self._ended(trial, model, history["val_loss"][-1])
 
     def inside(self, trial: optuna.Trial) -> float:
-        """Tunes all penalties; returns the loss of the last training."""
+        """Tunes the many; returns the loss of the last training."""
         model = self._model_of(trial)
         try:
             value = self.tune(model, self.meta_iterations)
@@ -199,7 +215,7 @@ class Search:
         return self._ended(trial, model, value)
 
     def tune(self, model, meta_iterations: int) -> float:
-        """Tunes all penalties; returns the loss of the last training."""
+        """Tunes the many; returns the loss of the last training."""
         self.spending.each = self.steps
         model.fit(
             **self.arguments,
@@ -273,9 +289,10 @@ def search(
         problem: str, see `load`.
         dataset: of the images, `"mnist"` or `"digits"`.
         data_dir: as for `datasets.load`.
-        way: `"alone"`: each trial is a training, with one penalty. `"inside"`:
-            each trial tunes all penalties. `"after"`: alone for half of the
-            budget; with the rest all penalties of the best trial are tuned.
+        way: `"alone"`: each trial is a training. `"inside"`:
+            each trial tunes the many. `"after"`: alone for half of the
+            budget; with the rest the many of the best trial are tuned.
+            `"clean"`: alone, on the clean images.
         seed: int, of the data and of the search.
         steps: int, T.
         budget: int, in trainings.
@@ -290,7 +307,7 @@ def search(
         spent: `trials`, `pruned`, `steps`, `seconds` of processor time.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    data = load(problem, dataset, data_dir, seed)
+    data = load(problem, dataset, data_dir, seed, clean=way == "clean")
     one = Search(data, seed, steps, meta_iterations, hypergradient, prunes)
     begin = time.process_time()
     objective = one.inside if way == "inside" else one.alone

@@ -1,5 +1,8 @@
 """Optuna and KerasTuner around `fit`."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -89,6 +92,11 @@ def test_a_trial_that_is_behind_ends_and_leaves_a_model_that_goes_on():
     assert seen[1].tuning_record.fits[-1]["ended"] != "complete"
     seen[1].fit(**FIT, meta_iterations=1)
     assert np.isfinite(seen[1].final_logs["val_loss"])
+    # And none of it stays in memory.
+    alive = [weakref.ref(model._assembly) for model in seen]
+    seen.clear()
+    gc.collect()
+    assert [reference() for reference in alive] == [None] * 3
 
 
 def test_a_training_that_diverges_is_a_pruned_trial():
