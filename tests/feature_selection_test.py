@@ -13,7 +13,7 @@ from running import (
     history,
     run_program,
 )
-from studies import feature_selection_problems
+from studies import wide_tables_problems
 
 SHORT = ("--steps=20", "--meta_iterations=2", "--draws=2")
 
@@ -22,7 +22,7 @@ SHORT = ("--steps=20", "--meta_iterations=2", "--draws=2")
     "program, flag",
     [
         ("examples.feature_selection", "--table=other"),
-        ("studies.feature_selection", "--problems=other"),
+        ("studies.wide_tables", "--problems=other"),
     ],
 )
 def test_flags_are_answered_without_tensorflow(program, flag):
@@ -72,7 +72,7 @@ def test_found_first_counts_those_among_the_first():
 
 
 def test_problems_are_those_of_the_tables():
-    assert set(feature_selection_problems.PROBLEMS) == set(tables.TABLES)
+    assert set(wide_tables_problems.PROBLEMS) == set(tables.TABLES)
 
 
 @pytest.mark.slow
@@ -103,9 +103,9 @@ def test_example_in_short_writes_its_folder(tmp_path):
 @pytest.mark.slow
 def test_study_in_small(tmp_path):
     flags = ("--problems=cancer", "--seeds=1", "--processes=0", *SHORT)
-    out = run_program("studies.feature_selection", tmp_path, *flags)
+    out = run_program("studies.wide_tables", tmp_path, *flags)
     assert "0 of 1 parts are there" in out
-    folder = tmp_path / "feature_selection" / "short"
+    folder = tmp_path / "wide_tables" / "short"
     with (folder / "results.csv").open() as file:
         rows = {row["way"]: row for row in csv.DictReader(file)}
     assert len(rows) == 9
@@ -117,5 +117,5 @@ def test_study_in_small(tmp_path):
         "test_losses",
         "penalties",
     }
-    again = run_program("studies.feature_selection", tmp_path, *flags)
+    again = run_program("studies.wide_tables", tmp_path, *flags)
     assert "1 of 1 parts are there" in again

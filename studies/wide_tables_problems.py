@@ -18,20 +18,24 @@ class Problem(NamedTuple):
         kind: str, `"L1"` or `"L2"`, of the penalties of the columns.
         initial: float, the penalty at first.
         reach: float, of `SignConsensus`.
+        steps: int, T, elementary steps of a training.
+        meta_iterations: int, trainings of a tuning.
     """
 
     hidden: int
     kind: str
     initial: float
     reach: float
+    steps: int
+    meta_iterations: int
 
 
 PROBLEMS = {
-    "friedman": Problem(32, "L2", 3e-2, 6.0),
-    "digits": Problem(32, "L2", 1e-2, 6.0),
-    "classes": Problem(32, "L2", 3e-2, 6.0),
-    "diabetes": Problem(0, "L1", 1e-1, 3.0),
-    "cancer": Problem(0, "L1", 1e-2, 3.0),
+    "friedman": Problem(32, "L2", 3e-2, 6.0, 800, 40),
+    "classes": Problem(32, "L2", 3e-2, 6.0, 800, 40),
+    "diabetes": Problem(0, "L1", 1e-1, 3.0, 400, 20),
+    "cancer": Problem(0, "L1", 1e-2, 3.0, 400, 20),
+    "digits": Problem(32, "L2", 1e-2, 6.0, 800, 40),
 }
 
 

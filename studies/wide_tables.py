@@ -1,6 +1,6 @@
 """A penalty for each column of wide tables, against one penalty and others.
 
-    python -m studies.feature_selection --run_name=again
+    python -m studies.wide_tables --run_name=again
 
 Of each table: nets (linear models, where the problem is linear) with a penalty
 for each column, tuned by `fit` on a new draw of weights and of the half that
@@ -23,8 +23,8 @@ import numpy as np
 from absl import app, flags
 
 from examples import tables
-from studies import feature_selection_problems as problems
 from studies import study
+from studies import wide_tables_problems as problems
 
 FLAGS = flags.FLAGS
 study.define_flags(seeds=5)
@@ -35,13 +35,16 @@ flags.DEFINE_multi_enum(
     "Of the tables; once for each.",
 )
 flags.DEFINE_integer("first_seed", 10, "Of all seeds.", 0)
-flags.DEFINE_integer("steps", 800, "T, elementary steps of a training.", 1)
-flags.DEFINE_integer("meta_iterations", 40, "Trainings of each tuning.", 1)
+flags.DEFINE_integer(
+    "steps", None, "T, elementary steps; 800 for nets, else 400 by default.", 1
+)
+flags.DEFINE_integer(
+    "meta_iterations", None, "Trainings of a tuning; 40, or 20 by default.", 1
+)
 flags.DEFINE_integer("draws", 3, "New draws, to choose and judge by.", 2)
 
 NOTHING = 1e-6  # as good as no penalty
 GRID = (NOTHING, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
-SCORES = ("loss", "error", "area", "found", "seconds")
 PLAIN, TUNED = "no penalty", "a penalty a column"
 LASSO, RIGHT = "on the lasso's columns", "on the right columns"
 # Ways that know the test rows, or which columns matter.
@@ -126,13 +129,19 @@ class Bench:
 
 
 def measure(
-    name: str, seed: int, steps: int, meta_iterations: int, draws: int
+    name: str,
+    seed: int,
+    steps: int | None,
+    meta_iterations: int | None,
+    draws: int,
 ) -> dict[str, np.ndarray]:
     """Returns `names`, `scores` `(names, scores)`, and the penalties found."""
     import keras
 
+    problem = problems.PROBLEMS[name]
+    steps = steps or problem.steps
+    meta_iterations = meta_iterations or problem.meta_iterations
     bench = Bench(name, seed, steps, draws)
-    problem = bench.problem
     keras.utils.set_random_seed(seed)
     lasso = use_rivals(bench)
     keras.utils.set_random_seed(seed)
@@ -227,9 +236,20 @@ def _known(values: np.ndarray, digits: int) -> str:
     return study.mean_and_deviation(values, digits)
 
 
+def panels(count: int, columns: int, width: float) -> list:
+    """Returns the axes of some panels in rows."""
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    size = (columns * width, rows * 3.3)
+    axes = study.panels(rows, columns, size).ravel()
+    for one in axes[count:]:
+        one.set_axis_off()
+    return list(axes[:count])
+
+
 def draw_losses(run, found) -> None:
     """Draws the test losses of all ways, a point for each seed."""
-    axes = study.panels(len(found), 1, (8, 3.1 * len(found)))[:, 0]
+    axes = panels(len(found), 2, 6.5)
     for one, (name, records) in zip(axes, found.items(), strict=True):
         names = records[0]["names"].tolist()
         losses = np.array([record["scores"][:, 0] for record in records])
@@ -242,14 +262,14 @@ def draw_losses(run, found) -> None:
             one.plot(losses[:, k].mean(), place, "|", color=color, ms=16, mew=2)
         one.set_yticks(range(len(order)), [names[k] for k in order])
         one.set(title=tables.TABLES[name], xscale="log")
+        one.set_xlabel("test loss of each seed, and their mean")
         one.grid(axis="x", which="both", alpha=0.3)
-    axes[-1].set_xlabel("test loss of each seed, and their mean")
     run.write_figure(axes[0], "test_losses")
 
 
 def draw_penalties(run, found) -> None:
     """Draws the penalties of the first seed, of columns in order."""
-    axes = study.panels(1, len(found), (4 * len(found), 3.6))[0]
+    axes = panels(len(found), 3, 3.7)
     for one, (name, records) in zip(axes, found.items(), strict=True):
         penalties, problem = records[0]["penalties"], problems.PROBLEMS[name]
         order = np.argsort(penalties)
@@ -262,13 +282,13 @@ def draw_penalties(run, found) -> None:
             one.plot(place[are], penalties[order][are], ".", color, label=label)
         one.axhline(problem.initial, ls=":", color="k", lw=1)
         one.set(yscale="log", title=name, xlabel="columns in order")
-    axes[0].set_ylabel("penalty (dotted: at first)")
+        one.set_ylabel("penalty (dotted: at first)")
     axes[0].legend(title="columns that")
     run.write_figure(axes[0], "penalties")
 
 
 def main(_):
-    run = study.begin("feature_selection")
+    run = study.begin("wide_tables")
     common = study.values("steps", "meta_iterations", "draws")
     cells = {
         f"{name}_{seed}": common | {"name": name, "seed": seed}
