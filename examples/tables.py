@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,11 +104,15 @@ class Fitted(NamedTuple):
     seconds: float
 
 
-def fit_rivals(table: Table) -> dict[str, Fitted]:
+def fit_rivals(table: Table, names: Collection[str] = ()) -> dict[str, Fitted]:
     """Returns what models of scikit-learn's give, the lasso first.
 
     They have all training rows; those that cross-validate divide them by
     themselves.
+
+    Args:
+        table: the table.
+        names: of some of the models; all by default.
     """
     from sklearn import exceptions, inspection, metrics
 
@@ -115,6 +120,8 @@ def fit_rivals(table: Table) -> dict[str, Fitted]:
     y, y_test = np.ravel(y), np.ravel(y_test)
     found = {}
     for name, model in _rivals(table.classes).items():
+        if names and name not in names:
+            continue
         begin = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", exceptions.ConvergenceWarning)

@@ -5,7 +5,8 @@
 Of each table: nets (linear models, where the problem is linear) with a penalty
 for each column, tuned by `fit` on a new draw of weights and of the half that
 validates for each training; with one penalty for all columns, of a grid by the
-mean validation loss of as many halves as `--draws`; without penalties; and
+mean validation loss of as many halves as `--draws`; without penalties; on the
+first columns of a random forest (nets), as many as validate best; and
 scikit-learn's, whose cross-validation has the same rows. What each way found is
 then trained with on all rows, from `--draws` new draws of weights, and judged
 by test rows that nothing saw.
@@ -47,6 +48,7 @@ NOTHING = 1e-6  # as good as no penalty
 GRID = (NOTHING, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 PLAIN, TUNED = "no penalty", "a penalty a column"
 LASSO, RIGHT = "on the lasso's columns", "on the right columns"
+FOREST, COUNTS = "on the forest's first columns", (5, 10, 20, 40, 80)
 # Ways that know the test rows, or which columns matter.
 UNFAIR = ("best by test", RIGHT)
 
@@ -173,6 +175,43 @@ def measure(
     }
 
 
+def measure_forest(
+    name: str, seed: int, steps: int | None, draws: int
+) -> dict[str, np.ndarray]:
+    """Returns `names` and `scores` of nets on the first columns of a forest.
+
+    How many of them are chosen by the mean validation loss of new halves; the
+    forest itself has seen all training rows.
+    """
+    import keras
+
+    problem = problems.PROBLEMS[name]
+    bench = Bench(name, seed, steps or problem.steps, draws)
+    x, y = bench.table.train
+    begin = time.process_time()
+    (forest,) = tables.fit_rivals(bench.table, ["random forest"]).values()
+    relevance = forest.relevance
+    keras.utils.set_random_seed(seed)
+    model = problems.model(name, problem.kind, steps or problem.steps)
+    options = {"validation_split": 0.5}
+    # So that there are values to compare with.
+    model.fit(x, y, **bench.training, **options, meta_iterations=1, verbose=0)
+    losses = {}
+    for count in COUNTS:
+        only = relevance >= np.sort(relevance)[-count]
+        means = bench.check(model, {"all": NOTHING}, x * only, y, **options)
+        losses[count] = means["all"]["val_loss"]
+    best = min(losses, key=lambda count: losses[count])
+    seconds = time.process_time() - begin
+    only = relevance >= np.sort(relevance)[-best]
+    bench.judge(model, {FOREST: NOTHING}, seconds, only=only)
+    return {
+        "names": np.array([FOREST]),
+        "scores": np.array([bench.found[FOREST]]),
+        "count": np.array(best),
+    }
+
+
 def use_grid(bench: Bench, model, kind: str) -> None:
     """Keeps the scores of one penalty, as validation and tests choose it."""
     grid = {str(value): value for value in GRID}
@@ -289,13 +328,29 @@ def draw_penalties(run, found) -> None:
 
 def main(_):
     run = study.begin("wide_tables")
-    common = study.values("steps", "meta_iterations", "draws")
-    cells = {
-        f"{name}_{seed}": common | {"name": name, "seed": seed}
+    common = study.values("steps", "draws")
+    tuned = common | study.values("meta_iterations")
+    each = [
+        (name, seed)
         for name in FLAGS.problems
         for seed in range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.seeds)
+    ]
+    cells = {
+        f"{name}_{seed}": tuned | {"name": name, "seed": seed}
+        for name, seed in each
     }
     found = study.by_seed(study.run_cells(run, measure, cells))
+    cells = {
+        f"{name}_forest_{seed}": common | {"name": name, "seed": seed}
+        for name, seed in each
+        if problems.PROBLEMS[name].hidden
+    }
+    of_forests = study.by_seed(study.run_cells(run, measure_forest, cells))
+    for key, others in of_forests.items():
+        records = found[key.removesuffix("_forest")]
+        for record, other in zip(records, others, strict=True):
+            for part in "names", "scores":
+                record[part] = np.concatenate([record[part], other[part]])
     draw_losses(run, found)
     draw_penalties(run, found)
     study.report(run, [r for n in found for r in rows(n, found[n])], "results")
