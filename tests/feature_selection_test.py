@@ -102,15 +102,18 @@ def test_example_in_short_writes_its_folder(tmp_path):
 
 @pytest.mark.slow
 def test_study_in_small(tmp_path):
-    flags = ("--problems=cancer", "--seeds=1", "--processes=0", *SHORT)
+    flags = ("--problems=friedman", "--seeds=1", "--processes=0", *SHORT)
     out = run_program("studies.wide_tables", tmp_path, *flags)
     assert "0 of 1 parts are there" in out
     folder = tmp_path / "wide_tables" / "short"
     with (folder / "results.csv").open() as file:
         rows = {row["way"]: row for row in csv.DictReader(file)}
-    assert len(rows) == 9
+    assert len(rows) == 13
     losses = {way: float(row["each loss"]) for way, row in rows.items()}
     assert losses["one L1, best by test"] <= losses["one L1"]
+    # On columns that were chosen well a net needs fewer steps.
+    for columns in ("on the right columns", "on the forest's first columns"):
+        assert losses[columns] < losses["no penalty"]
     assert rows["a penalty a column"]["found"]
     assert not rows["one L1"]["found"]
     assert {path.stem for path in (folder / "figures").iterdir()} == {
