@@ -9,7 +9,7 @@ three convolutions with 8 channels takes steps of SGD(0.1, 0.9) on the full
 batch, and a weight for each example is learned. `fit` as published (T = 10, on
 and on from where the net is, Adam(0.1)); with a faster meta-optimizer; and with
 a longer horizon after that: trainings of T = 150 steps, each from the first
-weights again, as long as the sum of steps allows.
+weights again.
 
 *rivals*: a half or a fifth of 10,000 labels are wrong, uniformly or by class,
 and there are 1,000 clean images. Beside learned weights: cleanlab, the loss of
@@ -39,10 +39,10 @@ flags.DEFINE_integer(
     "meta_iterations", 200, "Published: trainings of T = 10, as published.", 1
 )
 flags.DEFINE_integer(
-    "patience", 30, "Published: of these, without a better one.", 1
+    "patience", 15, "Published: of these, without a better one.", 1
 )
 flags.DEFINE_integer("quick", 25, "Published: trainings by the faster way.", 1)
-flags.DEFINE_integer("longer", 5, "Published: trainings of T = 150.", 1)
+flags.DEFINE_integer("longer", 4, "Published: trainings of T = 150.", 1)
 flags.DEFINE_list("kinds", ["uniform", "class"], "Rivals: kinds of noise.")
 flags.DEFINE_list("wrong", ["50", "20"], "Rivals: percent wrong, of each.")
 flags.DEFINE_integer("draws", 2, "Rivals: new draws of each seed.", 1)
@@ -113,7 +113,7 @@ def draw(run, part, results, measures) -> None:
     shown = module_of(part).SHOWN
     size = (4 + 3.2 * len(results), 2.2 * len(shown) + 0.8)
     axes = study.panels(
-        len(shown), len(results), (*size,), sharey=True, sharex="row"
+        len(shown), len(results), size, sharey=True, sharex="row"
     )
     for one, measure in zip(axes, shown, strict=True):
         place = measures.index(measure)

@@ -40,7 +40,7 @@ def cell(
     images = datasets.load(dataset, data_dir, sizes, seed)
     given, wrong = images.with_wrong_labels(percent / 100, seed + 1)
     bench = Bench(images, given, wrong, seed)
-    total = T * meta_iterations
+    total = T * quick + LONGER * longer
     found = {
         "labels as given": bench.plain(images.train[0], given, total, seed)
     }
