@@ -45,7 +45,7 @@ flags.DEFINE_integer("quick", 25, "Published: trainings by the faster way.", 1)
 flags.DEFINE_integer("longer", 4, "Published: trainings of T = 150.", 1)
 flags.DEFINE_list("kinds", ["uniform", "class"], "Rivals: kinds of noise.")
 flags.DEFINE_list("wrong", ["50", "20"], "Rivals: percent wrong, of each.")
-flags.DEFINE_integer("draws", 2, "Rivals: new draws of each seed.", 1)
+flags.DEFINE_integer("draws", 1, "Rivals: new draws of each seed.", 1)
 flags.DEFINE_integer("steps", 1000, "Rivals: of the trainings at last.", 1)
 flags.DEFINE_integer("trainings", 12, "Rivals: short ones, which tune.", 1)
 

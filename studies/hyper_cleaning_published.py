@@ -65,11 +65,13 @@ def cell(
     found["its weights, on a new draw"] = bench.plain(
         x, given, PLAIN, new, weights
     )
+    clean_x, clean_y = images.validation
     found["its weights and the clean images, on a new draw"] = bench.plain(
-        *map(np.concatenate, zip((x, given), images.validation, strict=True)),
+        np.concatenate([x, clean_x]),
+        np.concatenate([given, clean_y]),
         PLAIN,
         new,
-        np.append(weights, np.ones(len(images.validation[1]))),
+        np.append(weights, np.ones(len(clean_y))),
     )
     found["clean images alone"] = bench.plain(*images.validation, PLAIN, new)
     for name in list(found)[-2:]:  # validation images are trained on

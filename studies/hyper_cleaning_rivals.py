@@ -189,19 +189,18 @@ class Bench:
 
     def rivals(self) -> None:
         """Adds the ways that know no hypergradient."""
-        everything = self.with_clean(np.ones(len(self.given)))[:2]
-        self.add("all labels and the clean images", *everything)
-        self.add(
-            "clean images alone",
-            *self.images.validation,
-            doubts=self.losses(self.clean),
-        )
+        x, y, _ = self.with_clean(np.ones(len(self.given)))
+        self.add("all labels and the clean images", x, y)
+        x, y = self.images.validation
+        doubts = self.losses(self.clean)
+        self.add("clean images alone", x, y, doubts=doubts)
         self.add_kept(
             "dropped: what clean nets doubt",
             self.clean.argmax(axis=1) == self.given,
-            self.losses(self.clean),
+            doubts,
         )
-        early = self.losses(self.train(*everything, SHORT, NEW // 4))
+        x, y, _ = self.with_clean(np.ones(len(self.given)))
+        early = self.losses(self.train(x, y, SHORT, NEW // 4))
         # The part of wrong labels is told, which is more than ours know.
         order = early.argsort()[: int((~self.wrong).sum())]
         kept = np.isin(np.arange(len(early)), order)
@@ -210,12 +209,12 @@ class Bench:
         self.add_cleanlab("cleanlab, by clean nets", self.clean)
         self.odds = log_odds(self.clean, self.given)
         for k in range(ROUNDS):
-            data = self.with_clean(believed(self.odds))
-            again = self.train(*data[:2], self.steps, NEW // 3 + k, data[2])
+            x, y, own = self.with_clean(believed(self.odds))
+            again = self.train(x, y, self.steps, NEW // 3 + k, own)
             self.odds = log_odds(again, self.given)
         self.add_weights("weights by belief, in rounds", believed(self.odds))
-        right = self.with_clean((~self.wrong).astype(float))
-        self.add(ORACLE, *right[:2])
+        x, y, _ = self.with_clean((~self.wrong).astype(float))
+        self.add(ORACLE, x, y)
 
     def add_weights(self, name, weights) -> np.ndarray:
         """Adds weights; wrong labels are found by the nets trained with them.
