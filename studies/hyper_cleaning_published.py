@@ -14,6 +14,7 @@ MEASURES = ("steps", "validation accuracy", "test accuracy", "area")
 SHOWN = MEASURES[1:]
 T = 10  # of the published trainings
 LONGER = 150  # of those with a longer horizon
+AGAIN = 20  # trainings of T = 10 after these
 PLAIN = 300  # of the nets that are trained on data at last
 NEW = 1000  # seeds of new draws begin here
 
@@ -32,7 +33,7 @@ def cell(
 
     Returns:
         Dict with `names` of the ways; `values`, `(ways, measures)`, nan where a
-        way has no such measure; `weights`, `(examples,)`, those found last; and
+        way has no such measure; `weights`, `(examples,)`, of T = 150; and
         `wrong`, which labels are.
     """
     is_small = dataset == "digits"
@@ -61,12 +62,14 @@ def cell(
         LONGER, longer, kd.SignDescent(1.0), "same", weights.clip(0.02, 0.98)
     )
     found["then T = 150, sign steps of 1"][0] += T * quick
+    found["then T = 10 again"] = bench.continued(weights, AGAIN)
+    found["then T = 10 again"][0] += found["then T = 150, sign steps of 1"][0]
     x, right, new = images.train[0], ~wrong, seed + NEW
-    found["its weights, on a new draw"] = bench.plain(
+    found["weights of T = 150, on a new draw"] = bench.plain(
         x, given, PLAIN, new, weights
     )
     clean_x, clean_y = images.validation
-    found["its weights and the clean images, on a new draw"] = bench.plain(
+    found["the same, and the clean images"] = bench.plain(
         np.concatenate([x, clean_x]),
         np.concatenate([given, clean_y]),
         PLAIN,
@@ -118,39 +121,78 @@ class Bench:
             weights: number or array, those of the examples at first.
             **own: further arguments of `fit`.
         """
+        model = self.model(rule)
+        model.hyperparameters[0].assign(weights)
+        history = model.fit(
+            steps_per_epoch=steps,
+            meta_iterations=meta_iterations,
+            initial_weights=initial_weights,
+            keep="best",
+            **self.training(),
+            **own,
+        ).history
+        return (
+            self.measures(model, steps * len(history["val_loss"])),
+            np.array(model.hyperparameters[0].value()),
+        )
+
+    def continued(self, weights, meta_iterations: int) -> list[float]:
+        """Returns measures of a net that goes on, with weights found before.
+
+        Args:
+            weights: `(examples,)`, found in trainings of `LONGER` steps, of
+                which one comes first, as it was.
+            meta_iterations: int, trainings of T that go on from there.
+        """
+        model = self.model(keras.optimizers.Adam(0.3))
+        model.hyperparameters[0].assign(weights.clip(0.02, 0.98))
+        training = self.training()
+        model.fit(steps_per_epoch=LONGER, meta_iterations=0, **training)
+        model.fit(
+            steps_per_epoch=T,
+            meta_iterations=meta_iterations,
+            initial_weights="continue",
+            keep="best",
+            **training,
+        )
+        return self.measures(model, LONGER + T * meta_iterations)
+
+    def model(self, rule) -> kd.DrMADModel:
+        """Returns a new net, which is to learn a weight for each example."""
         keras.utils.set_random_seed(self.seed)
         model = kd.DrMADModel.from_model(net_of(self.images))
-        kind = kd.hyperparameters.ExampleWeights(len(self.given))
         model.compile(
             optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
-            hyperparameters=[kind],
+            hyperparameters=[
+                kd.hyperparameters.ExampleWeights(len(self.given))
+            ],
             hypergradient=kd.ReverseMode(),
             meta_optimizer=rule,
         )
-        kind.assign(weights)
-        history = model.fit(
-            self.images.train[0],
-            self.given,
+        return model
+
+    def training(self) -> dict[str, Any]:
+        """Returns the arguments of `fit` that all trainings share."""
+        return dict(
+            x=self.images.train[0],
+            y=self.given,
             batch_size=len(self.given),
-            steps_per_epoch=steps,
             validation_data=self.images.validation,
             validation_batch_size=len(self.images.validation[1]),
-            meta_iterations=meta_iterations,
-            initial_weights=initial_weights,
-            keep="best",
             seed=self.seed,
             verbose=0,
-            **own,
-        ).history
-        found = np.array(kind.value())
+        )
+
+    def measures(self, model, steps: int) -> list[float]:
+        """Returns steps, accuracies, and the area by the weights."""
         scores = [
             100 * model.evaluate(*part, batch_size=1000, verbose=0)[1]
             for part in (self.images.validation, self.images.test)
         ]
-        done = steps * len(history["val_loss"])
-        return [done, *scores, self.area(-found)], found
+        weights = np.array(model.hyperparameters[0].value())
+        return [steps, *scores, self.area(-weights)]
 
     def plain(
         self, x, y, steps: int, seed: int, weights: Any = None

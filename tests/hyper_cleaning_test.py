@@ -73,6 +73,8 @@ def test_longer_horizons_in_small(tmp_path):
 
     longer = "then T = 150, sign steps of 1"
     assert number(longer, "steps") == 2 * 10 + 2 * 150
+    again = number(longer, "steps") + 150 + 20 * 10
+    assert number("then T = 10 again", "steps") == again
     assert number("labels as given", "steps") == 2 * 10 + 2 * 150
     assert number(longer, "area") > 0.6  # chance: 0.5 ± 0.03
     assert (folder / "figures" / "published.png").exists()
