@@ -17,8 +17,8 @@ SHORT = 100  # T, elementary steps of a training that tunes
 CLEAN_NETS, CLEAN_STEPS = 4, 200
 FOLDS = 5
 ROUNDS = 2  # of nets that are trained on what others believe
-# Odds of beliefs are taken to this power: nets are too sure of themselves.
-CAUTION = 0.2
+# Odds of beliefs are taken to these powers: nets are too sure of themselves.
+POWERS = {"cautious": 0.2, "as they are": 1.0}
 # Learned weights are counted less at last, beside clean images of weight 1.
 LESS = 0.75
 
@@ -57,7 +57,8 @@ def cell(
     )
     bench = Bench(images, given, wrong, seed, draws, steps)
     bench.rivals()
-    bench.ours(trainings)
+    bench.ours(bench.beliefs(), trainings)
+    bench.oracle()
     return {
         "names": np.array(list(bench.found)),
         "values": np.array(list(bench.found.values())),
@@ -91,9 +92,9 @@ def log_odds(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(right, 1e-9) / np.maximum(others, 1e-9))
 
 
-def believed(odds: np.ndarray) -> np.ndarray:
-    """Returns cautious weights in (0, 1) for log odds of being right."""
-    return 1 / (1 + np.exp(-CAUTION * odds))
+def believed(odds: np.ndarray, power: float) -> np.ndarray:
+    """Returns weights in (0, 1) for log odds of being right."""
+    return 1 / (1 + np.exp(-power * odds))
 
 
 class Bench:
@@ -207,25 +208,36 @@ class Bench:
         self.add_kept("small losses of an early net", kept, early)
         self.add_cleanlab("cleanlab, cross-validated", self.cross_validated())
         self.add_cleanlab("cleanlab, by clean nets", self.clean)
-        self.odds = log_odds(self.clean, self.given)
-        for k in range(ROUNDS):
-            x, y, own = self.with_clean(believed(self.odds))
-            again = self.train(x, y, self.steps, NEW // 3 + k, own)
-            self.odds = log_odds(again, self.given)
-        self.add_weights("weights by belief, in rounds", believed(self.odds))
+
+    def beliefs(self) -> dict[str, np.ndarray]:
+        """Adds weights by what nets believe of labels.
+
+        Nets are trained on such weights, and say what to believe next.
+
+        Returns:
+            The last beliefs, weights in (0, 1), by their name.
+        """
+        found = {}
+        for name, power in POWERS.items():
+            odds = log_odds(self.clean, self.given)
+            for k in range(ROUNDS):
+                x, y, own = self.with_clean(believed(odds, power))
+                again = self.train(x, y, self.steps, NEW // 3 + k, own)
+                odds = log_odds(again, self.given)
+            found[name] = believed(odds, power)
+            self.add_weights(f"weights by belief, {name}", found[name])
+        return found
+
+    def oracle(self) -> None:
+        """Adds the way that knows which labels are right."""
         x, y, _ = self.with_clean((~self.wrong).astype(float))
         self.add(ORACLE, x, y)
 
-    def add_weights(self, name, weights) -> np.ndarray:
-        """Adds weights; wrong labels are found by the nets trained with them.
-
-        Returns:
-            Log odds that labels are right, by these nets.
-        """
+    def add_weights(self, name, weights) -> None:
+        """Adds weights; the nets trained with them find the wrong labels."""
         x, y, own = self.with_clean(weights)
         odds = log_odds(self.add(name, x, y, own), self.given)
         self.found[name][0] = self.area(-odds)
-        return odds
 
     def cross_validated(self) -> np.ndarray:
         """Returns probabilities by nets that did not see the example."""
@@ -253,8 +265,13 @@ class Bench:
         ]
         self.add_kept(name, ~issues, max(scores, key=self.area))
 
-    def ours(self, trainings: int) -> None:
-        """Adds weights that are learned by hypergradient."""
+    def ours(self, beliefs: dict[str, np.ndarray], trainings: int) -> None:
+        """Adds weights that are learned by hypergradient.
+
+        Args:
+            beliefs: dict from names to weights in (0, 1), to begin with.
+            trainings: int, how many tune.
+        """
         keras.utils.set_random_seed(self.seed)
         model = kd.DrMADModel.from_model(net_of(self.images))
         kind = kd.hyperparameters.ExampleWeights(
@@ -270,9 +287,9 @@ class Bench:
             jit_compile=True,
         )
 
-        def learned(first) -> np.ndarray:
+        def learned(first) -> tuple[float, np.ndarray]:
             kind.assign(first)
-            model.fit(
+            history = model.fit(
                 self.x,
                 self.given,
                 batch_size=self.batch_size,
@@ -283,12 +300,18 @@ class Bench:
                 keep="mean",
                 seed=self.seed,
                 verbose=0,
-            )
-            return np.array(kind.value())
+            ).history
+            return history["val_loss"][-1], np.array(kind.value())
 
-        from_one = learned(1.0)
+        _, from_one = learned(1.0)
         x, y, own = self.with_clean(from_one)
         self.add("learned weights, from 1", x, y, own, -from_one)
-        # Moved apart from the ends, where the sigmoid is flat.
-        first = np.clip(2 * believed(self.odds), 0.02, 1.98)
-        self.add_weights("learned weights, from belief", LESS * learned(first))
+        # Apart from the ends, where the sigmoid is flat; by validation loss.
+        _, weights = min(
+            (
+                learned(np.clip(2 * first, 0.02, 1.98))
+                for first in beliefs.values()
+            ),
+            key=lambda pair: pair[0],
+        )
+        self.add_weights("learned weights, from belief", LESS * weights)

@@ -47,7 +47,7 @@ def test_log_odds_are_those_of_a_closed_form():
     # Nets that know nothing leave the share of the given class.
     odds = hyper_cleaning_rivals.log_odds(unsure, given)
     np.testing.assert_allclose(odds, 0, atol=1e-12)
-    np.testing.assert_allclose(hyper_cleaning_rivals.believed(odds), 0.5)
+    np.testing.assert_allclose(hyper_cleaning_rivals.believed(odds, 1), 0.5)
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_rivals_in_small(tmp_path):
     folder = tmp_path / "hyper_cleaning" / "short"
     with np.load(folder / "results" / "rivals, class, 20 %_0.npz") as arrays:
         values = dict(zip(arrays["names"], arrays["values"], strict=True))
-    assert len(values) == 10
+    assert len(values) == 11
     for way in ("cleanlab, by clean nets", "learned weights, from belief"):
         assert values[way][0] > 0.9  # area
     ends = [values[way][2] for way in ("clean images alone",)]
