@@ -120,11 +120,15 @@ def draw(run, part, results, measures) -> None:
         for axis, (problem, found) in zip(one, results.items(), strict=True):
             names = found[0]["names"].tolist()
             for own in found:
-                axis.plot(
-                    own["values"][:, place], range(len(names)), "oC0", alpha=0.5
-                )
+                values = own["values"][:, place]
+                if measure == "area":
+                    values = 1 - values
+                axis.plot(values, range(len(names)), "oC0", alpha=0.5)
             axis.set_yticks(range(len(names)), names)
-            axis.set(title=f"{problem} wrong", xlabel=measure)
+            if measure == "area":  # a few thousandths, or a third
+                axis.set_xscale("log")
+            label = "1 − area" if measure == "area" else measure
+            axis.set(title=f"{problem} wrong", xlabel=label)
             axis.grid(alpha=0.3)
         one[0].set_ylim(len(names) - 0.5, -0.5)
     run.write_figure(axes[0, 0], part)
