@@ -87,6 +87,7 @@ class QuarticByMomentum:
     """
 
     update_is_smooth = True
+    takes_any_size = True
 
     def __init__(self, A: np.ndarray):
         self.A = A

@@ -16,6 +16,7 @@ from keras_drmad.core.adjoint import step_back
 from keras_drmad.core.span import CHUNK_SIZE, Span
 from keras_drmad.core.state import Batch, State
 from keras_drmad.core.walk import Walk
+from keras_drmad.differentiation import forward
 from keras_drmad.differentiation.forward import Forward
 from keras_drmad.hyperparameters import (
     L1,
@@ -23,6 +24,7 @@ from keras_drmad.hyperparameters import (
     ExampleWeights,
     InitialScale,
     LearningRate,
+    Momentum,
     WeightSharing,
 )
 from keras_drmad.hyperparameters.together import Together
@@ -234,6 +236,92 @@ def test_rates_that_a_callback_sets(float64):
         )
         found.append(twin.diagnostics["hypergradient_norm"])
     np.testing.assert_allclose(*found, rtol=1e-9)
+
+
+# ---- knots that do not act yet
+
+
+KNOTS = {
+    "LearningRate": lambda per: LearningRate(
+        per, schedule="piecewise", knots=6
+    ),
+    "step": lambda per: LearningRate(per, schedule="step", steps=12),
+    "Momentum": lambda per: Momentum(per, 0.5, schedule="piecewise", knots=3),
+}
+
+
+@pytest.mark.parametrize("per", ["all", "layer"])
+@pytest.mark.parametrize("name", KNOTS)
+def test_a_value_of_a_schedule_acts_from_its_iteration_on(name, per):
+    reseed()
+    model = exact_model(tanh_net(), [KNOTS[name](per)])
+    model.prepared(X, Y, **TRAINING)
+    (kind,) = model.hyperparameters
+    values, raw = kind.over_time(12), np.array(kind.raw)
+    begins = kind.acts_from(12)
+    for place in range(raw.size):
+        moved = raw.copy()
+        moved.flat[place] += 1
+        kind.raw.assign(moved)
+        (changed,) = np.nonzero(
+            np.any(np.reshape(kind.over_time(12) != values, [12, -1]), axis=1)
+        )
+        assert begins[place] <= changed[0] <= begins[place] + 1
+    assert begins[-1] > 4 and len(begins) == raw.size
+
+
+@pytest.fixture(scope="module")
+def with_knots(float64):
+    """A model whose knots begin to act in several chunks."""
+    reseed()
+    kinds = [
+        L2(initial=0.05),
+        KNOTS["LearningRate"]("all"),
+        KNOTS["Momentum"]("layer"),
+        InitialScale(),
+    ]
+    return exact_model(tanh_net(), kinds)
+
+
+@pytest.fixture
+def carried(monkeypatch):
+    """How many tangents went with each chunk, in a training not so long."""
+    monkeypatch.setattr(forward, "WAITS_FROM", 0)
+    numbers, many = [], Forward._many
+
+    def noted(self, t):
+        numbers.append(many(self, t))
+        return numbers[-1]
+
+    monkeypatch.setattr(Forward, "_many", noted)
+    return numbers
+
+
+SEVERAL = {
+    "batch_size": 5,
+    "steps_per_epoch": 3 * CHUNK_SIZE,
+    "validation_data": VALIDATION,
+}
+
+
+def test_knots_wait_until_they_act(with_knots, carried):
+    assert_same(with_knots, X, Y, **SEVERAL)
+    count = sum(h.count for h in with_knots.hyperparameters)
+    assert carried == sorted(carried)
+    assert carried[0] < count == carried[-1]
+
+
+def test_knots_act_earlier_where_the_optimizer_has_counted():
+    slots = [tf.zeros([2]), tf.constant(40), tf.constant(3, tf.int64)]
+    assert forward._count(State([], slots, [])) == 40
+    assert forward._count(State([], slots[:1], [])) == 0
+
+
+def test_knots_do_not_wait_in_short_trainings():
+    state = State([tf.zeros([10])], [], [])
+    knots = Forward(3, (9, 5, 0))
+    assert knots._order(Span(0, 10**7), state) == ()
+    assert knots._order(Span(0, 10**9), state) == (2, 1, 0)
 
 
 # ---- at its limits

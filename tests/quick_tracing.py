@@ -4,6 +4,7 @@ import functools
 import gc
 import typing
 
+from tensorflow.python.framework import op_def_library
 from tensorflow.python.util import tf_stack
 
 # Graphs are made of many small objects that live long: to look for garbage
@@ -14,6 +15,20 @@ gc.set_threshold(50_000, 20, 20)
 # error comes from; under pytest it is deep. Here all operations have one.
 STACK = tf_stack.extract_stack()
 tf_stack.extract_stack = lambda stacklevel=1: STACK
+
+# For each input of each operation TensorFlow writes the words of an error, and
+# then looks whether there is one.
+SATISFIES = op_def_library._SatisfiesTypeConstraint
+
+
+def satisfies(dtype, attr_def, param_name):
+    """Raises a `TypeError` for a dtype that an operation does not take."""
+    allowed = attr_def.allowed_values.list.type
+    if allowed and dtype not in allowed:
+        SATISFIES(dtype, attr_def, param_name)
+
+
+op_def_library._SatisfiesTypeConstraint = satisfies
 
 # Python 3.11 lists a protocol's attributes anew at each `isinstance`.
 if hasattr(typing, "_get_protocol_attrs"):

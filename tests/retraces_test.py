@@ -123,6 +123,41 @@ def test_each_number_of_examples_is_traced_once(net):
         assert counts == {"forward": 3, "differentiate": 3, "backward": 3}
 
 
+class Counting(keras.layers.Layer):
+    """Counts how often the layer is called, which is when it is traced."""
+
+    calls = 0
+
+    def call(self, x):
+        Counting.calls += 1
+        return x
+
+
+def calls_for(size, **options):
+    """Returns the calls of a layer until a model was asked once."""
+    reseed()
+    inputs = keras.Input((4,), **options)
+    model = kd.DrMADModel(inputs, keras.layers.Dense(2)(Counting()(inputs)))
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        cross_entropy(),
+        hyperparameters=[kd.hyperparameters.L2()],
+        jit_compile=False,
+        self_check=False,
+    )
+    Counting.calls = 0
+    ask(model, size=size, held_out=8)
+    return Counting.calls
+
+
+def test_short_batches_are_traced_with_full_ones():
+    assert calls_for(30) == calls_for(32)
+
+
+def test_a_batch_size_that_inputs_give_stays_known():
+    assert calls_for(30, batch_size=8) > calls_for(32, batch_size=8)
+
+
 def counts_of(model):
     """Returns the traces of loops that were called, by the first word."""
     return {k.split()[0]: n for k, n in traces(model).items() if n}

@@ -189,6 +189,14 @@ class Loops:
 
     # ---- what is compiled
 
+    def _visit(self, chunk, i, function):
+        """Returns `function(batch)` for the i-th minibatch of a chunk.
+
+        XLA needs the sizes of minibatches, and traces a short one apart.
+        """
+        any_size = self.problem.takes_any_size and not self.compiler.jit_compile
+        return chunk.visit(i, function, any_size=any_size)
+
     def _forward(self, recorder, state, setting, metrics, chunk, n, notes):
         problem = self.problem.at(setting.constants)
 
@@ -202,7 +210,9 @@ class Loops:
                     followed, problem, state, setting.hparams, batch
                 )
 
-            (state_after, metrics, loss), followed = chunk.visit(i, visit)
+            (state_after, metrics, loss), followed = self._visit(
+                chunk, i, visit
+            )
             notes = followed if recorder.follows else notes
             is_finite = tf.math.is_finite(loss)
             lost = tf.where(is_finite, lost, tf.minimum(lost, i))
@@ -228,7 +238,8 @@ class Loops:
         problem = self.problem.at(setting.constants)
 
         def add_batch(i, metrics, total):
-            loss, size, metrics = chunk.visit(
+            loss, size, metrics = self._visit(
+                chunk,
                 i,
                 lambda batch: problem.validation_loss(
                     state, setting.hparams, batch, metrics
@@ -241,7 +252,8 @@ class Loops:
 
     def _validate_one(self, state, setting, metrics, total, chunk, i):
         problem = self.problem.at(setting.constants)
-        loss, size, metrics, buffers = chunk.visit(
+        loss, size, metrics, buffers = self._visit(
+            chunk,
             i,
             lambda batch: problem.carrying_validation_loss(
                 state, setting.hparams, batch, metrics
@@ -262,7 +274,7 @@ class Loops:
             outputs = [loss, *nested.float_leaves(buffers)]
             return vjp(outputs, at, [tf.ones_like(loss), *d_buffers])
 
-        return chunk.visit(i, slope)
+        return self._visit(chunk, i, slope)
 
     def _differentiate(self, state, setting, metrics, total, slopes, chunk, n):
         """Adds n batches to the validation loss and to its gradient.
@@ -284,8 +296,8 @@ class Loops:
             return loss, size, metrics, vjp([loss], at)
 
         def add_batch(i, metrics, total, slopes):
-            loss, size, metrics, slope = chunk.visit(
-                i, lambda batch: gradient(batch, metrics)
+            loss, size, metrics, slope = self._visit(
+                chunk, i, lambda batch: gradient(batch, metrics)
             )
             total = [total[0] + loss, total[1] + size]
             return i + 1, metrics, total, nested.add(slopes, slope)
@@ -329,8 +341,8 @@ class Loops:
         hparams, (first, last) = setting.hparams, bounds
 
         def advance(i, state):
-            return chunk.visit(
-                i, lambda batch: step(problem, state, hparams, batch)
+            return self._visit(
+                chunk, i, lambda batch: step(problem, state, hparams, batch)
             )
 
         states = replay.unfold(known, n, advance)
@@ -338,7 +350,8 @@ class Loops:
         def step_from(i, so_far):
             i -= 1
             state = replay.state(states, i)
-            a, d_hparams = chunk.visit(
+            a, d_hparams = self._visit(
+                chunk,
                 i,
                 lambda batch: step_back(
                     problem,
@@ -442,7 +455,8 @@ class Loops:
         problem, hparams = self.problem.at(setting.constants), setting.hparams
 
         def add_batch(i, sums):
-            products = chunk.visit(
+            products = self._visit(
+                chunk,
                 i,
                 lambda batch: second_products(
                     problem, state, hparams, batch, vector, curvature

@@ -115,6 +115,7 @@ class FixedPointProblem:
         self._problem = problem
         self._momentum = momentum
         self._words = Words(momentum)
+        self.takes_any_size = problem.takes_any_size
 
     def at(self, constants: list[tf.Tensor]) -> "FixedPointProblem":
         """Returns the problem whose steps read these constants."""

@@ -77,7 +77,14 @@ class Setting(NamedTuple):
 
 
 class Steps(Protocol):
-    """A training that can be walked forward, in states of whatever kind."""
+    """A training that can be walked forward, in states of whatever kind.
+
+    Attributes:
+        takes_any_size: bool, whether a step can be traced for minibatches
+            whose size is not known before it runs.
+    """
+
+    takes_any_size: bool
 
     def at(self, constants: list[tf.Tensor]) -> "Steps":
         """Returns the training whose steps read these constants."""

@@ -8,7 +8,7 @@ the tangents as cotangents.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ def step(
     hparams: list[tf.Tensor],
     batch: Any,
     tangents: list[tf.Tensor],
+    order: Sequence[int] = (),
 ) -> list[tf.Tensor]:
     """Takes the tangents of s_t to those of s_{t+1}.
 
@@ -56,7 +57,10 @@ def step(
         state: s_t.
         hparams: list of tensors λ.
         batch: the minibatch of iteration t.
-        tangents: Z = ∂s_t/∂λ, see `none`.
+        tangents: Z = ∂s_t/∂λ, see `none`; those of the first hyperparameters
+            of `order` alone where the others have not acted yet.
+        order: the places of hyperparameters in λ, in the order of their
+            tangents; as they come if empty.
 
     Returns:
         `∂step/∂s Z + ∂step/∂λ`, as `tangents`.
@@ -94,7 +98,8 @@ def step(
             )
         return [*through_update([*d_inputs, *direction]), *d_buffers]
 
-    return tf.vectorized_map(along, (tangents, _directions(hparams)))
+    directions = _directions(hparams, order, tangents[0].shape[0])
+    return tf.vectorized_map(along, (tangents, directions))
 
 
 class _Transposed:
@@ -115,13 +120,16 @@ class _Transposed:
         return vjp(self.of_ones, self._at, vector)
 
 
-def _directions(hparams: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns ∂λ/∂λ: for each hyperparameter, a list as `hparams`."""
-    P = count(hparams)
+def _directions(
+    hparams: list[tf.Tensor], order: Sequence[int], many: int
+) -> list[tf.Tensor]:
+    """Returns ∂λ/∂λ: for the first hyperparameters, a list as `hparams`."""
+    rows = np.eye(count(hparams))
+    rows = (rows[list(order)] if order else rows)[:many]
     sizes = [h.shape.num_elements() for h in hparams]
-    parts = np.split(np.eye(P), np.cumsum(sizes)[:-1], axis=1)
+    parts = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
     return [
-        tf.constant(part.reshape(P, *h.shape), h.dtype)
+        tf.constant(part.reshape(many, *h.shape), h.dtype)
         for part, h in zip(parts, hparams, strict=True)
     ]
 

@@ -14,6 +14,11 @@ from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import Derivative, Walked
 from keras_drmad.differentiation.base import Differentiation
 
+# Bytes of tangents, times steps, from which on it saves more time in some ten
+# trainings to let tangents wait than it takes to trace the loop for other
+# numbers of tangents.
+WAITS_FROM = 2**34
+
 
 @dataclasses.dataclass(frozen=True)
 class Forward(Differentiation):
@@ -32,8 +37,14 @@ class Forward(Differentiation):
     others: like a walk backward that ends early, the derivative then leaves
     out what hyperparameters did before.
 
+    Before a hyperparameter acts its tangent is zero. In long trainings such
+    tangents wait: a knot of a schedule costs nothing until the training comes
+    near the knot before.
+
     Attributes:
         count: P, the number of hyperparameters.
+        begins: the iteration from which on each acts, by the optimizer's count;
+            empty if all act from the first one on.
 
     References: Franceschi, Donini, Frasconi, Pontil, *Forward and Reverse
     Gradient-Based Hyperparameter Optimization*, ICML 2017,
@@ -41,6 +52,7 @@ class Forward(Differentiation):
     """
 
     count: int
+    begins: tuple[int, ...] = ()
 
     def iterations(self, span: Span) -> np.ndarray:
         return np.arange(0)
@@ -61,23 +73,55 @@ class Forward(Differentiation):
         if walk.d_start is not None:
             first = walk.d_start()
             z[: len(first)] = first
+        order = self._order(span, s)
+        if order:
+            z = [tf.gather(rows, order) for rows in z]
         memory = {"beside": Beside(z, tf.constant(0))}
+        ahead = _count(s) - span.first
+
+        def beside(iterations: np.ndarray) -> Beside:
+            held = memory["beside"]
+            if not order:
+                return held
+            many = self._many(ahead + int(iterations[-1]))
+            return held._replace(
+                tangents=[_resized(rows, many) for rows in held.tangents]
+            )
+
         walking = walk.forward(
-            s,
-            hparams,
-            span,
-            TANGENTS,
-            notes=lambda iterations: memory["beside"],
-            memory=memory,
+            s, hparams, span, Tangents(order), notes=beside, memory=memory
         )
         for part in walking:
             memory["beside"] = part.notes
         return walking.end(memory["beside"])
 
+    def _order(self, span: Span, state: State) -> tuple[int, ...]:
+        """Returns the hyperparameters in the order in which they begin to act.
+
+        Empty where none is to wait.
+        """
+        moved = self.nbytes(span.steps, state) * span.steps
+        if not any(self.begins) or moved < WAITS_FROM:
+            return ()
+        return tuple(np.argsort(self.begins, kind="stable").tolist())
+
+    def _many(self, t: int) -> int:
+        """Returns how many tangents go with a chunk that ends with iteration t.
+
+        Whole quarters of all of them: the loop is traced anew for each number.
+        """
+        acting = int(np.sum(np.array(self.begins) <= t))
+        quarter = -(-self.count // 4)
+        return min(max(-(-acting // quarter), 1) * quarter, self.count)
+
     def backward(
         self, walk: Walk, walked: Walked, adjoint: list[tf.Tensor]
     ) -> Derivative:
         z, steps = walked.memory
+        order = self._order(walked.span, walked.state)
+        if order:
+            places = np.argsort(order)
+            z = [tf.gather(_resized(rows, self.count), places) for rows in z]
         d_lambda = tf.add_n(
             [
                 tf.reduce_sum(
@@ -125,12 +169,19 @@ class Beside(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tangents(Recorder):
-    """Tangents, which follow the steps."""
+    """Tangents, which follow the steps.
 
+    Attributes:
+        order: as for `tangents.step`.
+    """
+
+    order: tuple[int, ...] = ()
     follows = True
 
     def follow(self, notes, problem, state, hparams, batch):
-        z = tangents.step(problem, state, hparams, batch, notes.tangents)
+        z = tangents.step(
+            problem, state, hparams, batch, notes.tangents, self.order
+        )
         # What is not finite elsewhere comes to the parameters.
         sums = [tf.reduce_sum(rows) for rows in z[: len(state.params)]]
         is_finite = tf.reduce_all(tf.math.is_finite(tf.stack(sums)))
@@ -139,4 +190,21 @@ class Tangents(Recorder):
         return Beside(z, tf.where(is_finite, notes.steps + 1, 0))
 
 
-TANGENTS = Tangents()
+def _count(state: State) -> int:
+    """Returns the optimizer's count of iterations, or a larger number.
+
+    That of several optimizers, or of other things that optimizers count.
+    """
+    counts = [
+        int(x) for x in state.slots if x.dtype.is_integer and x.shape.rank == 0
+    ]
+    return max(counts, default=0)
+
+
+def _resized(rows: tf.Tensor, many: int) -> tf.Tensor:
+    """Returns the first rows of a tensor, with rows of zeros if it has less."""
+    more = many - rows.shape[0]
+    if more <= 0:
+        return rows[:many]
+    zeros = tf.zeros([more, *rows.shape[1:]], rows.dtype)
+    return tf.concat([rows, zeros], axis=0)

@@ -141,6 +141,19 @@ class Hyperparameter(abc.ABC):
         steps = self.place.reverse_steps
         return T if steps is None else min(steps, T)
 
+    def acts_from(self, T: int) -> np.ndarray:
+        """Returns the iteration from which on each value acts, at the earliest.
+
+        Args:
+            T: int, the number of iterations.
+
+        Returns:
+            `(count,)` integers, in the order of the raw values; zeros unless a
+            kind has values that act later.
+        """
+        del T
+        return np.zeros(self.count, int)
+
     @property
     def examples(self) -> int | None:
         """How many training examples the kind knows by their places.

@@ -203,6 +203,18 @@ class OptimizerNumber(Grouped):
         after = tf.minimum(before + 1, last)
         return (1 - part) * raw[before] + part * raw[after]
 
+    def acts_from(self, T: int) -> np.ndarray:
+        places = super().acts_from(T)
+        if self.schedule is None:
+            return places
+        rows = self._rows()[0]
+        begins = np.arange(rows, dtype=float)
+        if self.schedule == "piecewise":
+            # A knot acts where the values leave the knot before.
+            between = float(self._last_step.numpy()) / max(rows - 1, 1)
+            begins = np.maximum(begins - 1, 0) * between
+        return np.repeat(np.floor(begins).astype(int), self.count // rows)
+
     def over_time(self, T: int) -> np.ndarray:
         """Returns the values at each of T iterations.
 

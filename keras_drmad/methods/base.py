@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from keras_drmad import arguments
 from keras_drmad.core.curvature import HESSIAN, GaussNewton
 from keras_drmad.core.state import Curvature, State
@@ -36,6 +38,9 @@ class Tuned(Protocol):
 
     def reverse_steps(self, T: int) -> int:
         """Returns how many reverse steps it takes to see every value."""
+
+    def acts_from(self, T: int) -> np.ndarray:
+        """Returns the iteration from which on each value acts, `(count,)`."""
 
 
 class Chosen(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_drmad import arguments
 from keras_drmad.core.state import State
@@ -53,7 +54,9 @@ class ForwardMode(Method):
         count = sum(h.count for h in hyperparameters)
         if count > MOST:
             raise _refused(self, f"{MOST} of them at most", count)
-        bound = Forward(count)
+        begins = [h.acts_from(T) for h in hyperparameters]
+        flat = np.concatenate([np.zeros(0, int), *begins]).tolist()
+        bound = Forward(count, tuple(flat) if any(flat) else ())
         needed, allowed = bound.nbytes(T, state), _available_bytes()
         if needed > allowed:
             words = memory_lib.in_words(allowed)

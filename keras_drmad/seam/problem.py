@@ -25,7 +25,12 @@ from keras_drmad.seam.pure_optimizer import (
 )
 from keras_drmad.seam.scope import Scope
 from keras_drmad.seam.states import States, values_of
-from keras_drmad.seam.traits import SINGULAR, pays, suits_xla
+from keras_drmad.seam.traits import (
+    SINGULAR,
+    fixes_batch_size,
+    pays,
+    suits_xla,
+)
 
 
 class ElementaryProblem(States):
@@ -41,6 +46,8 @@ class ElementaryProblem(States):
             batch to the next.
         update_is_smooth: bool, whether the optimizer's update has a finite
             derivative everywhere.
+        takes_any_size: bool, whether the model's inputs leave the size of
+            minibatches open.
         parts: float, how many parts like its batches make a minibatch, so
             that the mean of their losses is the minibatch's loss.
     """
@@ -81,6 +88,7 @@ class ElementaryProblem(States):
         self.fixed: list[keras.Variable] = []
         self.loose: list[tf.Variable] = []
         self.carries = False
+        self.takes_any_size = not fixes_batch_size(model)
         self._constants: list[tf.Tensor] | None = None
         self._apply = pure_update(optimizer)
         self._find_what_changes(batch)

@@ -33,6 +33,8 @@ class ReplicatedProblem:
         replicas: `Replicas`.
     """
 
+    takes_any_size = False  # parts are cut where the step is traced
+
     def __init__(self, problem: ElementaryProblem, replicas: Replicas):
         """Initializes the problem."""
         self.problem = problem

@@ -278,8 +278,7 @@ def check_slopes(problem: Any, batch: Batch, held_out: Batch) -> None:
 
 def _few(model: Any, batch: Batch) -> Batch:
     """Returns the first examples, if a model takes any number of these."""
-    shapes = [x.shape for x in getattr(model, "inputs", None) or []]
-    if not shapes or any(shape[0] is not None for shape in shapes):
+    if not getattr(model, "inputs", None) or traits.fixes_batch_size(model):
         return batch
     return tf.nest.map_structure(
         lambda a: None if a is None else a[:EXAMPLES], batch

@@ -53,6 +53,12 @@ PLACES = {"Placeholder", "_Arg", "_Retval"}  # not operations at all
 PAYS_FROM, DOUBLES, LOOPS = 8_000, 36_000, 10
 
 
+def fixes_batch_size(model: keras.Model) -> bool:
+    """Returns whether a model's inputs have a batch axis of a given size."""
+    inputs = getattr(model, "inputs", None) or []
+    return any(x.shape[0] is not None for x in inputs)
+
+
 def suits_xla(operations: set[str]) -> bool:
     """Returns whether XLA can run a graph, and is likely the faster one.
 

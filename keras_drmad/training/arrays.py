@@ -35,21 +35,31 @@ class ArrayChunk(NamedTuple):
     is_short: tf.Tensor | None
     short_indices: tf.Tensor | None
 
-    def visit(self, i: tf.Tensor, function: Callable) -> Any:
-        """Returns `function(batch)` for the i-th `Batch`."""
+    def visit(
+        self, i: tf.Tensor, function: Callable, *, any_size: bool = False
+    ) -> Any:
+        """Returns `function(batch)` for the i-th `Batch`.
 
-        def on(indices):
-            index = nested.at(indices, i)
+        Args:
+            i: int32 scalar.
+            function: of a `Batch`.
+            any_size: bool, whether the function takes minibatches whose size
+                is not known when it is traced: then it is traced once, and not
+                once more for short ones.
+        """
+
+        def on(index):
             data = map_arrays(lambda a: tf.gather(a, index), self.data)
             return function(Batch(*data, index))
 
-        if self.is_short is None:
-            return on(self.indices)
-        return tf.cond(
-            nested.at(self.is_short, i),
-            lambda: on(self.short_indices),
-            lambda: on(self.indices),
-        )
+        index = nested.at(self.indices, i)
+        if self.short_indices is None:
+            return on(index)
+        is_short = nested.at(self.is_short, i)
+        short, full = self.short_indices.shape[1], self.indices.shape[1]
+        if any_size:
+            return on(index[: tf.where(is_short, short, full)])
+        return tf.cond(is_short, lambda: on(index[:short]), lambda: on(index))
 
     def reversed(self, n: int) -> "ArrayChunk":
         """Returns the first n minibatches in the opposite order."""

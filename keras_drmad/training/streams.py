@@ -32,8 +32,11 @@ class StackedChunk(NamedTuple):
 
     data: Batch
 
-    def visit(self, i: tf.Tensor, function: Callable) -> Any:
+    def visit(
+        self, i: tf.Tensor, function: Callable, *, any_size: bool = False
+    ) -> Any:
         """Returns `function(batch)` for the i-th `Batch`."""
+        del any_size  # all have one
         return function(map_arrays(lambda a: tf.gather(a, i), self.data))
 
     def reversed(self, n: int) -> "StackedChunk":
