@@ -82,20 +82,20 @@ class ExampleWeights(base.Hyperparameter):
             size = len(self.groups)
         self.size = arguments.whole("size", size, 1, advice="Use `len(x)`.")
         self.initial = self.checked_initial(initial)
-        if np.shape(self.initial) not in ((), self._shape):
+        if np.shape(self.initial) not in ((), self._raw_shape):
             raise ValueError(
                 "Invalid value for argument `initial`. Expected a number, or "
-                f"an array of shape {self._shape}, a weight for each "
+                f"an array of shape {self._raw_shape}, a weight for each "
                 f"{'example' if self.groups is None else 'group'}. Received: "
                 f"an array of shape {np.shape(self.initial)}."
             )
         self.axes = ("example",) if self.groups is None else ("group",)
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        self.create(self._shape, self.initial)
+        self.create(self._raw_shape, self.initial)
 
     @property
-    def _shape(self) -> tuple[int]:
+    def _raw_shape(self) -> tuple[int]:
         if self.groups is None:
             return (self.size,)
         return (int(self.groups.max()) + 1,)
