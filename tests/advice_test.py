@@ -80,6 +80,17 @@ def test_values_that_hardly_moved(model):
     assert "Raise the `learning_rate` of the meta-optimizer" in text
 
 
+def test_values_that_no_meta_optimizer_moves_are_to_stand_still():
+    """Even at a bound, and beside others that move."""
+    held = L2("all", 1e-3, bounds=(1e-3, 1.0), name="held")
+    model = compiled(
+        hyperparameters=[held, L2(per="input", initial=1e-2)],
+        meta_optimizer={"l2": kd.SignDescent(0.3)},
+    )
+    assert not warned(model, meta_iterations=5)
+    np.testing.assert_allclose(held.value(), 1e-3, rtol=1e-5)
+
+
 def test_the_best_meta_iteration_may_be_the_first(model):
     """What went and came back has moved."""
     monitor = keras.callbacks.LambdaCallback(

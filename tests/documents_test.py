@@ -9,7 +9,9 @@ import pathlib
 import re
 
 import keras
+import keras_tuner
 import numpy as np
+import optuna
 import pytest
 
 import keras_drmad as kd
@@ -28,6 +30,9 @@ FEW = {
     "meta_iterations": 2,
     "draws": 2,
     "directions": 1,
+    "initial_epoch": 2,  # as many meta-iterations there are
+    "n_trials": 2,  # of Optuna
+    "max_epochs": 3,  # of KerasTuner
 }
 LONG_RUNNING = (
     "fit",
@@ -107,6 +112,12 @@ def few_steps():
             method = getattr(kd.DrMADModel, name)
             patch.setattr(kd.DrMADModel, name, shorter(method))
         patch.setattr(keras.Model, "fit", shorter(keras.Model.fit))
+        patch.setattr(optuna.Study, "optimize", shorter(optuna.Study.optimize))
+        patch.setattr(
+            keras_tuner.Hyperband,
+            "__init__",
+            shorter(keras_tuner.Hyperband.__init__),
+        )
         without_xla = functools.partialmethod(
             keras.Model.compile, jit_compile=False
         )

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_drmad import arguments, keras_internals
+from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.training import advice as advices
 from keras_drmad.training import between
 from keras_drmad.training.course import Course
@@ -94,7 +95,7 @@ def run(
                     model, training.problem, plan, callbacks, course.base
                 )
             course.watch(lambda: sum(training.loops.traces().values()))
-            advice = advices.Advice(model.hyperparameters)
+            advice = advices.Advice(_moved(model))
             if is_tuned and not (course.base and model.tuning_record.fits):
                 _begin_record(model, plan, tuning)
             if repeats:
@@ -134,6 +135,20 @@ def run(
     finally:
         if repeats:  # an interrupt leaves trained weights, too
             model.leave(origin, tuning.initial_weights)
+
+
+def _moved(model: Any) -> list[Hyperparameter]:
+    """Returns the hyperparameters that are to move.
+
+    Not those that a dict of meta-optimizers does not name: a rate of 0 holds
+    these.
+    """
+    held: set[int] = set()
+    for one in keras_internals.optimizers_within(model.meta_optimizer):
+        rate = one.learning_rate  # of a schedule a tensor
+        if isinstance(rate, keras.Variable) and float(rate.numpy()) == 0:
+            held |= {id(v) for v in keras_internals.trained_by(one)}
+    return [h for h in model.hyperparameters if id(h.raw) not in held]
 
 
 def _begin_record(model: Any, plan: Plan, tuning: Tuning) -> None:

@@ -1,0 +1,51 @@
+"""The study of a tuner alone and around `fit`, in small."""
+
+import numpy as np
+import pytest
+
+from running import assert_flag_is_refused_without_tensorflow, run_program
+
+pytest.importorskip("optuna")
+T, BUDGET, META_ITERATIONS, REVERSE = 20, 10, 2, 2
+
+
+def test_flags_are_answered_without_tensorflow():
+    assert_flag_is_refused_without_tensorflow(
+        "studies.search_outside", "--draws=1"
+    )
+
+
+@pytest.mark.slow
+def test_each_way_spends_the_budget_and_chooses(tmp_path):
+    out = run_program(
+        "studies.search_outside",
+        tmp_path,
+        "--dataset=digits",
+        "--problems=labels",
+        "--seeds=1",
+        f"--budget={BUDGET}",
+        f"--steps={T}",
+        f"--meta_iterations={META_ITERATIONS}",
+        "--draws=2",
+        "--processes=0",
+    )
+    folder = tmp_path / "search_outside" / "short"
+    found = {}
+    for way in ("alone", "inside", "after", "clean"):
+        with np.load(folder / "results" / f"labels_{way}_0.npz") as arrays:
+            found[way] = dict(arrays)
+        assert found[way]["test_loss"].shape == (2,)
+        assert f"{found[way]['test_loss'].mean():.3f} ± 0.000" in out
+    # The exact hypergradient walks all T steps backward.
+    meta_iteration = T + REVERSE * T
+    trial = META_ITERATIONS * meta_iteration + T
+    assert found["inside"]["steps"] == 2 * trial
+    assert found["inside"]["trials"] == 2
+    for way in ("alone", "clean"):
+        assert BUDGET * T <= found[way]["steps"] <= (BUDGET + 1) * T
+        assert len(np.unique(found[way]["values"])) == 1  # nothing is tuned
+    # As many meta-iterations as fit, and the last training.
+    steps = found["after"]["steps"]
+    assert BUDGET * T - meta_iteration < steps <= BUDGET * T
+    assert len(np.unique(found["after"]["values"])) > 1
+    assert (folder / "figures" / "search_outside.png").exists()
