@@ -322,9 +322,17 @@ class DrMADModel(Readable, Checkable, Differentiable):
         an entry for each meta-iteration: `hypergradient_norm`,
         `adjoint_growth`, `reverse_steps`, `reverse_steps_used`, `copies` (of
         the weights, kept for the walk backward), `residual` (of
-        `Implicit`), and the standard deviation of each hyperparameter's values,
-        `"NAME/std"`; `keras_drmad.callbacks.Diagnostics` puts the last entries
-        into the logs.
+        `Implicit`), `past_edge` (trainings past the edge of stability, where
+        learning rates are tuned), and the standard deviation of each
+        hyperparameter's values, `"NAME/std"`;
+        `keras_drmad.callbacks.Diagnostics` puts the last entries into the logs.
+
+        A training is past the edge of stability if it diverges, if it moves the
+        weights by more than their norm and makes neither the training loss nor
+        the validation loss better, or if the adjoint of the weights grows a
+        thousandfold. Its hypergradient says nothing: learning rates that are
+        tuned are lowered instead, all else stays, and a training that diverged
+        begins again.
 
         A second `fit` starts where the trainings of the first one started, or
         from weights that were put into the model since. An interrupt, a
@@ -408,8 +416,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
             ValueError: if they are not valid, or others than those of the
                 backup to go on from, before work starts.
             OSError: if a backup can't be written.
-            FloatingPointError: if the first meta-iteration diverges. A later
-                one ends `fit` with a warning and the best state so far.
+            FloatingPointError: if the first meta-iteration diverges, and there
+                are no learning rates to be lowered. A later one ends `fit` with
+                a warning and the best state so far.
         """
         given = {k: v for k, v in locals().items() if k in FIT_ARGUMENTS}
         self.check_compiled()

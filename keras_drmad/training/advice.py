@@ -49,10 +49,12 @@ class Advice:
         self._farthest = [0.0 for _ in self._each]
         self._is_zero = True
         self._steps = 0
+        self._past_edge: list[float] = []
 
     def note(self, diagnostics: Mapping[str, Any]) -> None:
         """Looks at the values after a meta-iteration's step."""
         self._steps += 1
+        self._past_edge.append(diagnostics.get("past_edge", 0.0))
         if diagnostics["hypergradient_norm"] != 0:  # nan is none of 0 either
             self._is_zero = False
         for k, h in enumerate(self._each):
@@ -71,10 +73,12 @@ class Advice:
             callbacks: those of the `fit`, of which some hold out examples.
 
         Warns:
-            UserWarning: if values ended at a bound, if values hardly moved, and
-                if hyperparameters overfit the data that they are fitted to.
+            UserWarning: if values ended at a bound, if values hardly moved, if
+                learning rates ended at the edge of stability, and if
+                hyperparameters overfit the data that they are fitted to.
         """
         texts = [*map(_at_bounds, self._each), *self._stood_still()]
+        texts.append(_at_the_edge(self._past_edge))
         texts += [
             _overfit(history, fitted, held_out)
             for fitted, held_out in _losses(history, callbacks)
@@ -125,6 +129,28 @@ def _at_bounds(h: Hyperparameter) -> str:
         f"Values of '{h.name}' ended at their bounds: {' and '.join(sides)}. "
         "Better values may lie beyond. Pass wider `bounds=` to the "
         "hyperparameter, unless these are the limits of what makes sense."
+    )
+
+
+def _at_the_edge(past_edge: Sequence[float]) -> str:
+    """Returns a warning if trainings were past the edge of stability lately.
+
+    Args:
+        past_edge: for each meta-iteration, how many trainings were.
+    """
+    last = past_edge[-max(1, len(past_edge) // 3) :]
+    count = int(sum(last))
+    if not count:
+        return ""
+    trainings = "1 training" if count == 1 else f"{count} trainings"
+    return (
+        "Learning rates ended near the edge of stability: in the last "
+        f"{len(last)} of {len(past_edge)} meta-iterations {trainings} "
+        "diverged, made nothing better, or had an adjoint that grew a "
+        "thousandfold, where a hypergradient says nothing; so the rates were "
+        "lowered there. On other draws the values found may pass the edge: "
+        "`model.check_hyperparameters` tells. Use more `meta_iterations`, or "
+        "pass an upper bound, `bounds=(None, highest)`, to the hyperparameter."
     )
 
 

@@ -94,21 +94,10 @@ def _meta_iterations(
         display.begin(heading + words, tuning.draws * (T + R))
         callbacks.on_epoch_begin(k)
         model.check_trainable()
-        watchers = [
-            Reporter(
-                model,
-                callbacks,
-                course,
-                f"draw {draw}",
-                tuning.draws * T,
-                draw * T,
-                display=display,
-                walked_back=draw * R,
-            )
-            for draw in range(tuning.draws)
-        ]
         try:
-            trained, logs, diagnostics = meta.iterate(k, watchers)
+            trained, logs, diagnostics = _iterated(
+                model, meta, callbacks, course, display, k, R
+            )
         except Stopped as stopped:
             course.hear(stopped)
             reached = course.workers.common(course.reached)
@@ -142,6 +131,44 @@ def _meta_iterations(
         if course.workers.any_of_all(model.stop_training):
             model.tuning_record.end("stopped by a callback")
             return
+
+
+def _iterated(model, meta, callbacks, course, display, k, R) -> tuple:
+    """Runs a meta-iteration, with lower rates again where it diverges.
+
+    Args:
+        k: int, the number of the meta-iteration.
+        R: int, the steps backward of a training.
+
+    Returns:
+        What `MetaTraining.iterate` returns.
+
+    Raises:
+        Diverged: if no lower rates are to be had.
+    """
+    tuning, T = meta.tuning, meta.plan.T
+    while True:
+        watchers = [
+            Reporter(
+                model,
+                callbacks,
+                course,
+                f"draw {draw}",
+                tuning.draws * T,
+                draw * T,
+                display=display,
+                walked_back=draw * R,
+            )
+            for draw in range(tuning.draws)
+        ]
+        try:
+            return meta.iterate(k, watchers)
+        except Diverged:
+            if not meta.retreat():
+                raise
+            words = "The training diverged: again, with lower rates"
+            display.begin(words, tuning.draws * (T + R))
+            course.begin(lambda: _base_of(model, meta, callbacks, k))
 
 
 def _finish(

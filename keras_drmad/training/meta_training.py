@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_drmad.core import nested
 from keras_drmad.core.state import State
 from keras_drmad.core.walked import OtherBatches, Watcher
+from keras_drmad.training import edge
 from keras_drmad.training.elementary_training import (
     ElementaryTraining,
     Trained,
@@ -27,7 +28,9 @@ _DIAGNOSTICS = (
     "reverse_steps_used",
     "copies",
     "residual",
+    "past_edge",
 )
+RETREATS = 20  # in one meta-iteration
 
 
 class MetaTraining:
@@ -45,6 +48,8 @@ class MetaTraining:
             followed, or `None`.
         tail: `Tail`, the raw values of the last half of the steps.
         has_diverged: bool, whether a training diverged, the last one then.
+        retreats: int, how often rates were lowered in this meta-iteration, for
+            its training diverged.
     """
 
     def __init__(
@@ -75,7 +80,9 @@ class MetaTraining:
         self.best: Snapshot | None = None
         self._has_warned = False
         self.has_diverged = False
+        self.retreats = 0
         problem = training.problem
+        self._has_rates = edge.has_rates(problem.hyperparameters)
         moved = [*problem.hyperparameters.raws, *meta_optimizer.variables]
         self._start = [(v, tf.convert_to_tensor(v.value)) for v in moved]
         self.tail = Tail(resumed.tail)
@@ -143,6 +150,9 @@ class MetaTraining:
         sums = map(tf.add_n, zip(*gradients, strict=True))
         self.pending = [x / draws for x in workers.sum_of_draws([*sums])]
         norm = float(nested.norm(self.pending))
+        if self._has_rates:
+            logs["past_edge"] = draws * logs["past_edge"] + self.retreats
+        self.retreats = 0
         diagnostics = {k: logs.pop(k) for k in _DIAGNOSTICS if k in logs}
         diagnostics |= {"hypergradient_norm": norm}
         self._warn_if_cut_short(meta_iteration, diagnostics)
@@ -185,6 +195,13 @@ class MetaTraining:
         )
         known = (name for name in _DIAGNOSTICS if name in diagnostics)
         logs |= {name: diagnostics[name] for name in known}
+        if self._has_rates:
+            is_past = edge.is_past(training, trained, plan, logs)
+            logs["past_edge"] = float(is_past)
+            if is_past:
+                gradient = edge.votes(
+                    training.problem.hyperparameters, trained.hparams
+                )
         trained = trained.forgotten()
         outcome = {"trained": trained, "logs": logs, "gradient": gradient}
         outcome["passes"] = self.plan.passes()
@@ -264,6 +281,23 @@ class MetaTraining:
     def is_mean(self) -> bool:
         """Whether the mean of the last half of the steps is what is kept."""
         return self.tuning.keep == "mean" and not self.tail.is_empty
+
+    def retreat(self) -> bool:
+        """Lowers learning rates by a step, for a training diverged.
+
+        Returns:
+            Whether any rate is lower now; otherwise nothing has changed, or
+            what moves the rates brought them no further down.
+        """
+        if not self._has_rates or self.retreats == RETREATS:
+            return False
+        together = self.training.problem.hyperparameters
+        before = together.hparams()
+        self.retreats += 1
+        self.tail.drop()  # what led to the training that diverged
+        self.pending = edge.votes(together, before)
+        self.follow()
+        return edge.are_lower(together, before)
 
     def give_up(self) -> None:
         """Takes back the last step, which led to a training that diverges."""
