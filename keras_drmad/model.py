@@ -322,17 +322,20 @@ class DrMADModel(Readable, Checkable, Differentiable):
         an entry for each meta-iteration: `hypergradient_norm`,
         `adjoint_growth`, `reverse_steps`, `reverse_steps_used`, `copies` (of
         the weights, kept for the walk backward), `residual` (of
-        `Implicit`), `past_edge` (trainings past the edge of stability, where
-        learning rates are tuned), and the standard deviation of each
+        `Implicit`), `past_edge` (trainings past the edge of stability, those
+        that diverged and began again included, where learning rates are
+        tuned), and the standard deviation of each
         hyperparameter's values, `"NAME/std"`;
         `keras_drmad.callbacks.Diagnostics` puts the last entries into the logs.
 
-        A training is past the edge of stability if it diverges, if it moves the
-        weights by more than their norm and makes neither the training loss nor
-        the validation loss better, or if the adjoint of the weights grows a
-        thousandfold. Its hypergradient says nothing: learning rates that are
-        tuned are lowered instead, all else stays, and a training that diverged
-        begins again.
+        Where learning rates are tuned, a training is past the edge of stability
+        if it diverges, if it moves the weights by more than their norm and
+        makes neither the training loss nor the validation loss better, or if
+        the adjoint of the weights grows a thousandfold (which an exact walk
+        backward tells). Then learning rates are lowered, whatever their
+        hypergradient says; all else follows its own, or stands still where
+        the adjoint exploded. A training that diverged begins again, with half
+        the learning rates. With `tune_every` nothing of this is done.
 
         A second `fit` starts where the trainings of the first one started, or
         from weights that were put into the model since. An interrupt, a

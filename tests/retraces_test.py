@@ -7,6 +7,7 @@ TensorFlow traces: once for each number of examples, trained or validated on.
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_drmad as kd
 from checks import traces
@@ -152,6 +153,40 @@ def calls_for(size, **options):
 
 def test_short_batches_are_traced_with_full_ones():
     assert calls_for(30) == calls_for(32)
+
+
+def test_what_computes_with_a_size_is_traced_for_each():
+    def loss(y, y_pred):
+        weights = tf.linalg.diag_part(tf.eye(y_pred.shape[0]))
+        losses = keras.losses.sparse_categorical_crossentropy(
+            y, y_pred, from_logits=True
+        )
+        return weights * losses
+
+    reseed()
+    inputs = keras.Input((4,))
+    model = kd.DrMADModel(inputs, keras.layers.Dense(2)(inputs))
+    twin = model_of("dense")
+    twin.set_weights(model.get_weights())
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        loss,
+        hyperparameters=[kd.hyperparameters.L2()],
+        hypergradient=kd.DrMAD(),
+        jit_compile=False,
+    )
+    found, expected = (
+        one.hypergradient(
+            X[:30], Y[:30], 8, validation_data=(X[:7], Y[:7]), seed=0
+        )
+        for one in (model, twin)
+    )
+    np.testing.assert_allclose(
+        found.validation_loss, expected.validation_loss, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        found.gradients["l2"], expected.gradients["l2"], rtol=1e-4
+    )
 
 
 def test_a_batch_size_that_inputs_give_stays_known():

@@ -66,6 +66,7 @@ class Loops:
         self.compiler = compiler
         self._loops: dict[tuple, Loop] = {}
         self._wrapped: dict[Wrapper, Loops] = {}
+        self._needs_sizes = not problem.takes_any_size
 
     def go_on(
         self, problem: Any, is_same: Callable[[str, tuple], bool]
@@ -192,10 +193,15 @@ class Loops:
     def _visit(self, chunk, i, function):
         """Returns `function(batch)` for the i-th minibatch of a chunk.
 
-        XLA needs the sizes of minibatches, and traces a short one apart.
+        XLA needs the sizes of minibatches, and traces a short one apart; so do
+        layers and losses that compute with a size in Python.
         """
-        any_size = self.problem.takes_any_size and not self.compiler.jit_compile
-        return chunk.visit(i, function, any_size=any_size)
+        if not self._needs_sizes and not self.compiler.jit_compile:
+            try:
+                return chunk.visit(i, function, any_size=True)
+            except Exception:  # whatever they raise of a size that is `None`
+                self._needs_sizes = True
+        return chunk.visit(i, function)
 
     def _forward(self, recorder, state, setting, metrics, chunk, n, notes):
         problem = self.problem.at(setting.constants)

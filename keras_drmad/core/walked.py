@@ -18,8 +18,16 @@ class Diverged(FloatingPointError):
         what: str, the loss that did.
     """
 
-    def __init__(self, step: int, what: str, meta_iteration: int | None = None):
+    def __init__(
+        self,
+        step: int,
+        what: str,
+        meta_iteration: int | None = None,
+        halvings: int = 0,
+    ):
         where = f" of meta-iteration {meta_iteration}" if meta_iteration else ""
+        if halvings:
+            where += f", after learning rates were halved {halvings} times"
         super().__init__(
             f"The {what} loss became nan or inf at step {step}{where}. Lower "
             "the learning rate, or clip gradients with the optimizer's "

@@ -139,7 +139,7 @@ def _at_the_edge(past_edge: Sequence[float]) -> str:
         past_edge: for each meta-iteration, how many trainings were.
     """
     last = past_edge[-max(1, len(past_edge) // 3) :]
-    count = int(sum(last))
+    count = round(sum(last))
     if not count:
         return ""
     trainings = "1 training" if count == 1 else f"{count} trainings"

@@ -187,7 +187,13 @@ def _meta_training(model, training, plan, tuning, origin, base) -> MetaTraining:
         resumed.start,
     )
     meta = MetaTraining(
-        training, plan, model.meta_optimizer, starts, tuning, resumed
+        training,
+        plan,
+        model.meta_optimizer,
+        starts,
+        tuning,
+        resumed,
+        _moved(model),
     )
     meta.has_diverged = base.get("has_diverged", False)
     return meta

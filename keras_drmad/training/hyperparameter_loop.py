@@ -105,7 +105,7 @@ def _meta_iterations(
                 _leave_unfinished(model, meta, reached)
             return
         except Diverged as error:
-            numbered = Diverged(error.step, error.what, k + 1)
+            numbered = Diverged(error.step, error.what, k + 1, meta.retreats)
             if meta.best is None:
                 raise numbered from None
             meta.give_up()
@@ -134,7 +134,7 @@ def _meta_iterations(
 
 
 def _iterated(model, meta, callbacks, course, display, k, R) -> tuple:
-    """Runs a meta-iteration, with lower rates again where it diverges.
+    """Runs a meta-iteration, again with halved rates where it diverges.
 
     Args:
         k: int, the number of the meta-iteration.
@@ -145,6 +145,7 @@ def _iterated(model, meta, callbacks, course, display, k, R) -> tuple:
 
     Raises:
         Diverged: if no lower rates are to be had.
+        Stopped: if there is no time to begin again.
     """
     tuning, T = meta.tuning, meta.plan.T
     while True:
@@ -166,7 +167,9 @@ def _iterated(model, meta, callbacks, course, display, k, R) -> tuple:
         except Diverged:
             if not meta.retreat():
                 raise
-            words = "The training diverged: again, with lower rates"
+            if not course.has_time(_work(meta)):
+                raise Stopped(is_late=True) from None
+            words = "The training diverged: again, with half the learning rates"
             display.begin(words, tuning.draws * (T + R))
             course.begin(lambda: _base_of(model, meta, callbacks, k))
 

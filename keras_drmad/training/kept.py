@@ -38,6 +38,9 @@ class Resumed(NamedTuple):
         pending: list of arrays, see `MetaTraining.values`.
         best: list of arrays, see `MetaTraining.values`.
         tail: list of arrays, see `Tail.values`.
+        retreat: list of arrays: how often learning rates were halved in the
+            meta-iteration that was broken off, and the raw values with which
+            `fit` began; empty if they were not.
     """
 
     start: list
@@ -45,9 +48,10 @@ class Resumed(NamedTuple):
     pending: list
     best: list
     tail: list
+    retreat: list
 
 
-NEW = Resumed([], [], [], [], [])  # a `fit` that resumes nothing
+NEW = Resumed([], [], [], [], [], [])  # a `fit` that resumes nothing
 
 
 class Left(NamedTuple):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_drmad.core import nested
 from keras_drmad.core.state import State
 from keras_drmad.core.walked import OtherBatches, Watcher
+from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.training import edge
 from keras_drmad.training.elementary_training import (
     ElementaryTraining,
@@ -48,7 +49,7 @@ class MetaTraining:
             followed, or `None`.
         tail: `Tail`, the raw values of the last half of the steps.
         has_diverged: bool, whether a training diverged, the last one then.
-        retreats: int, how often rates were lowered in this meta-iteration, for
+        retreats: int, how often rates were halved in this meta-iteration, for
             its training diverged.
     """
 
@@ -60,6 +61,7 @@ class MetaTraining:
         starts: InitialState,
         tuning: Tuning,
         resumed: Resumed,
+        moved: Sequence[Hyperparameter] = (),
     ):
         """Initializes the meta-training.
 
@@ -70,6 +72,7 @@ class MetaTraining:
             starts: where each training starts.
             tuning: what is drawn anew, and what is kept.
             resumed: where to go on, empty lists for a new beginning.
+            moved: the hyperparameters that are to move.
         """
         self.training = training
         self.plan = plan
@@ -80,11 +83,16 @@ class MetaTraining:
         self.best: Snapshot | None = None
         self._has_warned = False
         self.has_diverged = False
-        self.retreats = 0
         problem = training.problem
-        self._has_rates = edge.has_rates(problem.hyperparameters)
-        moved = [*problem.hyperparameters.raws, *meta_optimizer.variables]
-        self._start = [(v, tf.convert_to_tensor(v.value)) for v in moved]
+        self._rates = edge.Rates(moved)
+        start = [*problem.hyperparameters.raws, *meta_optimizer.variables]
+        self._start = [(v, tf.convert_to_tensor(v.value)) for v in start]
+        self.retreats = 0
+        if resumed.retreat:
+            self.retreats = int(resumed.retreat[0])
+            raws = map(tf.constant, resumed.retreat[1:])
+            of_raws = zip(problem.hyperparameters.raws, raws, strict=True)
+            self._start[: len(resumed.retreat) - 1] = of_raws
         self.tail = Tail(resumed.tail)
         if resumed.pending:
             self.pending = list(map(tf.constant, resumed.pending))
@@ -97,13 +105,19 @@ class MetaTraining:
             self.best = Snapshot(int(number), float(loss), *rest)
 
     def values(self) -> dict[str, list[np.ndarray]]:
-        """Returns `pending`, `best` and `tail` of `Resumed`."""
+        """Returns `pending`, `best`, `tail` and `retreat` of `Resumed`."""
         pending = self.pending or []
         best = [] if self.best is None else tf.nest.flatten(self.best)
+        retreat: list[Any] = []
+        if self.retreats:
+            count = len(self.training.problem.hyperparameters.raws)
+            raws = [np.asarray(value) for _, value in self._start[:count]]
+            retreat = [np.array(self.retreats), *raws]
         return {
             "pending": [np.asarray(x) for x in pending],
             "best": [np.asarray(x) for x in best],
             "tail": self.tail.values(),
+            "retreat": retreat,
         }
 
     def follow(self) -> None:
@@ -150,8 +164,9 @@ class MetaTraining:
         sums = map(tf.add_n, zip(*gradients, strict=True))
         self.pending = [x / draws for x in workers.sum_of_draws([*sums])]
         norm = float(nested.norm(self.pending))
-        if self._has_rates:
-            logs["past_edge"] = draws * logs["past_edge"] + self.retreats
+        if "past_edge" in logs:
+            past = round(draws * logs["past_edge"])
+            logs["past_edge"] = float(past + self.retreats)
         self.retreats = 0
         diagnostics = {k: logs.pop(k) for k in _DIAGNOSTICS if k in logs}
         diagnostics |= {"hypergradient_norm": norm}
@@ -195,12 +210,16 @@ class MetaTraining:
         )
         known = (name for name in _DIAGNOSTICS if name in diagnostics)
         logs |= {name: diagnostics[name] for name in known}
-        if self._has_rates:
-            is_past = edge.is_past(training, trained, plan, logs)
+        if self._rates.each:
+            is_unstable = edge.is_unstable(logs)
+            is_past = is_unstable or edge.has_failed(
+                training, trained, plan, logs
+            )
             logs["past_edge"] = float(is_past)
-            if is_past:
-                gradient = edge.votes(
-                    training.problem.hyperparameters, trained.hparams
+            if is_past and self._rates.can_fall():
+                together = [*training.problem.hyperparameters]
+                gradient = self._rates.lowering(
+                    together, gradient, is_unstable=is_unstable
                 )
         trained = trained.forgotten()
         outcome = {"trained": trained, "logs": logs, "gradient": gradient}
@@ -283,21 +302,19 @@ class MetaTraining:
         return self.tuning.keep == "mean" and not self.tail.is_empty
 
     def retreat(self) -> bool:
-        """Lowers learning rates by a step, for a training diverged.
+        """Halves learning rates, for a training diverged.
 
         Returns:
-            Whether any rate is lower now; otherwise nothing has changed, or
-            what moves the rates brought them no further down.
+            Whether any rate is lower now, and the training to begin again.
         """
-        if not self._has_rates or self.retreats == RETREATS:
+        if self.retreats == RETREATS or not self._rates.halve():
             return False
-        together = self.training.problem.hyperparameters
-        before = together.hparams()
         self.retreats += 1
-        self.tail.drop()  # what led to the training that diverged
-        self.pending = edge.votes(together, before)
-        self.follow()
-        return edge.are_lower(together, before)
+        if not self.tail.is_empty:  # its last values led here
+            self.tail.drop()
+            raws = self.training.problem.hyperparameters.raws
+            self.tail.add([raw.numpy() for raw in raws])
+        return True
 
     def give_up(self) -> None:
         """Takes back the last step, which led to a training that diverges."""
