@@ -419,9 +419,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
             ValueError: if they are not valid, or others than those of the
                 backup to go on from, before work starts.
             OSError: if a backup can't be written.
-            FloatingPointError: if the first meta-iteration diverges, and goes on
-                doing so where learning rates that are tuned are halved, 20
-                times at most. A later one ends `fit` with a warning and the
+            FloatingPointError: if the first meta-iteration diverges, also after
+                learning rates that are tuned were halved, 20 times at most. A
+                later one ends `fit` with a warning and the
                 best state so far.
         """
         given = {k: v for k, v in locals().items() if k in FIT_ARGUMENTS}

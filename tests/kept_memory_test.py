@@ -16,6 +16,8 @@ from keras_drmad.core.walked import NOBODY, Diverged
 from keras_drmad.differentiation.recorders import Pages
 from keras_drmad.hyperparameters import L2, LearningRate
 from keras_drmad.training import inputs, streams
+from keras_drmad.training.draws import Draws
+from keras_drmad.training.edge import Rates
 from keras_drmad.training.initial_weights import InitialState
 from keras_drmad.training.kept import NEW
 from keras_drmad.training.meta_training import MetaTraining
@@ -193,8 +195,7 @@ def test_a_meta_iteration_leaves_no_states_behind():
     training = model._assembly.training(plan, is_tuned=True)
     starts = InitialState(training.problem, "same", 0)
     tuning = Tuning(1, 0, "same", "last", 1, False)
-    meta = MetaTraining(
-        training, plan, model.meta_optimizer, starts, tuning, NEW
-    )
+    draws = Draws(training, plan, starts, tuning, Rates([]))
+    meta = MetaTraining(draws, model.meta_optimizer, NEW)
     trained, *_ = meta.iterate(0, [NOBODY])
     assert kept_bytes(trained.walked.memory) == 0

@@ -27,6 +27,17 @@ from keras_drmad.training.hypergradients import Hypergradient
 from keras_drmad.training.plan import Plan, Source
 from keras_drmad.training.workers import ALONE, Workers
 
+# What tells how a hypergradient was computed.
+DIAGNOSTICS = (
+    "hypergradient_norm",
+    "adjoint_growth",
+    "reverse_steps",
+    "reverse_steps_used",
+    "copies",
+    "residual",
+    "past_edge",
+)
+
 
 class Trained(NamedTuple):
     """A training that has come to its end.

@@ -8,9 +8,10 @@ import numpy as np
 from keras_drmad import arguments, keras_internals
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.training import advice as advices
-from keras_drmad.training import between
+from keras_drmad.training import between, edge
 from keras_drmad.training.course import Course
 from keras_drmad.training.display import Display
+from keras_drmad.training.draws import Draws
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.hyperparameter_loop import fit_hyperparameters
 from keras_drmad.training.initial_weights import InitialState
@@ -186,14 +187,7 @@ def _meta_training(model, training, plan, tuning, origin, base) -> MetaTraining:
         origin,
         resumed.start,
     )
-    meta = MetaTraining(
-        training,
-        plan,
-        model.meta_optimizer,
-        starts,
-        tuning,
-        resumed,
-        _moved(model),
-    )
+    draws = Draws(training, plan, starts, tuning, edge.Rates(_moved(model)))
+    meta = MetaTraining(draws, model.meta_optimizer, resumed)
     meta.has_diverged = base.get("has_diverged", False)
     return meta

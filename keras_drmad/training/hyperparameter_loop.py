@@ -69,7 +69,7 @@ def fit_hyperparameters(
         return logs
     if course.is_over:
         display.say("Time is up: no further meta-iteration")
-    if not course.has_time(Work(meta.work_at_last(), kind="last")):
+    if not course.has_time(Work(meta.draws.work_at_last(), kind="last")):
         _settle_early(model, meta)
         return logs
     last = meta.tuning.meta_iterations
@@ -195,7 +195,7 @@ def _finish(
     )
     try:
         with course.workers.ending_together():
-            trained, logs = meta.train_again(reporter)
+            trained, logs = meta.draws.train_again(reporter)
     except (KeyboardInterrupt, Stopped) as error:
         _settle_early(model, meta)
         if isinstance(error, Stopped):
@@ -272,8 +272,8 @@ def _leave_unfinished(model: Any, meta: MetaTraining, reached: Any) -> None:
 def _work(meta: MetaTraining) -> Work:
     """Returns the work of the next meta-iteration."""
     if meta.best is None:
-        return Work(meta.work())
-    return Work(meta.work(), meta.work_at_last(), "next")
+        return Work(meta.draws.work())
+    return Work(meta.draws.work(), meta.draws.work_at_last(), "next")
 
 
 def _base_of(

@@ -8,29 +8,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core import nested
-from keras_drmad.core.state import State
-from keras_drmad.core.walked import OtherBatches, Watcher
-from keras_drmad.hyperparameters.base import Hyperparameter
-from keras_drmad.training import edge
+from keras_drmad.core.walked import Watcher
 from keras_drmad.training.elementary_training import (
+    DIAGNOSTICS,
     ElementaryTraining,
     Trained,
-    check_finite,
 )
 from keras_drmad.training.initial_weights import InitialState
 from keras_drmad.training.kept import NOTHING, Left, Resumed, Snapshot, Tail
-from keras_drmad.training.plan import Plan, Source
+from keras_drmad.training.plan import Plan
 from keras_drmad.training.tuning import Tuning
 
-_DIAGNOSTICS = (
-    "hypergradient_norm",
-    "adjoint_growth",
-    "reverse_steps",
-    "reverse_steps_used",
-    "copies",
-    "residual",
-    "past_edge",
-)
 RETREATS = 20  # in one meta-iteration
 
 
@@ -44,6 +32,7 @@ class MetaTraining:
     meta-iteration is restored, the next `fit` begins with its step.
 
     Attributes:
+        draws: `Draws`, the trainings.
         best: `Snapshot` of the lowest validation loss, `None` before the first.
         pending: list of tensors, the hypergradient that is still to be
             followed, or `None`.
@@ -55,36 +44,28 @@ class MetaTraining:
 
     def __init__(
         self,
-        training: ElementaryTraining,
-        plan: Plan,
+        draws: Any,
         meta_optimizer: keras.Optimizer,
-        starts: InitialState,
-        tuning: Tuning,
         resumed: Resumed,
-        moved: Sequence[Hyperparameter] = (),
     ):
         """Initializes the meta-training.
 
         Args:
-            training: the elementary training.
-            plan: its data and length.
+            draws: `Draws`, the trainings.
             meta_optimizer: a Keras optimizer that moves the raw values.
-            starts: where each training starts.
-            tuning: what is drawn anew, and what is kept.
             resumed: where to go on, empty lists for a new beginning.
-            moved: the hyperparameters that are to move.
         """
-        self.training = training
-        self.plan = plan
+        self.draws = draws
+        self.training: ElementaryTraining = draws.training
+        self.plan: Plan = draws.plan
+        self.starts: InitialState = draws.starts
+        self.tuning: Tuning = draws.tuning
         self.meta_optimizer = meta_optimizer
-        self.starts = starts
-        self.tuning = tuning
         self.pending: list[tf.Tensor] | None = None
         self.best: Snapshot | None = None
         self._has_warned = False
         self.has_diverged = False
-        problem = training.problem
-        self._rates = edge.Rates(moved)
+        problem = self.training.problem
         start = [*problem.hyperparameters.raws, *meta_optimizer.variables]
         self._start = [(v, tf.convert_to_tensor(v.value)) for v in start]
         self.retreats = 0
@@ -152,7 +133,7 @@ class MetaTraining:
 
         def logs_of(draw: int) -> dict[str, Any]:
             number = meta_iteration * draws + draw
-            trained, logs, gradient = self._draw(number, watchers[draw])
+            trained, logs, gradient = self.draws.draw(number, watchers[draw])
             each_trained.clear()  # only the last one is of use
             each_trained[draw] = trained
             gradients.append(gradient)
@@ -168,7 +149,7 @@ class MetaTraining:
             past = round(draws * logs["past_edge"])
             logs["past_edge"] = float(past + self.retreats)
         self.retreats = 0
-        diagnostics = {k: logs.pop(k) for k in _DIAGNOSTICS if k in logs}
+        diagnostics = {k: logs.pop(k) for k in DIAGNOSTICS if k in logs}
         diagnostics |= {"hypergradient_norm": norm}
         self._warn_if_cut_short(meta_iteration, diagnostics)
         together = self.training.problem.hyperparameters
@@ -183,113 +164,6 @@ class MetaTraining:
                 self.pending,
             )
         return trained, logs, diagnostics
-
-    def _draw(
-        self, number: int, watcher: Watcher
-    ) -> tuple[Trained, dict[str, Any], list[tf.Tensor]]:
-        """Trains once; returns the training, its logs and its hypergradient."""
-        outcome = watcher.begun("outcome")
-        if outcome:  # this training was completed before a `fit` was killed
-            self.plan.skip(outcome["passes"])
-            return outcome["trained"], outcome["logs"], outcome["gradient"]
-        training, plan = self.training, self.plan_of(number)
-        s_0 = self.starts.of(number)
-        trained = self._forward(s_0, plan, watcher)
-        reported, slopes = training.differentiate(trained, plan.hyper, watcher)
-        check_finite(reported["loss"], plan)
-        logs = dict(trained.walked.logs)
-        if plan.validation is not None:
-            logs["hyper_loss"] = reported["loss"]
-            reported = training.validate(
-                trained.s_T, trained.hparams, plan.validation, watcher
-            )
-        logs |= {f"val_{name}": value for name, value in reported.items()}
-        check_finite(logs["val_loss"], plan)
-        gradient, diagnostics = training.backward(
-            trained, slopes, plan, watcher
-        )
-        known = (name for name in _DIAGNOSTICS if name in diagnostics)
-        logs |= {name: diagnostics[name] for name in known}
-        if self._rates.each:
-            is_unstable = edge.is_unstable(logs)
-            is_past = is_unstable or edge.has_failed(
-                training, trained, plan, logs
-            )
-            logs["past_edge"] = float(is_past)
-            if is_past and self._rates.can_fall():
-                together = [*training.problem.hyperparameters]
-                gradient = self._rates.lowering(
-                    together, gradient, is_unstable=is_unstable
-                )
-        trained = trained.forgotten()
-        outcome = {"trained": trained, "logs": logs, "gradient": gradient}
-        outcome["passes"] = self.plan.passes()
-        watcher.on_chunk("outcome", 0, outcome)
-        return trained, logs, gradient
-
-    def _forward(self, s_0: State, plan: Plan, watcher: Watcher) -> Trained:
-        """Walks to the end of a training, again if it can't go on."""
-        hparams = self.training.hparams()
-        try:
-            return self.training.forward(s_0, hparams, plan, watcher)
-        except OtherBatches:
-            return self.training.forward(s_0, hparams, plan, watcher)
-
-    def plan_of(self, number: int) -> Plan:
-        """Returns the plan of a training, with the order and split drawn."""
-        seed = self.starts.seed_of(number)
-        return self.plan.drawn(seed, with_split=self.tuning.are_drawn)
-
-    def train_again(self, watcher: Watcher) -> tuple[Trained, dict[str, Any]]:
-        """Trains once more, from a new draw, with the values as they are.
-
-        Args:
-            watcher: is told of the chunks.
-
-        Returns:
-            The training, and its logs.
-
-        Raises:
-            Diverged: if training or validation leaves the finite numbers.
-        """
-        outcome = watcher.begun("outcome")
-        if outcome:
-            return outcome["trained"], outcome["logs"]
-        training, tuning = self.training, self.tuning
-        number = tuning.meta_iterations * tuning.draws
-        plan = self.plan_of(number)
-        if tuning.refit:
-            plan = plan.of_all_examples()
-        s_0 = self.starts.of(number)
-        trained = self._forward(s_0, plan, watcher)
-        logs = dict(trained.walked.logs)
-        source = plan.validation or plan.hyper
-        if source is not None:
-            reported = training.validate(
-                trained.s_T, trained.hparams, source, watcher
-            )
-            check_finite(reported["loss"], plan)
-            logs |= {f"val_{name}": value for name, value in reported.items()}
-        logs |= training.problem.hyperparameters.means(trained.hparams)
-        trained = trained.forgotten()
-        watcher.on_chunk("outcome", 0, {"trained": trained, "logs": logs})
-        return trained, logs
-
-    def work(self) -> dict[str, float]:
-        """Returns the minibatches of each stage of a meta-iteration."""
-        plan, one = self.plan, _work(self.plan, self.plan.validation)
-        backward = self.training.differentiation.visits(plan.span)
-        one |= {"slopes": plan.hyper.steps, "backward": backward}
-        draws = self.tuning.draws
-        return {stage: draws * count for stage, count in one.items()}
-
-    def work_at_last(self) -> dict[str, float]:
-        """Returns the minibatches of each stage of a last training."""
-        plan, tuning = self.plan, self.tuning
-        if not tuning.trains_again:
-            return {}
-        reports = None if tuning.refit else plan.validation or plan.hyper
-        return _work(plan, reports)
 
     @property
     def best_number(self) -> int:
@@ -307,7 +181,7 @@ class MetaTraining:
         Returns:
             Whether any rate is lower now, and the training to begin again.
         """
-        if self.retreats == RETREATS or not self._rates.halve():
+        if self.retreats == RETREATS or not self.draws.rates.halve():
             return False
         self.retreats += 1
         if not self.tail.is_empty:  # its last values led here
@@ -392,11 +266,6 @@ class Progress(NamedTuple):
             "origin": starts.origin.values(),
             **self.meta.values(),
         }
-
-
-def _work(plan: Plan, reports: Source | None) -> dict[str, float]:
-    validation = 0 if reports is None else reports.steps
-    return {"forward": plan.T, "validation": validation}
 
 
 def _mean(values: Sequence[Any]) -> Any:
