@@ -36,18 +36,21 @@ class Images(NamedTuple):
     mean: np.ndarray
 
     def with_wrong_labels(
-        self, part: float, seed: int
+        self, part: float, seed: int, by_class: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns training labels, and a mask of those that are now wrong.
 
         Args:
             part: float, how much of the labels other ones replace.
             seed: int, of the choice.
+            by_class: bool, whether each wrong label is the class after the
+                right one, instead of any other class.
         """
         labels = self.train[1]
         random = np.random.default_rng(seed)
         wrong = random.permutation(len(labels)) < round(part * len(labels))
-        others = labels + random.integers(1, self.classes, len(labels))
+        moves = random.integers(1, self.classes, len(labels))
+        others = labels + (1 if by_class else moves)
         return np.where(wrong, others % self.classes, labels), wrong
 
     def as_pictures(self, centred: bool = False) -> "Images":

@@ -131,7 +131,7 @@ def _repeated(record) -> float:
 def draw(run, problem: str, results) -> None:
     """Draws losses and errors over meta-iterations, and the rates found."""
     axes = study.panels(1, 3, (13, 4))[0]
-    colors = {}
+    colors: dict[str, str] = {}
     for name, record in results.items():
         if "rates" not in record:
             continue

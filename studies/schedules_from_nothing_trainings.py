@@ -1,6 +1,6 @@
 """What one process of the study of schedules from nothing does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -91,8 +91,12 @@ class Bench:
 def cell(kind: str, problem: str, digits: bool, data_dir, seed, **settings):
     """Runs one cell; see `rivals`, `momenta` and `ours`."""
     bench = Bench(problem, digits, data_dir, seed)
-    function = {"rivals": rivals, "momenta": momenta, "ours": ours}[kind]
-    return function(bench, **settings)
+    functions: dict[str, Callable] = {
+        "rivals": rivals,
+        "momenta": momenta,
+        "ours": ours,
+    }
+    return functions[kind](bench, **settings)
 
 
 def check_data(problem: str, digits: bool, data_dir) -> None:

@@ -39,7 +39,9 @@ KINDS = {
     "InitialWeights": lambda: kinds.InitialWeights("a", bounds=(-9.0, 9.0)),
     "ExampleWeights": lambda: kinds.ExampleWeights(N, initial=0.25),
     "groups": lambda: kinds.ExampleWeights(
-        groups=np.arange(N) // 3, transform=kinds.Sigmoid(0.0, 2.0)
+        groups=np.arange(N) // 3,
+        initial=np.linspace(0.5, 1.5, -(-N // 3)),
+        transform=kinds.Sigmoid(0.0, 2.0),
     ),
     "LabelSmoothing": lambda: kinds.LabelSmoothing(0.2, bounds=(0.01, 0.5)),
     "LearnedData": lambda: kinds.LearnedData(X, bounds=(-9.0, 9.0)),
@@ -415,6 +417,13 @@ def test_learned_data_of_another_shape():
         (lambda: kinds.ExampleWeights(3, [0, 1]), "size", "=3"),
         (lambda: kinds.ExampleWeights(groups=[-1]), "groups", "-1"),
         (lambda: kinds.ExampleWeights(groups=[0.5]), "groups", "float64"),
+        (lambda: kinds.ExampleWeights(3, initial=[0.5]), "initial", "(1,)"),
+        (
+            lambda: kinds.ExampleWeights(groups=[0, 1, 1], initial=[0.5] * 3),
+            "initial",
+            "(3,)",
+        ),
+        (lambda: kinds.ExampleWeights(2, initial=[0.5, 1.5]), "initial", "1.5"),
         (
             lambda: kinds.ExampleWeights(3, transform="exp"),
             "transform",

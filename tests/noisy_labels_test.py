@@ -51,3 +51,13 @@ def test_wrong_labels_are_wrong():
     assert wrong.sum() == 300
     np.testing.assert_array_equal(given != labels, wrong)
     assert set(given) == set(range(10))
+
+
+def test_wrong_labels_by_class_are_the_next_class():
+    labels = np.arange(1000) % 10
+    data = np.zeros((1000, 4), "float32"), labels
+    images = datasets.Images(data, data, data, (2, 2), 10, np.zeros(4))
+    given, wrong = images.with_wrong_labels(0.2, seed=1, by_class=True)
+    assert wrong.sum() == 200
+    np.testing.assert_array_equal(given[~wrong], labels[~wrong])
+    np.testing.assert_array_equal(given[wrong], (labels[wrong] + 1) % 10)

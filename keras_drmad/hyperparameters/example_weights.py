@@ -43,7 +43,7 @@ class ExampleWeights(base.Hyperparameter):
         size: int | None = None,
         groups: Sequence[int] | None = None,
         *,
-        initial: float = 0.5,
+        initial: Any = 0.5,
         transform: Any = "sigmoid",
         bounds: tuple[float | None, float | None] | None = None,
         name: str = "example_weights",
@@ -54,7 +54,9 @@ class ExampleWeights(base.Hyperparameter):
             size: int, the number of training examples; not with `groups`.
             groups: `(size,)` integers from 0, the group of each training
                 example; not with `size`.
-            initial: float, all weights at first.
+            initial: float, all weights at first; or an array `(size,)`, with
+                `groups` `(groups,)`, each weight, for instance how far other
+                nets believe a label. A sigmoid hardly moves near its ends.
             transform: `"sigmoid"` for weights in (0, 1), `"log"` for positive
                 weights, or a `Transform`.
             bounds: `(lowest, highest)` weight, either may be `None`.
@@ -80,11 +82,23 @@ class ExampleWeights(base.Hyperparameter):
             size = len(self.groups)
         self.size = arguments.whole("size", size, 1, advice="Use `len(x)`.")
         self.initial = self.checked_initial(initial)
+        if np.shape(self.initial) not in ((), self._raw_shape):
+            raise ValueError(
+                "Invalid value for argument `initial`. Expected a number, or "
+                f"an array of shape {self._raw_shape}, a weight for each "
+                f"{'example' if self.groups is None else 'group'}. Received: "
+                f"an array of shape {np.shape(self.initial)}."
+            )
         self.axes = ("example",) if self.groups is None else ("group",)
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        count = self.size if self.groups is None else self.groups.max() + 1
-        self.create((int(count),), self.initial)
+        self.create(self._raw_shape, self.initial)
+
+    @property
+    def _raw_shape(self) -> tuple[int]:
+        if self.groups is None:
+            return (self.size,)
+        return (int(self.groups.max()) + 1,)
 
     @property
     def unit(self) -> float:
@@ -137,7 +151,7 @@ class ExampleWeights(base.Hyperparameter):
         return {
             "size": self.size if groups is None else None,
             "groups": None if groups is None else groups.tolist(),
-            "initial": self.initial,
+            "initial": np.asarray(self.initial).tolist(),
             "transform": keras.saving.serialize_keras_object(self.transform),
             **super().get_config(),
         }
