@@ -21,6 +21,7 @@ from keras_drmad.training.plan import Plan, Source
 # SGD, seed 0 of docs/results.md 13: above it most trainings had half failed,
 # and rates that followed the signs there stayed at the edge.
 GROWTH = 1000.0
+FELL = 0.1  # of the first loss: a net that only learns how frequent classes are
 BATCHES = 20  # of the training data, on which two losses are compared
 RETREAT = float(np.log(2))  # natural units: halves a rate
 
@@ -102,10 +103,10 @@ def has_failed(
 ) -> bool:
     """Returns whether a training moved the weights far, to no use at all.
 
-    By more than their norm, and neither the validation loss fell, nor the loss
-    of the first minibatches of training. (Where a net overfits the latter
-    falls. Where rates are too low, weights move little: with BatchNormalization
-    both losses may rise then.)
+    By more than their norm, and neither the validation loss fell, nor, by a
+    tenth, the loss of the first minibatches of training. (Where a net overfits
+    the latter falls. Where rates are too low, weights move little: with
+    BatchNormalization both losses may rise then.)
 
     Not asked of trainings that go on from the last one, and where one more
     validation would change the next: of streams, or of a model that counts
@@ -134,7 +135,8 @@ def has_failed(
         return False
     steps = min(BATCHES, plan.training.steps)
     few = plan.training._replace(steps=steps)
-    return not loss(trained.s_T, few) < loss(start, few)
+    first = loss(start, few)
+    return loss(trained.s_T, few) > first - FELL * abs(first)
 
 
 def _size(params: list[tf.Tensor]) -> float:
