@@ -23,13 +23,19 @@ PLACES = ("data_dir", "processes", "run_name", "save_dir")
 flags.disclaim_key_flags()  # they belong to the program that asks for them
 
 
-def define_flags() -> None:
-    """Defines the flags that say where data and runs are."""
-    flags.DEFINE_string(
-        "data_dir",
-        None,
-        "Folder with the data's file or TFDS's; KERAS_DRMAD_DATA by default.",
-    )
+def define_flags(data: bool = True) -> None:
+    """Defines the flags that say where data and runs are.
+
+    Args:
+        data: bool, whether the program reads data from a folder.
+    """
+    if data:
+        flags.DEFINE_string(
+            "data_dir",
+            None,
+            "Folder with the data's file or TFDS's; KERAS_DRMAD_DATA by "
+            "default.",
+        )
     flags.DEFINE_string("save_dir", "saved_runs", "Folder of all runs.")
     flags.DEFINE_string(
         "run_name", None, "Folder of this run; the time if unset."

@@ -1,6 +1,7 @@
 """A dense net of which few settings are searched, and the many learned."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -41,6 +42,22 @@ def compiled_net(
     )
     optimizer.build(model.trainable_variables)  # or Keras warns of checkpoints
     return model
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Returns the settings of a trial, but for those of other optimizers."""
+    rate = f"{settings['optimizer'].lower()}_rate"
+    words = [settings["optimizer"], f"{rate} {settings[rate]:.2g}"]
+    for name in ("layers", "width", "activation"):
+        words.append(f"{name} {settings[name]}")
+    return ", ".join(words)
+
+
+def use_log_scale(axes: Any) -> None:
+    """Makes the vertical scale logarithmic, with numbers as one writes them."""
+    axes.set_yscale("log", subs=[2, 3, 4, 5, 6, 8])
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
 
 
 def training(images: datasets.Images, steps: int) -> dict[str, Any]:

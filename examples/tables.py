@@ -137,9 +137,15 @@ def fit_rivals(table: Table, names: Collection[str] = ()) -> dict[str, Fitted]:
         elif hasattr(model, "feature_importances_"):
             relevance = model.feature_importances_
         else:
-            # On the training rows, as there are no others for this.
+            # On the training rows, as there are no others for this: all of
+            # them may be right, whatever is permuted, but never as sure.
             relevance = inspection.permutation_importance(
-                model, x, y, n_repeats=1, random_state=0
+                model,
+                x,
+                y,
+                scoring="neg_log_loss" if table.classes else None,
+                n_repeats=1,
+                random_state=0,
             ).importances_mean
         found[name] = Fitted(loss, error, relevance, seconds)
     return found
@@ -179,11 +185,18 @@ def _rivals(classes: int) -> dict[str, Any]:
     }
 
 
-def found_first(relevance: np.ndarray, matters: np.ndarray) -> int:
+def found_first(relevance: np.ndarray, matters: np.ndarray) -> float:
     """Returns how many of the columns that matter are among as many first.
+
+    Columns that tie for the last places share them: the count is what chance
+    would give in the mean.
 
     Args:
         relevance: `(columns,)`, larger for a column held to matter more.
         matters: `(columns,)` bool.
     """
-    return int(matters[np.argsort(-relevance)[: matters.sum()]].sum())
+    count = matters.sum()
+    last = np.sort(relevance)[-count]
+    above, tied = relevance > last, relevance == last
+    left = count - above.sum()
+    return float(matters[above].sum() + left * matters[tied].mean())

@@ -11,7 +11,7 @@ with, on new draws.
     python -m examples.with_keras_tuner
     python -m examples.with_keras_tuner --dataset=mnist --data_dir=FOLDER
 
-Needs KerasTuner: `pip install keras_drmad[tuner]`.
+Needs KerasTuner: `pip install '.[tuner]'`.
 """
 
 import math
@@ -75,12 +75,18 @@ def hypermodel(images: datasets.Images):
 
 def draw(run, trials) -> None:
     """Writes the picture of a run."""
+    from examples import searched_net
+
     _, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    ticks = set()
     for name in ("SGD", "Adam"):
         own = [t for t in trials if t.hyperparameters["optimizer"] == name]
         steps = [t.hyperparameters["tuner/epochs"] for t in own]
         axes.plot(steps, [t.score for t in own], "o", alpha=0.6, label=name)
-    axes.set(xlabel="meta-iterations of a trial", yscale="log")
+        ticks.update(steps)
+    searched_net.use_log_scale(axes)
+    axes.set_xticks(sorted(ticks))
+    axes.set(xlabel="meta-iterations of a trial", title="Trials of Hyperband")
     axes.set_ylabel("validation loss of its last training")
     axes.legend()
     run.write_figure(axes, "trials")
@@ -90,7 +96,7 @@ def main(_):
     try:
         import keras_tuner
     except ModuleNotFoundError as error:
-        message = "KerasTuner is missing: `pip install keras_drmad[tuner]`."
+        message = "KerasTuner is missing: `pip install '.[tuner]'`."
         raise app.UsageError(message) from error
 
     from examples import searched_net
@@ -112,10 +118,11 @@ def main(_):
 
     trials = tuner.oracle.get_best_trials(len(tuner.oracle.trials))
     draw(run, trials)
+    print("trial  meta-iterations  loss of the last training")
     for trial in trials:
-        print(
-            trial.trial_id, f"{trial.score:.4f}", trial.hyperparameters.values
-        )
+        values = trial.hyperparameters.values
+        words = f"{trial.trial_id:5}  {values['tuner/epochs']:15}"
+        print(words, f" {trial.score:25.4f} ", searched_net.in_words(values))
     print(f"{len(tuner.oracle.trials) - len(trials)} trials failed.")
     (model,) = tuner.get_best_models(1)
     # Its checkpoint is of the last meta-iteration: what is left to do are the
@@ -124,8 +131,9 @@ def main(_):
     model.fit(**options, meta_iterations=end, initial_epoch=end)
     model.save(run.folder / "model.keras")
     print(f"The best trial is {trials[0].trial_id}. Kept in {run.folder}")
-    held_out = {"test_data": images.test, "draws": FLAGS.draws, "seed": 1}
-    print(model.check_hyperparameters(**training, **held_out, verbose=0))
+    held_out = {"test_data": images.test, "draws": FLAGS.draws}
+    options = training | held_out | {"seed": FLAGS.seed + 1, "verbose": 0}
+    print(model.check_hyperparameters(**options))
 
 
 if __name__ == "__main__":

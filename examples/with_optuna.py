@@ -10,10 +10,8 @@ penalties are compared with those that it began with, on new draws.
     python -m examples.with_optuna
     python -m examples.with_optuna --dataset=mnist --data_dir=FOLDER
 
-Needs Optuna: `pip install keras_drmad[optuna]`.
+Needs Optuna: `pip install '.[optuna]'`.
 """
-
-import math
 
 from absl import app, flags
 from matplotlib import pyplot as plt
@@ -79,29 +77,48 @@ def run_trial(trial, images: datasets.Images, training, folder) -> float:
         )
     except FloatingPointError as error:  # the first training diverged
         raise optuna.TrialPruned(str(error)) from error
-    model.save(folder / f"trial_{trial.number}.keras")
-    return model.final_logs.get("val_loss", math.nan)  # nan: it diverged
+    if not model.final_logs:
+        raise optuna.TrialPruned("The last training diverged.")
+    loss = model.final_logs["val_loss"]
+    before = trial.study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    if all(loss < other.value for other in before):
+        model.save(folder / "model.keras")
+    return loss
 
 
 def say(trial) -> None:
     """Prints a line on a trial that ended."""
-    worth = "-" if trial.value is None else f"{trial.value:.4f}"
+    from examples import searched_net
+
+    # A pruned trial has a value too, of its last meta-iteration.
+    loss = f"{trial.value:.4f}" if trial.state.name == "COMPLETE" else "-"
     count = len(trial.intermediate_values)
-    words = f"{trial.number:3} {trial.state.name:8} {count:3} {worth:>8}"
-    print(words, trial.params, flush=True)
+    words = f"{trial.number:5}  {trial.state.name:8}  {count:15}  {loss:>25}"
+    print(words, "", searched_net.in_words(trial.params), flush=True)
 
 
 def draw(run, study) -> None:
     """Writes the picture of a run."""
+    from examples import searched_net
+
     _, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    end = FLAGS.meta_iterations + 1
+    colors = {"best": "C1", "whole": "C0", "ended early": "gray"}
+    for name, color in colors.items():
+        axes.plot([], [], ".-", color=color, label=name)
     for trial in study.trials:
-        best = trial.number == study.best_trial.number
-        whole = trial.state.name == "COMPLETE"
-        losses = trial.intermediate_values.values()
-        color = "C1" if best else "C0" if whole else "gray"
-        axes.plot(range(1, len(losses) + 1), losses, ".-", color=color)
-    axes.set(xlabel="meta-iteration", ylabel="validation loss", yscale="log")
-    axes.set_title("Trials: the best one orange, those ended by Optuna gray")
+        places = [epoch + 1 for epoch in trial.intermediate_values]
+        losses = list(trial.intermediate_values.values())
+        name = "ended early"
+        if trial.state.name == "COMPLETE":
+            name = "best" if trial == study.best_trial else "whole"
+            places, losses = [*places, end], [*losses, trial.value]
+        axes.plot(places, losses, ".-", color=colors[name])
+    searched_net.use_log_scale(axes)
+    axes.set_xticks(range(1, end + 1), [*range(1, end), "last"])
+    axes.set(xlabel="meta-iterations, and the last training")
+    axes.set(ylabel="validation loss", title="Trials of Optuna")
+    axes.legend()
     run.write_figure(axes, "trials")
 
 
@@ -109,7 +126,7 @@ def main(_):
     try:
         import optuna
     except ModuleNotFoundError as error:
-        message = "Optuna is missing: `pip install keras_drmad[optuna]`."
+        message = "Optuna is missing: `pip install '.[optuna]'`."
         raise app.UsageError(message) from error
     import keras
 
@@ -124,6 +141,7 @@ def main(_):
         # It compares the lowest loss so far: one bad draw ends no trial.
         pruner=optuna.pruners.MedianPruner(4, n_warmup_steps=1),
     )
+    print("trial  state     meta-iterations  loss of the last training")
     study.optimize(
         lambda trial: run_trial(trial, images, training, run.folder),
         FLAGS.trials,
@@ -131,11 +149,11 @@ def main(_):
     )
 
     draw(run, study)
-    best = study.best_trial.number
-    model = keras.models.load_model(run.folder / f"trial_{best}.keras")
-    print(f"The best trial is {best}. Kept in {run.folder}")
-    held_out = {"test_data": images.test, "draws": FLAGS.draws, "seed": 1}
-    print(model.check_hyperparameters(**training, **held_out, verbose=0))
+    model = keras.models.load_model(run.folder / "model.keras")
+    print(f"The best trial is {study.best_trial.number}. Kept in {run.folder}")
+    held_out = {"test_data": images.test, "draws": FLAGS.draws}
+    options = training | held_out | {"seed": FLAGS.seed + 1, "verbose": 0}
+    print(model.check_hyperparameters(**options))
 
 
 if __name__ == "__main__":

@@ -319,15 +319,15 @@ def draw_penalties(run, found) -> None:
         matters = order < tables.SIZES[name][1]
         place = np.arange(len(order))
         for label, are, color in (
-            ("do not", ~matters, "0.7"),
-            ("matter", matters, "C0"),
+            ("that do not", ~matters, "0.7"),
+            ("columns that matter", matters, "C0"),
         ):
             here = place[are], penalties[order][are]
             one.plot(*here, ".", color=color, label=label)
         one.axhline(problem.initial, ls=":", color="k", lw=1)
-        one.set(yscale="log", title=name, xlabel="columns in order")
-        one.set_ylabel("penalty (dotted: at first)")
-    axes[0].legend(title="columns that")
+        one.set(yscale="log", title=name, ylabel="penalty (dotted: at first)")
+        one.set_xlabel("columns, by their penalty")
+    axes[0].legend(reverse=True)
     run.write_figure(axes[0], "penalties")
 
 

@@ -71,6 +71,24 @@ def test_found_first_counts_those_among_the_first():
     assert tables.found_first(np.array([3, 2, 0, 1]), matters) == 2
 
 
+@pytest.mark.parametrize(
+    ("relevance", "expected"),
+    [
+        ([0, 0, 0, 0, 0], 4 / 5),  # k^2 / n
+        ([0, 0, 0, 0, 1], 1 / 2),  # one place is left for four
+        ([1, 0, 0, 0, 0], 1 + 1 / 4),
+        ([1, 0, 1, 1, 0], 2 / 3),
+    ],
+)
+def test_columns_that_tie_share_places(relevance, expected):
+    matters = np.arange(5) < 2
+    for turn in range(5):  # wherever they are
+        found = tables.found_first(
+            np.roll(relevance, turn), np.roll(matters, turn)
+        )
+        np.testing.assert_allclose(found, expected)
+
+
 def test_problems_are_those_of_the_tables():
     assert set(wide_tables_problems.PROBLEMS) == set(tables.TABLES)
 

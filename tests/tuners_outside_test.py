@@ -257,7 +257,7 @@ def test_what_is_missing_is_named(name, package):
         "program.app.run(program.main, ['x'])\n",
     )
     assert done.returncode != 0
-    assert "pip install keras_drmad[" in done.stdout + done.stderr
+    assert "pip install '.[" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
