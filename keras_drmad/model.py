@@ -333,9 +333,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
         makes neither the training loss nor the validation loss better, or if
         the adjoint of the weights grows a thousandfold (which an exact walk
         backward tells). Then learning rates are lowered, whatever their
-        hypergradient says; all else follows its own, or stands still where
-        the adjoint exploded. A training that diverged begins again, with half
-        the learning rates. With `tune_every` nothing of this is done.
+        hypergradient says, and all else stands still. A training that diverged
+        begins again, with half the learning rates. With `tune_every` nothing of
+        this is done.
 
         A second `fit` starts where the trainings of the first one started, or
         from weights that were put into the model since. An interrupt, a

@@ -82,16 +82,13 @@ class Draws:
         known = (name for name in DIAGNOSTICS if name in diagnostics)
         logs |= {name: diagnostics[name] for name in known}
         if self.rates.each:
-            is_unstable = edge.is_unstable(logs)
-            is_past = is_unstable or edge.has_failed(
+            is_past = edge.is_unstable(logs) or edge.has_failed(
                 training, trained, plan, logs
             )
             logs["past_edge"] = float(is_past)
             if is_past and self.rates.can_fall():
                 together = [*training.problem.hyperparameters]
-                gradient = self.rates.lowering(
-                    together, gradient, is_unstable=is_unstable
-                )
+                gradient = self.rates.lowering(together, gradient)
         trained = trained.forgotten()
         outcome = {"trained": trained, "logs": logs, "gradient": gradient}
         outcome["passes"] = self.plan.passes()
