@@ -8,6 +8,7 @@ import numpy as np
 import keras_drmad as kd
 from examples import datasets
 from studies.plain_trainer import Trainer
+from studies.rivals_noisy_labels import net_of
 
 MEASURES = ("area", "kept wrong, %", "test error, %")
 SHOWN = ("area", "test error, %")
@@ -63,13 +64,6 @@ def cell(
         "names": np.array(list(bench.found)),
         "values": np.array(list(bench.found.values())),
     }
-
-
-def net_of(images: datasets.Images) -> keras.Model:
-    """Returns a new net, the one that all ways train."""
-    inputs = keras.Input((math.prod(images.shape),))
-    hidden = keras.layers.Dense(100, "relu")(inputs)
-    return keras.Model(inputs, keras.layers.Dense(images.classes)(hidden))
 
 
 def log_odds(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
