@@ -26,14 +26,13 @@ class ArrayChunk(NamedTuple):
         indices: `(chunk_size, batch_size)` int32, the examples of each batch.
         is_short: `(chunk_size,)` bool, whether a batch is the short one that
             ends a pass over the data; `None` if all are full.
-        short_indices: `(chunk_size, remainder)` int32, the examples of the
-            short batches; `None` if all are full.
+        short: int, the size of the short batches; `None` if all are full.
     """
 
     data: Any
     indices: tf.Tensor
     is_short: tf.Tensor | None
-    short_indices: tf.Tensor | None
+    short: int | None
 
     def visit(
         self, i: tf.Tensor, function: Callable, *, any_size: bool = False
@@ -53,19 +52,24 @@ class ArrayChunk(NamedTuple):
             return function(Batch(*data, index))
 
         index = nested.at(self.indices, i)
-        if self.short_indices is None:
+        if self.is_short is None:
             return on(index)
         is_short = nested.at(self.is_short, i)
-        short, full = self.short_indices.shape[1], self.indices.shape[1]
         if any_size:
-            return on(index[: tf.where(is_short, short, full)])
-        return tf.cond(is_short, lambda: on(index[:short]), lambda: on(index))
+            full = self.indices.shape[1]
+            return on(index[: tf.where(is_short, self.short, full)])
+        return tf.cond(
+            is_short, lambda: on(index[: self.short]), lambda: on(index)
+        )
 
     def reversed(self, n: int) -> "ArrayChunk":
         """Returns the first n minibatches in the opposite order."""
         order = reversed_order(n)
-        rest = [None if a is None else tf.gather(a, order) for a in self[1:]]
-        return ArrayChunk(self.data, *rest)
+        is_short = self.is_short
+        if is_short is not None:
+            is_short = tf.gather(is_short, order)
+        indices = tf.gather(self.indices, order)
+        return self._replace(indices=indices, is_short=is_short)
 
 
 class ArrayBatches:
@@ -180,14 +184,11 @@ class ArrayBatches:
                 indices[i, : len(batch)] = batch
         if remainder:
             is_short[: len(steps)] = steps == self.steps_per_pass - 1
-        short = remainder > 0
         return ArrayChunk(
             data=self.data,
             indices=tf.constant(indices),
-            is_short=tf.constant(is_short) if short else None,
-            short_indices=(
-                tf.constant(indices[:, :remainder]) if short else None
-            ),
+            is_short=tf.constant(is_short) if remainder else None,
+            short=remainder or None,
         )
 
     def _order(self, number: int) -> np.ndarray:

@@ -87,8 +87,9 @@ class Draws:
             )
             logs["past_edge"] = float(is_past)
             if is_past and self.rates.can_fall():
-                together = [*training.problem.hyperparameters]
-                gradient = self.rates.lowering(together, gradient)
+                gradient = self.rates.lowering(
+                    training.problem.hyperparameters, gradient
+                )
         trained = trained.forgotten()
         outcome = {"trained": trained, "logs": logs, "gradient": gradient}
         outcome["passes"] = self.plan.passes()

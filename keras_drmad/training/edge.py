@@ -7,7 +7,7 @@ are too high. So such a training asks for lower rates: in the place of a
 hypergradient of theirs stands a positive number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class Rates:
 
     def lowering(
         self,
-        together: Sequence[Hyperparameter],
+        together: Iterable[Hyperparameter],
         gradient: list[tf.Tensor],
     ) -> list[tf.Tensor]:
         """Returns what stands for a hypergradient past the edge.
