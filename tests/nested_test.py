@@ -58,6 +58,26 @@ def test_norm_of_several_precisions():
     assert float(nested.norm(mixed)) == pytest.approx(5.0)
 
 
+SHAPES = [(784, 50), (3, 3, 5, 16), (7, 9), (8,), (5,), (), (0, 4)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_norm_in_xla(dtype):
+    generator = np.random.default_rng(0)
+    structure = [generator.normal(size=s).astype(dtype) for s in SHAPES]
+    structure.append(np.zeros((4, 16), dtype))
+    structure[0][::2] = np.inf if dtype == "float32" else -3.0
+    expected = np.linalg.norm([np.linalg.norm(x) for x in structure])
+    tensors = [tf.constant(x) for x in structure]
+
+    @tf.function(jit_compile=True)
+    def in_xla():
+        return nested.norm(tensors, in_xla=True)
+
+    np.testing.assert_allclose(in_xla(), expected, rtol=1e-6)
+    np.testing.assert_allclose(nested.norm(tensors), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("condition, expected", [(True, 1.0), (False, 2.0)])
 def test_where(condition, expected):
     chosen = nested.where(

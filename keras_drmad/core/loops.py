@@ -345,6 +345,7 @@ class Loops:
         """
         problem = self.problem.at(setting.constants)
         hparams, (first, last) = setting.hparams, bounds
+        norm = functools.partial(nested.norm, in_xla=self.compiler.jit_compile)
 
         def advance(i, state):
             return self._visit(
@@ -368,10 +369,10 @@ class Loops:
                     replay.curvature,
                 ),
             )
-            growth = nested.norm(a[: len(state.params)]) / first_norm
+            growth = norm(a[: len(state.params)]) / first_norm
             d_hparams = nested.add(so_far.d_hparams, d_hparams)
             finite = tf.math.is_finite(growth) & tf.math.is_finite(
-                nested.norm(d_hparams)
+                norm(d_hparams)
             )
             goes_on = finite & (growth <= growth_limit)
             return i, Adjoint(

@@ -10,6 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# Of floats that XLA adds side by side on a CPU.
+COLUMNS = 8
+
 
 def float_leaves(structure) -> list[tf.Tensor]:
     """Returns the leaves that a derivative can reach, in `tf.nest` order."""
@@ -44,13 +47,32 @@ def equal(a, b) -> bool:
     return all(x is y or bool(tf.reduce_all(x == y)) for x, y in pairs)
 
 
-def norm(a) -> tf.Tensor:
+def norm(a, *, in_xla: bool = False) -> tf.Tensor:
     """Returns the Euclidean norm of all leaves together, a scalar.
 
     It is of the dtype of the first leaf.
+
+    Args:
+        a: nested structure of floating tensors.
+        in_xla: bool, whether XLA compiles the norm; see `_half_sum_of_squares`.
     """
-    squares = [tf.reduce_sum(tf.square(x)) for x in tf.nest.flatten(a)]
-    return tf.sqrt(tf.add_n([tf.cast(x, squares[0].dtype) for x in squares]))
+    halves = [_half_sum_of_squares(x, in_xla) for x in tf.nest.flatten(a)]
+    total = tf.add_n([tf.cast(x, halves[0].dtype) for x in halves])
+    return tf.sqrt(2 * total)
+
+
+def _half_sum_of_squares(x: tf.Tensor, in_xla: bool) -> tf.Tensor:
+    """Returns ½ Σ x².
+
+    On a CPU, XLA adds up all entries of a tensor one after the other, but
+    columns side by side, in a fifth of the time. The square root of each
+    column's sum keeps XLA from taking both sums for one.
+    """
+    size = x.shape.num_elements()
+    if in_xla and size and size % COLUMNS == 0:
+        columns = tf.reshape(x, [size // COLUMNS, COLUMNS])
+        x = tf.sqrt(tf.reduce_sum(tf.square(columns), axis=0))
+    return tf.nn.l2_loss(x)
 
 
 def at(stacked, i: tf.Tensor):
