@@ -1,10 +1,17 @@
 """Lets TensorFlow trace in three quarters of the time, by what tests spare."""
 
+import contextlib
 import functools
 import gc
 import typing
 
-from tensorflow.python.framework import op_def_library
+import tensorflow as tf
+from tensorflow.python.framework import (
+    auto_control_deps_utils,
+    func_graph,
+    op_def_library,
+    ops,
+)
 from tensorflow.python.util import tf_stack
 
 # Graphs are made of many small objects that live long: to look for garbage
@@ -33,3 +40,31 @@ op_def_library._SatisfiesTypeConstraint = satisfies
 # Python 3.11 lists a protocol's attributes anew at each `isinstance`.
 if hasattr(typing, "_get_protocol_attrs"):
     typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
+
+# Of each operation TensorFlow asks twice, by an exception, which resources are
+# only read; most operations take no resource.
+RESOURCES = auto_control_deps_utils.get_read_write_resource_inputs
+
+
+def resources(op):
+    """Returns the resources that an operation reads, and those it writes."""
+    if any(x.dtype == tf.resource for x in op.inputs):
+        return RESOURCES(op)
+    return set(), set()
+
+
+auto_control_deps_utils.get_read_write_resource_inputs = resources
+
+# For each operation TensorFlow makes its graph the default one, with all that
+# belongs to that, also where it is the default one.
+AS_DEFAULT = func_graph.FuncGraph.as_default
+
+
+def as_default(self):
+    """Returns the context in which a graph is the default one."""
+    if not tf.executing_eagerly() and ops.get_default_graph() is self:
+        return contextlib.nullcontext(self)
+    return AS_DEFAULT(self)
+
+
+func_graph.FuncGraph.as_default = as_default
