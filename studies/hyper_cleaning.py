@@ -48,6 +48,7 @@ flags.DEFINE_list("wrong", ["50", "20"], "Rivals: percent wrong, of each.")
 flags.DEFINE_integer("draws", 1, "Rivals: new draws of each seed.", 1)
 flags.DEFINE_integer("steps", 1000, "Rivals: of the trainings at last.", 1)
 flags.DEFINE_integer("trainings", 12, "Rivals: short ones, which tune.", 1)
+flags.DEFINE_float("smoothing", 0.0, "Rivals: of all labels.", 0, 1)
 
 
 def cells_of(part: str) -> dict[str, dict]:
@@ -61,7 +62,7 @@ def cells_of(part: str) -> dict[str, dict]:
             for percent in study.whole("noise")
         }
     else:
-        common |= study.values("draws", "steps", "trainings")
+        common |= study.values("draws", "steps", "trainings", "smoothing")
         problems = {
             f"{kind}, {percent} %": {"kind": kind, "percent": percent}
             for kind in FLAGS.kinds

@@ -33,6 +33,7 @@ def cell(
     draws: int,
     steps: int,
     trainings: int,
+    smoothing: float,
 ) -> dict[str, np.ndarray]:
     """Treats wrong labels in each way, and tries each on new draws.
 
@@ -45,6 +46,7 @@ def cell(
         draws: int, new weights and orders of each way.
         steps: int, of the trainings on new draws.
         trainings: int, how many tune.
+        smoothing: float, of the labels in all trainings.
 
     Returns:
         Dict with `names` of the ways, and `values`, `(ways, measures)`; nan
@@ -56,7 +58,7 @@ def cell(
     given, wrong = images.with_wrong_labels(
         percent / 100, seed + 1, by_class=kind == "class"
     )
-    bench = Bench(images, given, wrong, seed, draws, steps)
+    bench = Bench(images, given, wrong, seed, draws, steps, smoothing)
     bench.rivals()
     bench.ours(bench.beliefs(), trainings)
     bench.oracle()
@@ -98,7 +100,7 @@ class Bench:
         found: dict from the names of the ways to their measures.
     """
 
-    def __init__(self, images, given, wrong, seed, draws, steps):
+    def __init__(self, images, given, wrong, seed, draws, steps, smoothing):
         """Makes the trainer that all ways share, and nets of clean images."""
         self.images, self.given, self.wrong = images, given, wrong
         self.seed, self.draws, self.steps = seed, draws, steps
@@ -109,6 +111,7 @@ class Bench:
             net_of(images),
             keras.optimizers.SGD(0.03, momentum=0.9),
             min(self.batch_size, len(images.validation[1])),
+            smoothing,
         )
         self.clean = np.mean(
             [
@@ -273,7 +276,7 @@ class Bench:
         )
         model.compile(
             optimizer=keras.optimizers.SGD(0.03, momentum=0.9),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
             hyperparameters=[kind],
             hypergradient=kd.ReverseMode(),
             # One example's hypergradient is of the size of 1 / examples.
@@ -281,15 +284,22 @@ class Bench:
             jit_compile=True,
         )
 
+        x, y = self.images.validation
+        held_out = x, np.eye(self.images.classes)[y]
+        # Smoothed where trainings see them; validation sees labels as they are.
+        labels = np.eye(self.images.classes)[self.given]
+        smoothing = self.trainer.smoothing
+        labels = (1 - smoothing) * labels + smoothing / self.images.classes
+
         def learned(first) -> tuple[float, np.ndarray]:
             kind.assign(first)
             history = model.fit(
                 self.x,
-                self.given,
+                labels,
                 batch_size=self.batch_size,
                 steps_per_epoch=SHORT,
-                validation_data=self.images.validation,
-                validation_batch_size=len(self.images.validation[1]),
+                validation_data=held_out,
+                validation_batch_size=len(y),
                 meta_iterations=trainings,
                 keep="mean",
                 seed=self.seed,

@@ -18,10 +18,15 @@ class Trainer:
         net: `keras.Model`.
         optimizer: `keras.Optimizer`.
         batch_size: int.
+        smoothing: float in [0, 1), of the labels.
     """
 
     def __init__(
-        self, net: keras.Model, optimizer: keras.Optimizer, batch_size: int
+        self,
+        net: keras.Model,
+        optimizer: keras.Optimizer,
+        batch_size: int,
+        smoothing: float = 0.0,
     ):
         """Builds the optimizer.
 
@@ -29,9 +34,11 @@ class Trainer:
             net: `keras.Model`.
             optimizer: `keras.Optimizer`, with a number as its learning rate.
             batch_size: int.
+            smoothing: float in [0, 1), the part of each label that all classes
+                share.
         """
         self.net, self.optimizer = net, optimizer
-        self.batch_size = batch_size
+        self.batch_size, self.smoothing = batch_size, smoothing
         self._rate = float(optimizer.learning_rate)
         optimizer.build(net.trainable_variables)
         self._slots = [np.array(v) for v in optimizer.variables]
@@ -87,14 +94,24 @@ class Trainer:
         for k in tf.range(tf.shape(batches)[0]):
             rows = batches[k]
             with tf.GradientTape() as tape:
-                losses = keras.losses.sparse_categorical_crossentropy(
-                    tf.gather(y, rows),
-                    self.net(tf.gather(x, rows), training=True),
-                    from_logits=True,
-                )
+                logits = self.net(tf.gather(x, rows), training=True)
+                losses = self._losses(tf.gather(y, rows), logits)
                 loss = tf.reduce_mean(tf.gather(weights, rows) * losses)
             self.optimizer.learning_rate.assign(rates[k])
             self.optimizer.apply(tape.gradient(loss, variables), variables)
+
+    def _losses(self, y, logits):
+        """Returns the cross-entropies of labels, smoothed where that is so."""
+        if not self.smoothing:
+            return keras.losses.sparse_categorical_crossentropy(
+                y, logits, from_logits=True
+            )
+        return keras.losses.categorical_crossentropy(
+            tf.one_hot(y, logits.shape[-1]),
+            logits,
+            from_logits=True,
+            label_smoothing=self.smoothing,
+        )
 
 
 def order(count: int, batch_size: int, steps: int, seed: int) -> np.ndarray:

@@ -94,6 +94,7 @@ def test_rivals_in_small(tmp_path):
         "--draws=1",
         "--steps=100",
         "--trainings=2",
+        "--smoothing=0.1",
         "--processes=0",
     )
     folder = tmp_path / "hyper_cleaning" / "short"
