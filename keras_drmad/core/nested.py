@@ -68,8 +68,8 @@ def _half_sum_of_squares(x: tf.Tensor, in_xla: bool) -> tf.Tensor:
     columns side by side, in a fifth of the time. The square root of each
     column's sum keeps XLA from taking both sums for one.
     """
-    size = x.shape.num_elements()
-    if in_xla and size and size % COLUMNS == 0:
+    size = x.shape.num_elements() if in_xla else 0
+    if size and size % COLUMNS == 0:
         columns = tf.reshape(x, [size // COLUMNS, COLUMNS])
         x = tf.sqrt(tf.reduce_sum(tf.square(columns), axis=0))
     return tf.nn.l2_loss(x)
