@@ -284,8 +284,8 @@ class Bench:
             jit_compile=True,
         )
 
-        x, y = self.images.validation
-        held_out = x, np.eye(self.images.classes)[y]
+        clean_x, clean_y = self.images.validation
+        held_out = clean_x, np.eye(self.images.classes)[clean_y]
         # Smoothed where trainings see them; validation sees labels as they are.
         labels = np.eye(self.images.classes)[self.given]
         smoothing = self.trainer.smoothing
@@ -299,7 +299,7 @@ class Bench:
                 batch_size=self.batch_size,
                 steps_per_epoch=SHORT,
                 validation_data=held_out,
-                validation_batch_size=len(y),
+                validation_batch_size=len(clean_y),
                 meta_iterations=trainings,
                 keep="mean",
                 seed=self.seed,
