@@ -1,14 +1,12 @@
 """The comparison with KerasTuner, in its short form."""
 
-import csv
-
 import keras
 import numpy as np
 import pytest
 
 import keras_drmad as kd
 from examples import datasets
-from running import forked, python
+from running import forked, python, rows_by
 from studies import against_tuners_searches as searches
 from studies import study
 from studies.grouped_l2 import groups_of_rows
@@ -127,8 +125,7 @@ def test_short_form(tmp_path):
         np.testing.assert_allclose(
             found[method]["steps"], T + cost * np.arange(count)
         )
-    with (folder / "results.csv").open() as file:
-        rows = {row["method"]: row for row in csv.DictReader(file)}
+    rows = rows_by(folder / "results.csv", "method")
     labels = {"drmad": "DrMAD", "bayesian": "BayesianOptimization"}
     for method, result in found.items():
         label = labels[method]

@@ -1,11 +1,13 @@
 """The comparison of meta-optimizers, in small."""
 
-import csv
-
 import numpy as np
 import pytest
 
-from running import assert_flag_is_refused_without_tensorflow, run_program
+from running import (
+    assert_flag_is_refused_without_tensorflow,
+    rows_by,
+    run_program,
+)
 
 SMALL = (
     "--cells=digits:main:1,digits:exact:1",
@@ -28,8 +30,7 @@ def test_study_in_small(tmp_path):
     out = run_program("studies.carrying_over", tmp_path, *SMALL)
     assert "0 of 2 parts are there" in out
     folder = tmp_path / "carrying_over" / "short"
-    with (folder / "digits.csv").open() as file:
-        rows = {row["rule"]: row for row in csv.DictReader(file)}
+    rows = rows_by(folder / "digits.csv", "rule")
     # untuned, the grid, four rules, and three of these by another method
     assert len(rows) == 9
     with np.load(folder / "results" / "digits-main_0.npz") as arrays:

@@ -1,13 +1,12 @@
 """The deep net's study, in its short form on digits."""
 
-import csv
 import os
 import pathlib
 
 import numpy as np
 import pytest
 
-from running import forked
+from running import forked, rows_by
 
 SHORT = (
     "--dataset=digits",
@@ -64,8 +63,7 @@ def test_short_form(tmp_path):
             np.sign(step), -np.sign(exact[f"first_{kind}"])
         )  # the one that is kept is the one that was followed
 
-    with (folder / "results.csv").open() as file:
-        rows = {row["method"]: row for row in csv.DictReader(file)}
+    rows = rows_by(folder / "results.csv", "method")
     assert rows["exact, checkpointed"]["cosine, l2"] == "1.00 ± 0.00"
     assert f"{start[0]:.3f}" in rows["the start"]["validation loss"]
     assert {path.stem for path in (folder / "figures").iterdir()} == {

@@ -1,6 +1,5 @@
 """Penalties of the columns of wide tables: the example, and the study."""
 
-import csv
 import re
 
 import numpy as np
@@ -11,6 +10,7 @@ from running import (
     assert_flag_is_refused_without_tensorflow,
     assert_folder_is_complete,
     history,
+    rows_by,
     run_program,
 )
 from studies import wide_tables_problems
@@ -124,8 +124,7 @@ def test_study_in_small(tmp_path):
     out = run_program("studies.wide_tables", tmp_path, *flags)
     assert "0 of 1 parts are there" in out
     folder = tmp_path / "wide_tables" / "short"
-    with (folder / "results.csv").open() as file:
-        rows = {row["way"]: row for row in csv.DictReader(file)}
+    rows = rows_by(folder / "results.csv", "way")
     assert len(rows) == 13
     losses = {way: float(row["each loss"]) for way, row in rows.items()}
     assert losses["one L1, best by test"] <= losses["one L1"]

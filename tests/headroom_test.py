@@ -1,13 +1,15 @@
 """Starts far off beside a grid and a tuner, in small."""
 
-import csv
-
 import numpy as np
 import pytest
 
 pytest.importorskip("optuna")
 
-from running import assert_flag_is_refused_without_tensorflow, run_program
+from running import (
+    assert_flag_is_refused_without_tensorflow,
+    rows_by,
+    run_program,
+)
 from studies import headroom
 from studies import headroom_trainings as trainings
 
@@ -31,8 +33,7 @@ def test_flags_are_answered_without_tensorflow():
 def test_study_in_small(tmp_path):
     run_program("studies.headroom", tmp_path, *SMALL)
     folder = tmp_path / "headroom" / "short"
-    with (folder / "results.csv").open() as file:
-        rows = {row["way"]: row for row in csv.DictReader(file)}
+    rows = rows_by(folder / "results.csv", "way")
     grid = len(trainings.RATES) * len(trainings.PENALTIES) * trainings.TRIES
     spent = {way: row["trainings spent"] for way, row in rows.items()}
     assert spent["best of the grid"] == str(grid)

@@ -1,13 +1,12 @@
 """Data hyper-cleaning beside the field, in small."""
 
-import csv
-
 import numpy as np
 import pytest
 
 from running import (
     assert_flag_is_refused_without_tensorflow,
     python,
+    rows_by,
     run_program,
 )
 from studies import hyper_cleaning_rivals
@@ -65,8 +64,7 @@ def test_longer_horizons_in_small(tmp_path):
         "--processes=0",
     )
     folder = tmp_path / "hyper_cleaning" / "short"
-    with (folder / "published.csv").open() as file:
-        rows = {row["way"]: row for row in csv.DictReader(file)}
+    rows = rows_by(folder / "published.csv", "way")
 
     def number(way, column):
         return float(rows[way][column].split()[0])

@@ -1,12 +1,14 @@
 """What is learned beside its rivals, in small."""
 
-import csv
-
 import keras
 import numpy as np
 import pytest
 
-from running import assert_flag_is_refused_without_tensorflow, run_program
+from running import (
+    assert_flag_is_refused_without_tensorflow,
+    rows_by,
+    run_program,
+)
 from studies import plain_trainer, rivals_schedule
 
 SMALL = (
@@ -31,8 +33,7 @@ def test_study_in_small(tmp_path):
     folder = tmp_path / "rivals" / "short"
     rows = {}
     for experiment in ("noisy_labels", "schedule", "augmentation"):
-        with (folder / f"{experiment}.csv").open() as file:
-            rows[experiment] = {row["way"]: row for row in csv.DictReader(file)}
+        rows[experiment] = rows_by(folder / f"{experiment}.csv", "way")
     assert len(rows["noisy_labels"]) == 10
     assert len(rows["schedule"]) == len(rows["augmentation"]) == 8
     area = float(

@@ -150,3 +150,9 @@ def history(folder: pathlib.Path) -> dict[str, np.ndarray]:
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     return {k: np.array([float(row[k]) for row in rows]) for k in rows[0]}
+
+
+def rows_by(path: pathlib.Path, column: str) -> dict[str, dict[str, str]]:
+    """Returns the rows of a table of a run, by what a column has there."""
+    with path.open() as file:
+        return {row[column]: row for row in csv.DictReader(file)}

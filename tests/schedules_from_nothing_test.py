@@ -1,12 +1,14 @@
 """Schedules from nothing beside their rivals, in small."""
 
-import csv
-
 import keras
 import numpy as np
 import pytest
 
-from running import assert_flag_is_refused_without_tensorflow, run_program
+from running import (
+    assert_flag_is_refused_without_tensorflow,
+    rows_by,
+    run_program,
+)
 from studies import schedules_from_nothing_trainings as trainings
 
 SMALL = (
@@ -35,8 +37,7 @@ def test_flags_are_answered_without_tensorflow():
 def test_study_in_small(tmp_path):
     run_program("studies.schedules_from_nothing", tmp_path, *SMALL)
     folder = tmp_path / "schedules_from_nothing" / "short"
-    with (folder / "lenet.csv").open() as file:
-        rows = {row["way"]: row for row in csv.DictReader(file)}
+    rows = rows_by(folder / "lenet.csv", "way")
     wider = rows["AdamW, a cosine schedule, grid of momenta"]
     assert wider["steps forward + backward"] == "80 + 0"
     ours = rows["from nothing, SignConsensus()"]

@@ -1,11 +1,13 @@
 """Penalties of columns against cross-validation, in small."""
 
-import csv
-
 import numpy as np
 import pytest
 
-from running import assert_flag_is_refused_without_tensorflow, run_program
+from running import (
+    assert_flag_is_refused_without_tensorflow,
+    rows_by,
+    run_program,
+)
 from studies import tabular_problems
 
 SMALL = (
@@ -57,8 +59,7 @@ def test_study_in_small(tmp_path):
     out = run_program("studies.tabular", tmp_path, *SMALL)
     assert "0 of 1 parts are there" in out
     folder = tmp_path / "tabular" / "short"
-    with (folder / "results.csv").open() as file:
-        rows = {row["penalty"]: row for row in csv.DictReader(file)}
+    rows = rows_by(folder / "results.csv", "penalty")
     assert len(rows) == 6
     assert all(0 < float(row["loss_of_seeds"]) < 1 for row in rows.values())
     assert rows["one L2"]["area_of_seeds"] == "-"
