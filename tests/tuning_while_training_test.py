@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_drmad as kd
 from conftest import precision, reseed
-from keras_drmad.training.window_loop import Windows
+from keras_drmad.training.windows import Windows
 from small_models import (
     VALIDATION,
     At,

@@ -20,11 +20,8 @@ from keras_drmad.training.meta_training import MetaTraining
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.tuning import Tuning
 from keras_drmad.training.weight_loop import fit_weights
-from keras_drmad.training.window_loop import (
-    Windows,
-    check_windows,
-    fit_in_windows,
-)
+from keras_drmad.training.window_loop import fit_in_windows
+from keras_drmad.training.windows import Windows, check_windows
 
 
 def run(
