@@ -41,115 +41,180 @@ def fit_in_windows(
     Raises:
         Diverged: if training or validation leaves the finite numbers.
     """
-    plan, tuning = windows.plan, windows.tuning
-    problem, s_0 = windows.training.problem, windows.state
-    steps = plan.training.steps
-    (initial, resumed), end = first, plan.epochs
-    plan = windows.plan = plan._replace(epochs=end - initial)
-    backward = steps // tuning.every * tuning.look_back
-    source = plan.validation or plan.hyper
-    # A walk that goes on reads the training data from the beginning.
-    read = (course.base.get("passes") or plan.passes()).get("training")
-    if course.base:
-        s_0 = course.base["s_0"]
-        windows.resume(course.base["windows"])
-
-    def base(number: int) -> Any:
-        passes = plan.passes()
-        if read is not None:
-            passes["training"] = read
-        values = windows.values()
-        return lambda: between.base(
-            model,
-            problem,
-            callbacks,
-            number,
-            passes=passes,
-            s_0=s_0,
-            windows=values,
-        )
-
-    work = {"forward": plan.T, "validation": source.steps * plan.epochs}
-    course.begin(base(resumed))
-    course.has_time(Work(work, kind="last"))
-    logs = None
+    initial, resumed = first
+    epochs = _Epochs(model, windows, callbacks, course, display, initial)
+    epochs.begin(resumed)
+    logs, record = None, model.tuning_record
     try:
-        for epoch in range(resumed, end):
-            heading = f"Epoch {epoch + 1}/{end}" if end > 1 else ""
-            display.begin(heading, steps + backward)
-            callbacks.on_epoch_begin(epoch)
-            model.check_trainable()
-            reporter = Reporter(
-                model,
-                callbacks,
-                course,
-                "windows",
-                steps,
-                display=display,
-                resumes=False,
-            )
-            last = (epoch - initial + 1) * steps
-            started = windows.training.hparams()
-            if windows.t == last - steps:  # and not in its middle
-                windows.losses = []
-            first_of = len(model.diagnostics.get(NORM, []))
-            first_of -= len(windows.losses)
-            while windows.t < last:
-                to = min(windows.t + tuning.every, last)
-                trained, diagnostics = windows.through(to, reporter)
-                logs = trained
-                if diagnostics:
-                    reporter.walked_back += tuning.look_back
-                    model.note(diagnostics)
-                    advice.note(diagnostics)
-                if windows.t < last and course.is_due(tuning.every):
-                    course.begin(base(epoch))
-            hparams = windows.training.hparams()
-            problem.assign(windows.state, hparams, is_final=False)
-            model.trained_with = hparams
-            teller = Reporter(
-                model, callbacks, course, "", steps, resumes=False
-            )
-            reported = windows.training.validate(
-                windows.state, hparams, source, teller
-            )
-            logs = dict(logs or {})
-            logs |= {f"val_{name}": x for name, x in reported.items()}
-            logs |= problem.hyperparameters.means(hparams)
-            if plan.validation is not None and windows.losses:
-                logs["hyper_loss"] = float(np.mean(windows.losses))
-            own = {k: model.diagnostics.get(k, [])[first_of:] for k in TOLD}
-            model.latest = latest = {
-                k: float(np.mean(row)) if row else np.nan
-                for k, row in own.items()
-            }
-            model.tuning_record.add(
-                model.hyperparameters, hparams, logs | latest
-            )
-            before = counts(callbacks)
-            callbacks.on_epoch_end(epoch, logs)
-            model.tuning_record.amend(new_logs(callbacks, before))
-            display.end(logs)
-            if not display.is_silent:
-                together = problem.hyperparameters
-                display.say(moves.words(together, started, hparams))
+        for epoch in range(resumed, epochs.end):
+            logs = epochs.take(epoch, advice)
             is_stopped = course.workers.any_of_all(model.stop_training)
-            course.begin(base(end if is_stopped else epoch + 1))
+            epochs.back_up(epochs.end if is_stopped else epoch + 1)
             if is_stopped:
-                model.tuning_record.end("stopped by a callback")
+                record.end("stopped by a callback")
                 break
-        model.tuning_record.end("complete")
+        record.end("complete")
     except Stopped:
-        late = course.is_over
-        model.tuning_record.end("the time was up" if late else "stopped")
+        record.end("the time was up" if course.is_over else "stopped")
         display.leave()
         if course.is_over and course.reached is not None:
             windows.state = course.reached
     except BaseException as error:
-        model.tuning_record.break_off(error)
+        record.break_off(error)
         raise
     finally:  # also after an interrupt
         hparams = windows.training.hparams()
-        problem.assign(windows.state, hparams)
-        model.keep_ends(problem, s_0, windows.state, hparams)
+        epochs.problem.assign(windows.state, hparams)
+        model.keep_ends(epochs.problem, epochs.s_0, windows.state, hparams)
     return logs
+
+
+class _Epochs:
+    """The epochs of a training that tunes, as Keras's callbacks see them.
+
+    Attributes:
+        problem: the elementary problem.
+        s_0: `State`, where the training started.
+        end: int, the epoch after the last one.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        windows: Windows,
+        callbacks: keras.callbacks.CallbackList,
+        course: Course,
+        display: Display,
+        initial: int,
+    ):
+        """Initializes the epochs; the arguments are `fit_in_windows`'s.
+
+        Args:
+            initial: int, the epoch at which the training began.
+        """
+        self._model = model
+        self._windows = windows
+        self._callbacks = callbacks
+        self._course = course
+        self._display = display
+        self._initial = initial
+        self.problem = windows.training.problem
+        self.s_0 = windows.state
+        plan = windows.plan
+        self.end = plan.epochs
+        self._plan = plan._replace(epochs=plan.epochs - initial)
+        self._source: Any = plan.validation or plan.hyper
+        self._steps = plan.training.steps
+        windows.plan = self._plan
+        # A walk that goes on reads the training data from the beginning.
+        self._read = (course.base.get("passes") or plan.passes()).get(
+            "training"
+        )
+
+    def begin(self, epoch: int) -> None:
+        """Goes on where another process was, or begins with an epoch."""
+        course = self._course
+        if course.base:
+            self.s_0 = course.base["s_0"]
+            self._windows.resume(course.base["windows"])
+        self.back_up(epoch)
+        plan = self._plan
+        validation = self._source.steps * plan.epochs
+        work = {"forward": plan.T, "validation": validation}
+        course.has_time(Work(work, kind="last"))
+
+    def back_up(self, epoch: int) -> None:
+        """Keeps what a new process would go on with, in an epoch."""
+        passes = self._plan.passes()
+        if self._read is not None:
+            passes["training"] = self._read
+        values = self._windows.values()
+        self._course.begin(
+            lambda: between.base(
+                self._model,
+                self.problem,
+                self._callbacks,
+                epoch,
+                passes=passes,
+                s_0=self.s_0,
+                windows=values,
+            )
+        )
+
+    def take(self, epoch: int, advice: Advice) -> dict[str, float]:
+        """Trains and validates for an epoch, or for what is left of it.
+
+        Returns:
+            What callbacks were told at its end.
+        """
+        model, windows, display = self._model, self._windows, self._display
+        tuning = windows.tuning
+        backward = self._steps // tuning.every * tuning.look_back
+        heading = f"Epoch {epoch + 1}/{self.end}" if self.end > 1 else ""
+        display.begin(heading, self._steps + backward)
+        self._callbacks.on_epoch_begin(epoch)
+        model.check_trainable()
+        started = windows.training.hparams()
+        last = (epoch - self._initial + 1) * self._steps
+        if windows.t == last - self._steps:  # and not in its middle
+            windows.losses = []
+        first_of = len(model.diagnostics.get(NORM, [])) - len(windows.losses)
+        logs = self._train(epoch, last, advice)
+        hparams = windows.training.hparams()
+        logs |= self._validate(hparams)
+        own = {k: model.diagnostics.get(k, [])[first_of:] for k in TOLD}
+        model.latest = latest = {
+            k: float(np.mean(row)) if row else np.nan for k, row in own.items()
+        }
+        record = model.tuning_record
+        record.add(model.hyperparameters, hparams, logs | latest)
+        before = counts(self._callbacks)
+        self._callbacks.on_epoch_end(epoch, logs)
+        record.amend(new_logs(self._callbacks, before))
+        display.end(logs)
+        if not display.is_silent:
+            together = self.problem.hyperparameters
+            display.say(moves.words(together, started, hparams))
+        return logs
+
+    def _train(self, epoch: int, last: int, advice: Advice) -> dict[str, float]:
+        """Walks through windows to an iteration; returns the metrics."""
+        windows, course = self._windows, self._course
+        tuning = windows.tuning
+        logs: dict[str, float] = {}
+        reporter = Reporter(
+            self._model,
+            self._callbacks,
+            course,
+            "windows",
+            self._steps,
+            display=self._display,
+            resumes=False,
+        )
+        while windows.t < last:
+            to = min(windows.t + tuning.every, last)
+            logs, diagnostics = windows.through(to, reporter)
+            if diagnostics:
+                reporter.walked_back += tuning.look_back
+                self._model.note(diagnostics)
+                advice.note(diagnostics)
+            if windows.t < last and course.is_due(tuning.every):
+                self.back_up(epoch)
+        return dict(logs)
+
+    def _validate(self, hparams: list) -> dict[str, float]:
+        """Returns what an epoch's end is told beside the training's metrics."""
+        model, windows, problem = self._model, self._windows, self.problem
+        problem.assign(windows.state, hparams, is_final=False)
+        model.trained_with = hparams
+        teller = Reporter(
+            model, self._callbacks, self._course, "", self._steps, resumes=False
+        )
+        reported = windows.training.validate(
+            windows.state, hparams, self._source, teller
+        )
+        logs = {f"val_{name}": x for name, x in reported.items()}
+        logs |= problem.hyperparameters.means(hparams)
+        if self._plan.validation is not None and windows.losses:
+            logs["hyper_loss"] = float(np.mean(windows.losses))
+        return logs
