@@ -65,6 +65,7 @@ WITHOUT_KERAS = ("core", "differentiation", "arguments")
 HIDDEN = ("keras.src", "tensorflow.python", "keras_tuner.engine")
 
 
+@functools.cache
 def modules():
     """Returns a dict from the modules' names to their syntax trees."""
     return {name_of(path): tree_of(path) for path in PACKAGE.rglob("*.py")}
@@ -80,15 +81,17 @@ def tree_of(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@functools.cache
 def imported(tree):
-    """Yields the names of all that a module imports, wherever it does."""
+    """Returns the names of all that a module imports, wherever it does."""
+    names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "relative imports"
-            for alias in node.names:
-                yield f"{node.module}.{alias.name}"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
 @functools.cache
@@ -195,6 +198,7 @@ def private_names(tree):
     return {n for n in found if n.startswith("_") and not n.startswith("__")}
 
 
+@functools.cache
 def own_names(tree):
     """Returns the private names that a module gives to objects of its own."""
     found = set()
