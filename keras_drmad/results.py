@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad.hyperparameters import values
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.parts import Part
 from keras_drmad.meta_optimizers.base import mover_of
 from keras_drmad.meta_optimizers.sign_consensus import SignConsensus
 
-STILL = 0.05  # units; what moved less did not move
-NEAR = 1e-3  # units; what is nearer to a bound is at the bound
 DEVIATIONS = 2.0  # of a coin's sum, beyond which a sign is no coin's
 EXACT = 200  # signs, up to which chances are counted exactly
 
@@ -62,7 +61,7 @@ class Result(NamedTuple):
     @property
     def is_still(self) -> np.ndarray:
         """Whether an entry moved by less than 0.05 of its unit."""
-        return np.abs(self.moved) < STILL
+        return np.abs(self.moved) < values.STILL
 
     @property
     def is_certain(self) -> np.ndarray | None:
@@ -79,16 +78,17 @@ class Result(NamedTuple):
     @property
     def is_at_low(self) -> np.ndarray:
         """Whether an entry is at the lower bound."""
-        return self.raw - self.kind.raw_bounds[0] < NEAR * self._unit
+        return self._are_at_bounds[0]
 
     @property
     def is_at_high(self) -> np.ndarray:
         """Whether an entry is at the upper bound."""
-        return self.kind.raw_bounds[1] - self.raw < NEAR * self._unit
+        return self._are_at_bounds[1]
 
     @property
-    def _unit(self) -> np.ndarray:
-        return np.broadcast_to(self.kind.unit, self.raw.shape)
+    def _are_at_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        kind = self.kind
+        return values.are_at_bounds(self.raw, kind.raw_bounds, kind.unit)
 
 
 def of_model(model: Any) -> list[Result]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_drmad import results
+from keras_drmad.hyperparameters.values import NEAR, STILL
 from keras_drmad.paragraphs import WIDTH, span_of, wrapped
 from keras_drmad.results import Result
 from keras_drmad.training.tuning_record import ALL, TuningRecord
@@ -163,7 +164,7 @@ def _moved(one: Result, record: TuningRecord) -> list[str]:
             f"nothing moved: raise `{longer}`, or the meta-optimizer's "
             "`learning_rate`"
         ]
-    if np.ptp(moved) < results.STILL:
+    if np.ptp(moved) < STILL:
         return [
             f"all moved alike, by {np.mean(moved):+.2f} units: "
             f"{span_of(start, 3)} → {span_of(end, 3)}"
@@ -175,7 +176,7 @@ def _moved(one: Result, record: TuningRecord) -> list[str]:
     levels = [x for size in far[::-1] for x in (size, -size)]
     for level in dict.fromkeys(levels):
         alike = np.flatnonzero(rounded == level)
-        if not alike.size or abs(level) < results.STILL or len(said) == MOST:
+        if not alike.size or abs(level) < STILL or len(said) == MOST:
             continue
         k = alike[0]
         names = results.words_of(parts, alike[:NAMED])
@@ -203,10 +204,10 @@ def _idle(one: Result) -> list[str]:
     count, still = one.kind.count, int(np.sum(one.is_still))
     said = []
     if still and count == 1:
-        said.append(f"did not move (by less than {results.STILL:g} units)")
+        said.append(f"did not move (by less than {STILL:g} units)")
     elif 0 < still < count:
         said.append(
-            f"did not move (by less than {results.STILL:g} units): "
+            f"did not move (by less than {STILL:g} units): "
             f"{still:,} of {count:,}"
         )
     certain = one.is_certain
@@ -260,7 +261,7 @@ def _held(one: Result, record: TuningRecord) -> list[str]:
     spread, said = record.spreads[one.name][ALL][-1], []
     sides = zip(one.kind.bounds, (spread, spread[::-1]), strict=True)
     for bound, values in sides:
-        near = np.isclose(values, bound, rtol=results.NEAR, atol=0)
+        near = np.isclose(values, bound, rtol=NEAR, atol=0)
         share = next((word for word, k in REACHED.items() if near[k]), "")
         if share:
             kept = "; what is kept is the mean over the last half"

@@ -112,3 +112,15 @@ def test_a_start_comes_back_in_floats():
     assert (type(one), one) == (float, 1.0)
     many = values.checked_initial([1, 1], (0.0, 1.0), Log())
     assert many.dtype == float and many.tolist() == [1.0, 1.0]
+
+
+def test_what_is_a_thousandth_of_a_unit_from_a_bound_is_at_the_bound():
+    raw = np.array([0.0, 0.0015, 0.0025, 1.0, 3.9985, 4.0])
+    low, high = values.are_at_bounds(raw, (0.0, 4.0), 2.0)
+    np.testing.assert_array_equal(low, [True, True, False, False, False, False])
+    np.testing.assert_array_equal(high, [False] * 4 + [True, True])
+    units = np.array([1.0, 1.0, 3.0, 1.0, 1.0, 1.0])  # one each
+    low, _ = values.are_at_bounds(raw, (0.0, 4.0), units)
+    np.testing.assert_array_equal(low, [True, False, True, False, False, False])
+    low, high = values.are_at_bounds(raw, (-np.inf, np.inf), 1.0)
+    assert not low.any() and not high.any()

@@ -13,6 +13,8 @@ import numpy as np
 # The name of the variable of a `layers.LearnedValue`, by which training knows a
 # value that it reads and that `compile` did not find.
 RAW = "learned_value_raw"
+STILL = 0.05  # natural units: what moved less did not move
+NEAR = 1e-3  # natural units: what is nearer to a bound is at the bound
 
 
 class Range(Protocol):
@@ -49,6 +51,21 @@ def raw_of(
     return np.where(
         inside, to_raw(np.where(inside, within, _middle(transform))), np.nan
     )
+
+
+def are_at_bounds(
+    raw: np.ndarray, raw_bounds: tuple[float, float], unit: float | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which raw numbers are at the lower bound, and which at the upper.
+
+    Args:
+        raw: array of raw numbers.
+        raw_bounds: the raw numbers of the bounds, infinite where there is none.
+        unit: natural unit of the raw numbers, or one for each of these.
+    """
+    near = NEAR * np.broadcast_to(unit, raw.shape)
+    lowest, highest = raw_bounds
+    return raw - lowest < near, highest - raw < near
 
 
 def checked_initial(

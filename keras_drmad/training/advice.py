@@ -8,10 +8,10 @@ import numpy as np
 
 from keras_drmad import arguments
 from keras_drmad.hyperparameters.base import Hyperparameter
+from keras_drmad.hyperparameters.values import STILL, are_at_bounds
 from keras_drmad.training.plan import Plan
 
 AT_BOUND = 0.1  # the share of the values from which bounds are worth a warning
-STILL = 0.01  # natural units: what has moved no further has not moved
 ENOUGH = 5  # meta-iterations, in which it could have
 SURE = 2.0  # standard errors
 
@@ -114,11 +114,12 @@ class Advice:
 def _at_bounds(h: Hyperparameter) -> str:
     """Returns a warning if values are at a bound that a user has set."""
     raw, count = h.raw.numpy(), h.raw.numpy().size
+    at_bounds = are_at_bounds(raw, h.raw_bounds, h.unit)
     sides = []
-    for side, end, value in zip(
-        ("lower", "upper"), h.raw_bounds, h.bounds, strict=True
+    for side, at_bound, value in zip(
+        ("lower", "upper"), at_bounds, h.bounds, strict=True
     ):
-        number = int(np.sum(np.isclose(raw, end))) if np.isfinite(end) else 0
+        number = int(np.sum(at_bound))
         if number >= max(1, AT_BOUND * count):
             sides.append(
                 f"{number:,} of {count:,} at the {side} bound {value:.4g}"
