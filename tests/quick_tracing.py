@@ -5,6 +5,7 @@ import functools
 import gc
 import typing
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import (
     auto_control_deps_utils,
@@ -18,9 +19,18 @@ from tensorflow.python.util import tf_stack
 # among them each 700 objects takes a sixth of the time of tracing.
 gc.set_threshold(50_000, 20, 20)
 
+
 # For each operation of a graph TensorFlow keeps Python's stack, to say where an
 # error comes from; under pytest it is deep. Here all operations have one.
-STACK = tf_stack.extract_stack()
+def _stack(depth=30):
+    """Returns a stack of which frames are left when TensorFlow leaves some out.
+
+    Of a stack without frames TensorFlow ends the process.
+    """
+    return _stack(depth - 1) if depth else tf_stack.extract_stack()
+
+
+STACK = _stack()
 tf_stack.extract_stack = lambda stacklevel=1: STACK
 
 # For each input of each operation TensorFlow writes the words of an error, and
@@ -68,3 +78,55 @@ def as_default(self):
 
 
 func_graph.FuncGraph.as_default = as_default
+
+# A third of all operations are constants, most of them axes and shapes: a graph
+# keeps one of each. Floats stay apart, which a tape may watch.
+CONSTANT = ops._create_graph_constant
+
+
+def constant(value, dtype, shape, name, verify_shape, allow_broadcast):
+    """Returns the graph's constant of these integers, made once."""
+    graph = ops.get_default_graph()
+    key = _key(value, dtype, shape) if _is_plain(graph) else None
+    if key is None:
+        return CONSTANT(
+            value, dtype, shape, name, verify_shape, allow_broadcast
+        )
+    if not hasattr(graph, "_integers"):
+        graph._integers = {}
+    kept = graph._integers
+    if key not in kept:
+        kept[key] = CONSTANT(
+            value, dtype, shape, name, verify_shape, allow_broadcast
+        )
+    return kept[key]
+
+
+def _is_plain(graph):
+    return isinstance(graph, func_graph.FuncGraph) and not (
+        [*graph._device_function_stack.peek_objs()]
+        or [*graph._colocation_stack.peek_objs()]
+    )
+
+
+def _key(value, dtype, shape):
+    if type(value) is int:
+        numbers = value
+    elif type(value) in (list, tuple):
+        numbers = tuple(value)
+        if not all(type(n) is int for n in numbers):
+            return None
+    elif isinstance(value, np.ndarray) and value.dtype.kind == "i":
+        if value.size > 16:
+            return None
+        numbers = value.dtype.str, value.shape, value.tobytes()
+    else:
+        return None
+    dtype = None if dtype is None else tf.as_dtype(dtype)
+    if dtype is not None and not dtype.is_integer:
+        return None
+    shape = None if shape is None else tuple(tf.TensorShape(shape).as_list())
+    return type(value), numbers, dtype, shape
+
+
+ops._create_graph_constant = constant
