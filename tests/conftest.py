@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Problems are small, and pytest has a process for each core.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # scikit-learn's threads spin
 
 import keras  # noqa: E402  (TensorFlow reads the lines above at its import)
 import numpy as np  # noqa: E402
