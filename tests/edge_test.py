@@ -198,6 +198,98 @@ def test_rates_next_to_nothing_are_not_too_high_with_normalization():
     assert rises
 
 
+# ---- dead nets
+
+
+@pytest.fixture(scope="module")
+def rectified():
+    """A net whose units can all go off, and three kinds of values."""
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(8, "relu")(inputs)
+    x = keras.layers.Dense(8, "relu")(x)
+    return compiled(
+        keras.Model(inputs, keras.layers.Dense(3)(x)),
+        optimizer=keras.optimizers.SGD(5.0, momentum=0.1),
+        hyperparameters=[
+            kd.hyperparameters.LearningRate(),
+            kd.hyperparameters.Momentum(),
+            kd.hyperparameters.L2("layer", 1e-4),
+        ],
+        hypergradient=kd.ReverseMode(),
+        meta_optimizer=kd.SignDescent(STEP),
+    )
+
+
+def test_a_dead_net_lowers_rates_and_penalties_follow(rectified, monkeypatch):
+    lowering, given = edge.Rates.lowering, []
+
+    def seen(this, together, gradient, fate):
+        given.append(gradient)
+        return lowering(this, together, gradient, fate)
+
+    monkeypatch.setattr(edge.Rates, "lowering", seen)
+    kinds = rectified.hyperparameters
+    before = [h.raw.numpy() for h in kinds]
+    for seed in range(20):
+        for h, raw in zip(kinds, before, strict=True):
+            h.raw.assign(raw)
+        fit(rectified, epochs=10, seed=seed, meta_iterations=1, keep="last")
+        outputs = rectified.predict(X, verbose=0)
+        if np.ptp(outputs, axis=0).max() < 1e-5 * np.abs(outputs).max():
+            break
+    else:
+        pytest.fail("no seed with a dead net")
+    # The adjoint does not tell, and the loss may fall from a bad start.
+    assert rectified.diagnostics["adjoint_growth"][-1] < edge.GROWTH
+    assert rectified.diagnostics["past_edge"][-1] == 1.0
+    moved = [h.raw.numpy() - raw for h, raw in zip(kinds, before, strict=True)]
+    assert moved[0] == pytest.approx(-STEP, rel=1e-5)
+    assert not moved[1].any()
+    sign = np.sign(given[-1][2])
+    assert sign.any()
+    np.testing.assert_allclose(moved[2], -STEP * sign, rtol=1e-4)
+
+
+def test_outputs_that_never_hung_on_the_input_are_not_dead():
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(3)(0 * inputs)
+    model = compiled(
+        keras.Model(inputs, outputs),
+        optimizer=keras.optimizers.SGD(0.1),
+        hyperparameters=[kd.hyperparameters.LearningRate()],
+        hypergradient=kd.ReverseMode(),
+        meta_optimizer=kd.SignDescent(STEP),
+    )
+    fit(model, meta_iterations=1)
+    assert model.diagnostics["past_edge"] == [0.0]
+
+
+def test_good_outputs_of_one_class_are_not_dead():
+    """A softmax near 1 for all examples, in data of one class."""
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(3, "softmax")(inputs)
+    model = compiled(
+        keras.Model(inputs, outputs),
+        optimizer=keras.optimizers.SGD(5.0),
+        loss=keras.losses.SparseCategoricalCrossentropy(),
+        hyperparameters=[kd.hyperparameters.LearningRate()],
+        hypergradient=kd.ReverseMode(),
+        meta_optimizer=kd.SignDescent(STEP),
+    )
+    y = np.ones(len(X), int)
+    fit(
+        model,
+        x=1 + 0.1 * X,
+        y=y,
+        validation_data=(1 + 0.1 * X, y),
+        meta_iterations=1,
+        epochs=1000,
+    )
+    outputs = model.predict(1 + 0.1 * X, verbose=0)
+    assert np.ptp(outputs, axis=0).max() < 1e-4
+    assert model.diagnostics["past_edge"] == [0.0]
+
+
 # ---- trainings that are calm
 
 
