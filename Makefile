@@ -21,7 +21,7 @@ installed := $(VENV)/.installed
 demo: $(installed)  ## The main example; its flags go into DEMO_FLAGS.
 	$(python) -m examples.weight_penalties $(DEMO_FLAGS)
 
-test: lint  ## Everything, cheapest first: format, lint, types, all tests.
+test: $(installed)  ## Everything: format, lint and types are tests, too.
 	$(python) -m pytest $(PYTEST_FLAGS)
 
 lint: $(installed)
