@@ -24,7 +24,7 @@ from keras.src.backend.common import global_state, masking
 from keras.src.models.functional import Functional
 from tensorflow.python.eager import context
 from tensorflow.python.framework import kernels
-from tensorflow.python.ops import stateful_random_ops
+from tensorflow.python.ops import control_flow_util, stateful_random_ops
 
 # ---- layers
 
@@ -1026,6 +1026,15 @@ def without_rewriting() -> Iterator[None]:
         yield
     finally:
         here.function_call_options = before
+
+
+def compiles_by_xla() -> bool:
+    """Returns whether XLA will compile the graph that is built now.
+
+    `control_flow_util.GraphOrParentsInXlaContext`, since TensorFlow 2.3.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
 def operations_of(graph: tf.Graph) -> dict[str, str]:

@@ -87,6 +87,7 @@ class QuarticByMomentum:
     """
 
     update_is_smooth = True
+    unread_slots = ()  # γ is tuned, so its derivative is v
     takes_any_size = True
 
     def __init__(self, A: np.ndarray):

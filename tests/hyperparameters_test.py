@@ -80,6 +80,27 @@ def test_penalty_per_layer_with_biases_by_hand():
 # ---- learning rates
 
 
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("per", ["all", "input", "weight"])
+def test_penalty_in_a_compiled_function(per, jit_compile):
+    kind, model = bound(L2(per, 0.3), tanh_net(hidden=9))
+    kernels = [w for w in model.get_weights() if w.ndim == 2]
+
+    @tf.function(jit_compile=jit_compile)
+    def penalty_of():
+        params = {id(v): v.value for v in model.trainable_variables}
+        operations = tf.compat.v1.get_default_graph().get_operations
+        value = kind.penalty(kind.raw.value, params)
+        kinds.update(operation.type for operation in operations())
+        return value
+
+    kinds: set[str] = set()
+    expected = sum(0.3 * np.sum(w**2) for w in kernels)
+    np.testing.assert_allclose(penalty_of(), expected, rtol=1e-6)
+    # By columns for XLA alone: elsewhere these are more operations.
+    assert ("Maximum" in kinds) == jit_compile
+
+
 @pytest.mark.parametrize("per, expected", [("all", ()), ("layer", (2,))])
 def test_learning_rate_starts_at_the_optimizers(per, expected):
     kind, _ = bound(LearningRate(per), optimizer=OPTIMIZER(0.25))

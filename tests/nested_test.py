@@ -1,5 +1,6 @@
 """Arithmetic on nested structures, against numbers computed by hand."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +77,52 @@ def test_norm_in_xla(dtype):
 
     np.testing.assert_allclose(in_xla(), expected, rtol=1e-6)
     np.testing.assert_allclose(nested.norm(tensors), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sum_by_columns_in_xla(shape):
+    x, coefficients = np.random.default_rng(0).normal(size=(2, *shape))
+
+    @tf.function(jit_compile=True)
+    def summed(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                cubes = coefficients * x**3
+                total = nested.sum_by_columns(cubes)
+            slope = tape.gradient(total, x)
+            square = tf.reduce_sum(slope**2)
+        # The sum again, differentiated operation by operation.
+        (by_operation,) = tf.compat.v1.gradients([total], [x])
+        return total, slope, by_operation, outer.gradient(square, x)
+
+    slope = 3 * coefficients * x**2
+    expected = [
+        math.fsum(np.ravel(coefficients * x**3)),
+        slope,
+        slope,
+        2 * slope * 6 * coefficients * x,
+    ]
+    for actual, one in zip(summed(tf.constant(x)), expected, strict=True):
+        np.testing.assert_allclose(actual, one, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_sum_by_columns_of_what_is_not_finite(value):
+    x = np.ones((3, 9))
+    x[1, 4] = value
+    summed = tf.function(nested.sum_by_columns, jit_compile=True)
+    np.testing.assert_array_equal(summed(tf.constant(x)), value)
+    x[1] = value
+    np.testing.assert_array_equal(summed(tf.constant(x)), value)
+
+
+def test_xla_does_not_make_one_sum_of_two():
+    summed = tf.function(nested.sum_by_columns, jit_compile=True)
+    x = tf.ones([784, 50])
+    compiled = summed.experimental_get_compiler_ir(x)(stage="optimized_hlo")
+    assert "f32[50]" in compiled  # the columns' sums
 
 
 @pytest.mark.parametrize("condition, expected", [(True, 1.0), (False, 2.0)])

@@ -49,7 +49,8 @@ def step_back(
 
     Args:
         problem: the elementary training.
-        state: s_t, or what stands for it on the walk backward.
+        state: s_t, or what stands for it on the walk backward. The slots
+            `problem.unread_slots` may have any values.
         hparams: list of tensors λ.
         batch: the minibatch of iteration t.
         adjoint: a = ∂F/∂s_{t+1}, one tensor for each floating leaf of `state`
@@ -72,7 +73,12 @@ def step_back(
     g = nested.float_leaves(g)
     d_at, d_g, d_hparams = vjp(updated, [at, g, hparams], d_updated)
     if not problem.update_is_smooth:
-        d_at = tf.nest.map_structure(_zero_where_undefined, d_at, at)
+        # The others may stand in `state` with any values, such as zeros.
+        unread = {id(called.slots[k]) for k in problem.unread_slots}
+        d_at = [
+            d if id(x) in unread else _zero_where_undefined(d, x)
+            for d, x in zip(d_at, at, strict=True)
+        ]
         d_g = tf.nest.map_structure(_zero_where_undefined, d_g, g)
     d_params, d_slots = d_at[: len(params)], d_at[len(params) :]
     # d_g is the paper's dv.

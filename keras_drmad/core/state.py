@@ -120,11 +120,16 @@ class Problem(Steps, Protocol):
         assigns_params: bool, whether the model's call assigns parameters, too.
         update_is_smooth: bool, whether `update` has a finite derivative at
             every point.
+        unread_slots: tuple of int, the places of the slots whose values the
+            derivative of a step does not depend on: with any numbers in these
+            places the derivative is the same.
     """
 
     assigns_params: bool
 
     update_is_smooth: bool
+
+    unread_slots: tuple[int, ...]
 
     def at(self, constants: list[tf.Tensor]) -> "Problem":
         """Returns the training whose steps read these constants."""

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core.curvature import HESSIAN
+from keras_drmad.core.left_out import LeftOut
 from keras_drmad.core.span import Span
 from keras_drmad.core.state import Curvature, Problem, State
 from keras_drmad.core.walk import Walk
@@ -58,6 +59,17 @@ class Differentiation(abc.ABC):
             T: int, the number of iterations.
             state: a state of the training, for the sizes of its leaves.
         """
+
+    def leaving_out(self, slots: tuple[LeftOut, ...]) -> "Differentiation":
+        """Returns the differentiation that keeps no values of some slots.
+
+        A differentiation that keeps no slots, or needs these, returns itself.
+
+        Args:
+            slots: tuple of `LeftOut`, those whose values no derivative reads.
+        """
+        del slots
+        return self
 
     def check(self, problem: Problem, s_0: State) -> None:
         """Checks that the differentiation can serve a problem.

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.core import nested
+from keras_drmad.core import left_out, nested
 from keras_drmad.core.curvature import HESSIAN
+from keras_drmad.core.left_out import LeftOut
 from keras_drmad.core.records import Replay
 from keras_drmad.core.span import LENGTHS, Span
 from keras_drmad.core.state import State
@@ -25,7 +26,8 @@ class Checkpointed(Differentiation):
     into stretches of L iterations; the walk forward keeps the first state of
     each, the walk backward takes the L steps again and keeps their states
     meanwhile.
-    Memory: T / L + L states, about 2.1 to 2.8 √T (up to T = 200,000).
+    Memory: T / L + L states, about 2.1 to 2.8 √T (up to T = 200,000), L of
+    them without the slots that the derivative does not read.
     Time: T adjoint steps and T elementary steps without their metrics.
     A stream whose batches differ in shape, or are large, comes in more chunks,
     and a state is kept for each chunk.
@@ -35,16 +37,26 @@ class Checkpointed(Differentiation):
     L is a power of two, or three halves of one, so that only a much longer
     training compiles loops anew.
 
+    Attributes:
+        left_out: tuple of `LeftOut`, the slots that replayed states are kept
+            without.
+
     References: Griewank, Walther, *Algorithm 799: Revolve*, ACM TOMS 26, 2000
     (one level of checkpoints, here, of its many).
     """
+
+    left_out: tuple[LeftOut, ...] = ()
+
+    def leaving_out(self, slots: tuple[LeftOut, ...]) -> "Checkpointed":
+        return dataclasses.replace(self, left_out=slots)
 
     def iterations(self, span: Span) -> np.ndarray:
         return np.arange(*span)
 
     def nbytes(self, T: int, state: State) -> float:
-        states = len(_cuts(Span(0, T))) + min(length(T), T)
-        return nested.nbytes(state) * states
+        checkpoints = len(_cuts(Span(0, T))) * nested.nbytes(state)
+        replayed = nested.nbytes(left_out.without(state, self.left_out))
+        return checkpoints + min(length(T), T) * replayed
 
     def forward(
         self, walk: Walk, s: State, hparams: list[tf.Tensor], span: Span
@@ -71,7 +83,7 @@ class Checkpointed(Differentiation):
             walked,
             adjoint,
             self.iterations(span),
-            FromCheckpoint(HESSIAN, length(span.steps)),
+            FromCheckpoint(HESSIAN, length(span.steps), self.left_out),
             lambda iterations, chunk: checkpoints.pop(int(iterations[0])),
             cuts=_cuts(span),
             keeps_chunks=True,
@@ -84,9 +96,12 @@ class FromCheckpoint(Replay):
 
     Attributes:
         length: int, the iterations in a stretch, at most.
+        left_out: tuple of `LeftOut`, the slots that replayed states are kept
+            without; zeros are in their places.
     """
 
     length: int = 1
+    left_out: tuple[LeftOut, ...] = ()
 
     def unfold(
         self,
@@ -94,20 +109,23 @@ class FromCheckpoint(Replay):
         n: tf.Tensor,
         advance: Callable[[tf.Tensor, State], State],
     ) -> State:
+        def kept(state):
+            return left_out.without(state, self.left_out)
+
         def step(i, state, states):
-            states = nested.write(states, i, state)
+            states = nested.write(states, i, kept(state))
             return i + 1, advance(i, state), states
 
         _, _, states = tf.while_loop(
             lambda i, *_: i < n,
             step,
-            (tf.constant(0), known, nested.arrays(known, self.length)),
+            (tf.constant(0), known, nested.arrays(kept(known), self.length)),
             parallel_iterations=1,
         )
         return nested.stack(states)
 
     def state(self, known: State, i: tf.Tensor) -> State:
-        return nested.at(known, i)
+        return left_out.with_zeros(nested.at(known, i), self.left_out)
 
 
 def _cuts(span: Span) -> range:

@@ -5,7 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_drmad.core import nested
+from keras_drmad.core import left_out, nested
+from keras_drmad.core.left_out import LeftOut
 from keras_drmad.core.records import Recorder
 from keras_drmad.core.state import State
 
@@ -28,13 +29,16 @@ class Pages(Recorder):
     Attributes:
         size: int, the iterations in a chunk, at most.
         in_bfloat16: bool, whether floats are kept in 16 bits.
+        left_out: tuple of `LeftOut`, the slots that are not kept.
     """
 
     size: int
     in_bfloat16: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
     def kept(self, state: State) -> State:
         """Returns what a page keeps of a state."""
+        state = left_out.without(state, self.left_out)
         return nested.halved(state) if self.in_bfloat16 else state
 
     def open(self, notes: Any, state: State) -> State:

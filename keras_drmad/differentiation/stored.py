@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.core import nested
+from keras_drmad.core import left_out, nested
 from keras_drmad.core.curvature import HESSIAN
+from keras_drmad.core.left_out import LeftOut
 from keras_drmad.core.records import Replay
 from keras_drmad.core.span import CHUNK_SIZE, LENGTHS, Span
 from keras_drmad.core.state import State
@@ -31,15 +32,17 @@ class Stored(Differentiation):
     Exact, if all are kept in full precision. In bfloat16 each number has a
     relative error of up to 2^-9, and the hypergradient one of that order. With
     the last K only, it leaves out what hyperparameters did before.
-    Memory: T states (parameters, slots and buffers), or K; half of that in
-    bfloat16; during a walk up to two chunks of states more, each of them an
-    eighth of all states, or a megabyte at most. Time: T adjoint steps, or K.
+    Memory: T states (parameters, slots that the derivative reads, and
+    buffers), or K; half of that in bfloat16; during a walk up to two chunks of
+    states more, each of them an eighth of all states, or a megabyte at most.
+    Time: T adjoint steps, or K.
     Differentiates every kind of hyperparameter. Prefer it to any approximation
     where the states fit in memory.
 
     Attributes:
         last: K, the number of states kept; `None` for all.
         in_bfloat16: bool, whether floats are kept in 16 bits.
+        left_out: tuple of `LeftOut`, the slots that are not kept.
 
     References: Maclaurin, Duvenaud, Adams, *Gradient-based Hyperparameter
     Optimization through Reversible Learning*, ICML 2015,
@@ -50,13 +53,17 @@ class Stored(Differentiation):
 
     last: int | None = None
     in_bfloat16: bool = False
+    left_out: tuple[LeftOut, ...] = ()
+
+    def leaving_out(self, slots: tuple[LeftOut, ...]) -> "Stored":
+        return dataclasses.replace(self, left_out=slots)
 
     def iterations(self, span: Span) -> np.ndarray:
         K = span.steps if self.last is None else min(self.last, span.steps)
         return np.arange(span.last - K, span.last)
 
     def nbytes(self, T: int, state: State) -> float:
-        pages = Pages(1, self.in_bfloat16)
+        pages = self._pages(1)
         kept = len(self.iterations(Span(0, T)))
         return nested.nbytes(pages.kept(state)) * kept
 
@@ -71,7 +78,13 @@ class Stored(Differentiation):
         size = max((L for L in LENGTHS if eighth >= L), default=1)
         if LEAST * nested.nbytes(state) <= SMALL:
             size = max(size, LEAST)
-        return Pages(size, self.in_bfloat16)
+        return self._pages(size)
+
+    def _pages(self, size: int) -> Pages:
+        return Pages(size, self.in_bfloat16, self.left_out)
+
+    def _replay(self, size: int) -> "FromPages":
+        return FromPages(HESSIAN, size, self.in_bfloat16, self.left_out)
 
     def _cuts(self, span: Span, pages: Pages) -> range:
         first = int(self.iterations(span)[0])
@@ -98,8 +111,8 @@ class Stored(Differentiation):
             if part.notes:
                 # The last chunk, or one before a short batch, is not full.
                 states = nested.first_of(part.notes, len(part.iterations))
-                like = nested.scalars_like(part.before)
-                kept[part.first] = Kept(states, like)
+                like = left_out.without(part.before, self.left_out)
+                kept[part.first] = Kept(states, nested.scalars_like(like))
         return walking.end(kept)
 
     def window(
@@ -110,11 +123,11 @@ class Stored(Differentiation):
         span: Span,
         held: Callable[[], tuple],
     ) -> Window | None:
-        pages = Pages(span.steps, self.in_bfloat16)
+        pages = self._pages(span.steps)
         is_whole = len(self.iterations(span)) == span.steps <= CHUNK_SIZE
         if not is_whole or span.steps * nested.nbytes(s) > AT_ONCE:
             return None
-        replay = FromPages(HESSIAN, pages.size, self.in_bfloat16)
+        replay = self._replay(pages.size)
         limit = self.growth_limit
         return walk.window(s, hparams, span, pages, replay, held(), limit)
 
@@ -133,7 +146,7 @@ class Stored(Differentiation):
             walked,
             adjoint,
             self.iterations(span),
-            FromPages(HESSIAN, pages.size, self.in_bfloat16),
+            self._replay(pages.size),
             known,
             cuts=self._cuts(span, pages),
             keeps_chunks=True,
@@ -141,7 +154,7 @@ class Stored(Differentiation):
 
 
 class Kept(NamedTuple):
-    """The states of a chunk.
+    """The states of a chunk, without the slots that are left out.
 
     Attributes:
         states: `State` with tensors `(size, ...)`.
@@ -159,14 +172,19 @@ class FromPages(Replay):
     Attributes:
         size: int, the iterations of a page; longer pages are another loop's.
         in_bfloat16: bool, whether floats were kept in 16 bits.
+        left_out: tuple of `LeftOut`, the slots that were not kept; zeros are in
+            their places.
     """
 
     size: int
     in_bfloat16: bool
+    left_out: tuple[LeftOut, ...] = ()
 
     def of_notes(self, notes: State, state: State) -> Kept:
-        return Kept(notes, nested.scalars_like(state))
+        like = left_out.without(state, self.left_out)
+        return Kept(notes, nested.scalars_like(like))
 
     def state(self, known: Kept, i: tf.Tensor) -> State:
         kept = nested.at(known.states, i)
-        return nested.whole(kept, known.like) if self.in_bfloat16 else kept
+        kept = nested.whole(kept, known.like) if self.in_bfloat16 else kept
+        return left_out.with_zeros(kept, self.left_out)

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_drmad import keras_internals
+from keras_drmad.core import nested
 from keras_drmad.hyperparameters import layer_choice
 from keras_drmad.hyperparameters.grouped import Grouped
 from keras_drmad.hyperparameters.plain_training import PlainTraining
@@ -91,9 +93,11 @@ class Penalty(Grouped):
         # Weights may have several dtypes; half precision would round a sum.
         dtypes = [raw.dtype, *(w.dtype for _, w in pairs)]
         dtype = max(dtypes, key=lambda one: one.size)
+        in_xla = keras_internals.compiles_by_xla()
+        total = nested.sum_by_columns if in_xla else tf.reduce_sum
         return tf.add_n(
             [
-                tf.reduce_sum(
+                total(
                     tf.cast(member.entries(coefficients), dtype)
                     * self.measure(tf.cast(w, dtype))
                 )

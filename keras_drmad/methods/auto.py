@@ -58,7 +58,9 @@ class Auto(Method):
 
         Args:
             memory: bytes (int) or text such as "1GB", how much may be kept;
-                half of what the machine has free by default.
+                half of what the machine has free by default. States are
+                counted with all slots, also those that `ReverseMode` leaves
+                out.
             time_factor: float above 1, how many times the time of a training
                 the training and the walk backward may take together. A reverse
                 step counts as 1.5 elementary steps, a replayed step as 1.

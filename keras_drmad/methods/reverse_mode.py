@@ -34,6 +34,12 @@ class ReverseMode(Method):
     | `"checkpointed"` | less than 3 √T | the same, and the training again |
     | `"reversible"` | see `differentiation.reversible` | more than twice that |
 
+    A stored or replayed state has the weights, the variables that layers
+    change, and the optimizer's slots, but for slots whose values no derivative
+    of a step depends on: with SGD the velocities, unless the momentum is tuned,
+    the averages of `use_ema`, and mostly what `gradient_accumulation_steps`
+    gathers. The slots of Adam are kept.
+
     Example:
 
     ```python
@@ -55,7 +61,9 @@ class ReverseMode(Method):
                 `"reversible"` (SGD with momentum only).
             memory: bytes (int) or text such as "64MB": how much may be kept.
                 Takes the place of `storage`: all states where these fit,
-                checkpoints otherwise (or bfloat16, for very few steps).
+                checkpoints otherwise (or bfloat16, for very few steps). The
+                choice counts states with all slots, so what is kept can be
+                less than it allows for.
 
         Raises:
             ValueError: if an argument is out of its range.

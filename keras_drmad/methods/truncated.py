@@ -17,7 +17,8 @@ class Truncated(Method):
     """Reverse mode through the last K steps of the training.
 
     Exact for what hyperparameters do in these steps; leaves out what they did
-    before, so its norm is smaller. Memory: K copies of the training's state.
+    before, so its norm is smaller. Memory: K copies of the training's state,
+    without slots that no derivative reads, as for `ReverseMode`.
     Time: K reverse steps. Differentiates every kind of hyperparameter, but
     for those that act early in a training: first weights and schedules are
     refused. Prefer `ReverseMode` where T copies fit in memory.

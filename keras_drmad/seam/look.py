@@ -11,7 +11,7 @@ from keras_drmad.core.nested import leaves
 from keras_drmad.core.rows import Rows
 from keras_drmad.core.state import Batch, State
 from keras_drmad.keras_internals import operations_of
-from keras_drmad.seam import traits
+from keras_drmad.seam import linear_slots, traits
 
 # A traced function: the operations in its graph, by kind, with the name of one
 # of each, and the variables that it reads.
@@ -27,6 +27,8 @@ class Look:
     Attributes:
         params: list of `keras.Variable`, those that have a gradient.
         slots: list of `keras.Variable`, the optimizer's that a step changes.
+        unread_slots: tuple of int, the places of those slots whose values the
+            derivative of a step does not depend on.
         buffers: list of `keras.Variable`, the others that a step changes.
         assigns_params: bool, whether the model's call assigns parameters.
         strays: list of `keras.Variable`, those that a step changes and that
@@ -95,6 +97,12 @@ class Look:
     def _gradient(self, state, hparams, metrics, batch):
         problem = self._problem
         taken = problem.take_gradient(state, hparams, batch, metrics)
+        # A loss that the optimizer scales, by a slot of its own.
+        self._slots_of_loss = {
+            id(v)
+            for v, x in zip(problem.slots, state.slots, strict=True)
+            if x.consumers()
+        }
         pairs = zip(problem.params, taken.gradients, strict=True)
         self.params = [v for v, g in pairs if g is not None]
         self._read |= taken.scope.read
@@ -113,7 +121,16 @@ class Look:
         problem.params = self.params
         params, slots = problem.update(state, gradients, hparams)
         pairs = zip(problem.slots, state.slots, slots, strict=True)
-        self.slots = [v for v, x, y in pairs if x is not y]
+        changed = [(v, x) for v, x, y in pairs if x is not y]
+        self.slots = [v for v, _ in changed]
+        places = linear_slots.unread(
+            [x for _, x in changed],
+            tf.nest.flatten([state.params, gradients, hparams]),
+            tf.compat.v1.get_default_graph().get_operations(),
+        )
+        self.unread_slots = tuple(
+            k for k in places if id(self.slots[k]) not in self._slots_of_loss
+        )
         return params, slots
 
     def _narrowed(self, state: State) -> State:

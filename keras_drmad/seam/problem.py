@@ -46,6 +46,8 @@ class ElementaryProblem(States):
             batch to the next.
         update_is_smooth: bool, whether the optimizer's update has a finite
             derivative everywhere.
+        unread_slots: tuple of int, the places of the slots whose values the
+            derivative of a step does not depend on.
         takes_any_size: bool, whether the model's inputs leave the size of
             minibatches open.
         parts: float, how many parts like its batches make a minibatch, so
@@ -300,6 +302,7 @@ class ElementaryProblem(States):
         self.fixed, self.loose = look.fixed, look.loose
         self.assigns_params = look.assigns_params
         self.update_is_smooth = not look.update_operations & SINGULAR
+        self.unread_slots = look.unread_slots
         self.look = look
 
     def _scope(self, state, hparams, metrics=(), watch=None) -> Scope:

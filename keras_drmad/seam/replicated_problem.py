@@ -56,6 +56,11 @@ class ReplicatedProblem:
         """Whether the update has a finite derivative at every point."""
         return self.problem.update_is_smooth
 
+    @property
+    def unread_slots(self) -> tuple[int, ...]:
+        """The places of slots whose values no derivative depends on."""
+        return self.problem.unread_slots
+
     def at(self, constants: list[tf.Tensor]) -> "ReplicatedProblem":
         """Returns the problem whose steps read these constants."""
         return ReplicatedProblem(self.problem.at(constants), self.replicas)

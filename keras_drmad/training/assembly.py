@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_drmad import keras_internals
+from keras_drmad.core import left_out
 from keras_drmad.core.curvature import GaussNewton
 from keras_drmad.core.loops import Loops
 from keras_drmad.core.nested import leaves
@@ -364,7 +365,8 @@ class Assembly:
                 self._convex = convex_places(self.problem, batch)
             changed: Any = bound
             bound = dataclasses.replace(changed, curvature=self._convex)
-        return bound
+        slots = left_out.of_state(state, self.problem.unread_slots)
+        return bound.leaving_out(slots)
 
 
 def _trainable(model: keras.Model) -> dict[int, tuple[str, bool]]:

@@ -1,0 +1,108 @@
+"""States that are kept without slots give the same hypergradients."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_drmad as kd
+from closed_forms import exact_model, regression, tanh_net
+from keras_drmad.core import left_out
+from keras_drmad.core.state import State
+from keras_drmad.hyperparameters import L2, ExampleWeights, LearningRate
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+X, Y = regression(12)
+TRAINING = {
+    "batch_size": 5,
+    "epochs": 3,
+    "validation_data": regression(8, seed=1),
+}
+
+
+def test_left_out_and_put_back():
+    slots = [tf.constant(k) for k in (1, 2.0, 3, 4.0)]
+    state = State([tf.constant(5.0)], slots, [tf.constant(6)])
+    places = left_out.of_state(state, (3, 1))
+    assert hash(places) == hash(left_out.of_state(state, (1, 3)))
+    kept = left_out.without(state, places)
+    assert [int(x) for x in kept.slots] == [1, 3]
+    back = left_out.with_zeros(kept, places)
+    assert [float(x) for x in back.slots] == [1, 0, 3, 0]
+    assert [x.dtype for x in back.slots] == [x.dtype for x in slots]
+    assert (back.params, back.buffers) == (state.params, state.buffers)
+
+
+# ---- whole hypergradients
+
+
+def kept_whole(model):
+    """Makes a model's trainings keep every slot from now on."""
+    model._assembly.problem.unread_slots = ()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        kd.ReverseMode(),
+        kd.ReverseMode("bfloat16"),
+        kd.ReverseMode("checkpointed"),
+        kd.Truncated(5),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_the_same_hypergradient(method, jit_compile):
+    # RMSprop's velocity is kept, its momentum is not; neither are averages.
+    optimizer = keras.optimizers.RMSprop(0.01, momentum=0.5, use_ema=True)
+    model = exact_model(
+        tanh_net(),
+        [L2("input", 0.05), LearningRate()],
+        optimizer,
+        hypergradient=method,
+        jit_compile=jit_compile,
+    )
+    without = model.hypergradient(X, Y, **TRAINING)
+    kept_whole(model)
+    whole = model.hypergradient(X, Y, **TRAINING)
+    for name, gradient in whole.gradients.items():
+        np.testing.assert_allclose(
+            without.gradients[name], gradient, rtol=1e-11
+        )
+    # A count, and 23 each: weights, velocities, momenta, averages.
+    storage = method.get_config().get("storage")
+    if storage == "checkpointed":
+        # 9 steps in stretches of 6: 2 states whole, and 6 replayed.
+        expected = [2 * (8 + 4 * 23 * 8) + 6 * (8 + n * 23 * 8) for n in (2, 4)]
+    else:
+        steps = 5 if isinstance(method, kd.Truncated) else 9
+        size = 2 if storage == "bfloat16" else 8
+        expected = [steps * (8 + n * 23 * size) for n in (2, 4)]
+    found = [one.diagnostics["copies"] * 23 * 8 for one in (without, whole)]
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_the_same_windows(jit_compile):
+    def fitted(keeps_whole):
+        keras.utils.set_random_seed(0)
+        model = exact_model(
+            tanh_net(),
+            [ExampleWeights(len(X))],
+            keras.optimizers.SGD(0.1, momentum=0.9),
+            jit_compile=jit_compile,
+        )
+        options = TRAINING | {"verbose": 0, "shuffle": False, "seed": 0}
+        if keeps_whole:
+            model.hypergradient(X, Y, **TRAINING)
+            kept_whole(model)
+        model.fit(X, Y, tune_every=2, look_back=2, **options)
+        places = model._assembly.problem.unread_slots
+        assert bool(places) != keeps_whole
+        (weights,) = model.hyperparameters
+        return np.array(weights.raw.value)
+
+    without, whole = fitted(False), fitted(True)
+    assert np.ptp(whole) > 0
+    np.testing.assert_allclose(without, whole, rtol=1e-11)
