@@ -53,6 +53,14 @@ SINGLE = [
     "SignConsensus(single='consensus')",
     "SignConsensus(single='both')",
 ]
+# For weights of examples: plain steps, and what moves weights further.
+PLAIN = ["SGD(0.5 entries), mean", "SGD(0.5 entries), best"]
+FAR = [
+    "SGD(2.0 entries), mean",
+    "SGD(8.0 entries), mean",
+    "SignConsensus(reach=9.0)",
+    "SignConsensus(reach=12.0)",
+]
 FURTHER = [
     "SignDescent(0.3), same path",
     "SignDescent(0.3), last",
@@ -65,7 +73,8 @@ GROUPS = {
     "rivals": ("exact", RIVALS),
     "constants": ("exact", CONSTANTS),
     "single": ("exact", SINGLE),
-    "plain": ("exact", ["SGD(0.5 entries), mean", "SGD(0.5 entries), best"]),
+    "plain": ("exact", PLAIN),
+    "far": ("exact", FAR),
     "sharing": ("exact", ["SGD(0.2), mean", "SGD(0.2), last"]),
     "further": ("exact", FURTHER),
     "drmad": ("drmad", MAIN),
@@ -82,6 +91,8 @@ flags.DEFINE_list(
         "noisy_labels:plain:5",
         "noisy_labels_short:main:5",
         "noisy_labels_short:plain:5",
+        "noisy_labels:far:5",
+        "noisy_labels_short:far:5",
         "schedule:main:5",
         "cnn:main:5",
         "omniglot:main:5",

@@ -47,12 +47,12 @@ def _normalized(count: int, unit: float) -> keras.Optimizer:
     return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=SMALL)
 
 
-def _plain(count: int, _: float) -> keras.Optimizer:
+def _plain(rate: float, **options) -> Rule:
     """Returns plain steps for weights of examples.
 
     The hypergradient of one of them is of the size of 1 / examples.
     """
-    return keras.optimizers.SGD(0.5 * count)
+    return Rule(lambda count, _: keras.optimizers.SGD(rate * count), options)
 
 
 def _papers(*_) -> keras.Optimizer:
@@ -65,7 +65,7 @@ RULES = {
     **{
         f"SignConsensus({name}={value!r})": _consensus(**{name: value})
         for name, values in {
-            "reach": (6.0, 9.0),
+            "reach": (6.0, 9.0, 12.0),
             "prior": (3.0, 12.0),
             "forget": (0.9,),
             "layer_rate": (0.0,),
@@ -84,8 +84,8 @@ RULES = {
         lambda _, unit: rprop.Rprop(0.3 * unit, largest=3.0 * unit), {}
     ),
     "SGD, normalized, mean": Rule(_normalized, {}),
-    "SGD(0.5 entries), mean": Rule(_plain, {}),
-    "SGD(0.5 entries), best": Rule(_plain, {"keep": "best"}),
+    **{f"SGD({r} entries), mean": _plain(r) for r in (0.5, 2.0, 8.0)},
+    "SGD(0.5 entries), best": _plain(0.5, keep="best"),
     "SGD(0.2), mean": Rule(_papers, {}),
     "SGD(0.2), last": Rule(_papers, {"keep": "last"}),
 }

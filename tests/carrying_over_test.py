@@ -133,3 +133,18 @@ def test_rprop_has_a_largest_step():
         optimizer.apply([np.ones(1)])
     # .3, .36, and twice the largest
     np.testing.assert_allclose(variable.numpy(), [-1.46], rtol=1e-6)
+
+
+def test_names_are_those_of_rules_and_problems():
+    from studies import carrying_over_problems as problems
+    from studies import carrying_over_report as report
+    from studies import carrying_over_tunings as tunings
+
+    for method, rules in carrying_over.GROUPS.values():
+        assert method in tunings.METHODS
+        assert set(rules) <= set(tunings.RULES)
+    used = {r for _, rules in carrying_over.GROUPS.values() for r in rules}
+    assert used == set(tunings.RULES)
+    assert set(carrying_over.CHOICES) == set(problems.PROBLEMS)
+    assert set(report.TITLES) == set(problems.PROBLEMS)
+    assert set(report.METHODS) == set(tunings.METHODS)
