@@ -32,6 +32,9 @@ METHODS = {
 }
 
 
+COLUMNS = 5  # of the picture of all problems
+
+
 class Result(NamedTuple):
     """What the values of one rule and seed gave.
 
@@ -103,23 +106,66 @@ def row(label: str, own: Mapping[int, Result], found: Found) -> dict:
             [getattr(one, name) for one in own.values()], digits
         )
 
-    change = differences(own, found)
-    error = np.std(change, ddof=1) / len(change) ** 0.5 if change[1:] else 0
     one = next(iter(own.values()))
     return {
         "rule": label,
         "seeds": len(own),
         "validation loss": column("val_loss", 3),
         "test loss": column("test_loss", 3),
-        "minus the default's": "-"
-        if label == REFERENCE or REFERENCE not in found
-        else f"{np.mean(change):+.3f} ± {error:.3f}",
+        "minus the default's": change(label, own, found) or "-",
         "test error, %": column("error", 1),
         "area": "-" if np.isnan(one.area) else column("area", 2),
         "test loss of the model returned": "-"
         if np.isnan(one.returned)
         else column("returned", 3),
     }
+
+
+def change(label: str, own: Mapping[int, Result], found: Found) -> str:
+    """Returns the mean difference to the default rule's test loss.
+
+    With the standard error over seeds; "" where there is nothing to compare.
+    """
+    if label == REFERENCE or REFERENCE not in found:
+        return ""
+    each = differences(own, found)
+    if len(each) == 1:
+        return f"{each[0]:+.3f}"
+    return (
+        f"{np.mean(each):+.3f} ± {np.std(each, ddof=1) / len(each) ** 0.5:.3f}"
+    )
+
+
+def summary(found: Mapping[str, Found]) -> list[dict]:
+    """Returns a row for each rule, with its changes in all problems.
+
+    The first row has the test losses of the default rule and the number of
+    seeds; a change over fewer seeds names their number.
+    """
+    shown = {name: own for name, own in found.items() if REFERENCE in own}
+    defaults = {name: own[REFERENCE] for name, own in shown.items()}
+    rows = [
+        {"rule": REFERENCE}
+        | {
+            name: f"{np.mean([r.test_loss for r in own.values()]):.3f} "
+            f"({len(own)})"
+            for name, own in defaults.items()
+        }
+    ]
+    for label in labels_of(shown):
+        cells = {}
+        for name, own in shown.items():
+            seeds = own.get(label, {})
+            few = f" ({len(seeds)})" if len(seeds) < len(own[REFERENCE]) else ""
+            cells[name] = change(label, seeds, own) + few if seeds else ""
+        if label != REFERENCE:
+            rows.append({"rule": label} | cells)
+    return rows
+
+
+def labels_of(found: Mapping[str, Found]) -> list[str]:
+    """Returns the labels of all problems, in the order of the tables."""
+    return list(dict.fromkeys(label for own in found.values() for label in own))
 
 
 def differences(own: Mapping[int, Result], found: Found) -> list[float]:
@@ -139,7 +185,10 @@ def write(run, results, cells) -> None:
         print(f"\n**{TITLES[problem]}**")
         rows = [row(label, seeds, own) for label, seeds in own.items()]
         study.report(run, rows, problem)
-    draw_losses(run, found)
+    if any(REFERENCE in own for own in found.values()):
+        print("\n**Test losses minus the default rule's**")
+        study.report(run, summary(found), "summary")
+        draw_losses(run, found)
     if "synthetic" in found:
         draw_penalties(run, found["synthetic"])
 
@@ -149,24 +198,25 @@ def write(run, results, cells) -> None:
 
 def draw_losses(run, found: Mapping[str, Found]) -> None:
     """Writes test losses minus the default rule's, a point for each seed."""
-    labels = list(
-        dict.fromkeys(label for own in found.values() for label in own)
-    )
-    size = (2.6 + 2.6 * len(found), 1.6 + 0.27 * len(labels))
-    axes = study.panels(1, len(found), size)[0]
-    for (problem, own), one in zip(found.items(), axes, strict=True):
-        for place, label in enumerate(labels[::-1]):
+    shown = {name: own for name, own in found.items() if REFERENCE in own}
+    labels = [label for label in labels_of(shown) if label != START][::-1]
+    rows = -(-len(shown) // COLUMNS)
+    columns = min(COLUMNS, len(shown))
+    size = (2.6 + 2.6 * columns, rows * (1 + 0.22 * len(labels)))
+    axes = study.panels(rows, columns, size, sharey=True).ravel()
+    for one in axes[len(shown) :]:
+        one.remove()
+    for (problem, own), one in zip(shown.items(), axes, strict=False):
+        for place, label in enumerate(labels):
             if label not in own:
                 continue
-            change = np.array(differences(own[label], own))
-            here = np.full(len(change), place)
-            one.plot(change, here, ".", color="C0", alpha=0.5)
-            one.plot(change.mean(), place, "|", color="C0", ms=12, mew=2)
+            each = np.array(differences(own[label], own))
+            here = np.full(len(each), place)
+            one.plot(each, here, ".", color="C0", alpha=0.5)
+            one.plot(each.mean(), place, "|", color="C0", ms=12, mew=2)
         one.axvline(0, color="0.5", lw=1)
         one.set_ylim(-0.5, len(labels) - 0.5)
-        one.set_yticks(range(len(labels)), labels[::-1])
-        if one is not axes[0]:
-            one.tick_params(labelleft=False)
+        one.set_yticks(range(len(labels)), labels)
         one.set_title(problem)
         one.locator_params(axis="x", nbins=3)
         one.grid(alpha=0.3)

@@ -148,3 +148,44 @@ def test_names_are_those_of_rules_and_problems():
     assert set(carrying_over.CHOICES) == set(problems.PROBLEMS)
     assert set(report.TITLES) == set(problems.PROBLEMS)
     assert set(report.METHODS) == set(tunings.METHODS)
+
+
+def record(names, test_losses):
+    """Returns what a cell gives, with two draws that differ by .2."""
+    losses = np.add.outer(test_losses, [-0.1, 0.1])
+    return {
+        "names": np.array(names),
+        "val_loss": losses,
+        "test_loss": losses,
+        "test_accuracy": 0.5 + 0 * losses,
+        "returned": np.full((len(names), 2), np.nan),
+        "values": np.zeros((len(names), 3)),
+    }
+
+
+def test_summary_compares_rules_seed_by_seed():
+    from studies import carrying_over_report as report
+
+    names = ["start", "SignConsensus()", "grid 0.1"]
+    results = {
+        "cnn-main_0": record(names, [1.0, 0.5, 0.75]),
+        "cnn-main_1": record(names, [3.0, 0.75, 4.0]),
+        "cnn-rivals_1": record(["start", "other"], [3.0, 1.0]),
+        "digits-drmad_0": record(["start", "SignConsensus()"], [1.0, 0.5]),
+    }
+    cells = {
+        name: {
+            "problem": name.split("-")[0],
+            "method": "drmad" if "drmad" in name else "exact",
+            "seed": int(name[-1]),
+        }
+        for name in results
+    }
+    rows = report.summary(report.by_problem(results, cells))
+    # The start, as good as one value of the grid, is the best in the second.
+    assert [tuple(row.values()) for row in rows] == [
+        ("SignConsensus()", "0.625 (2)"),
+        ("untuned", "+1.375 ± 0.875"),
+        ("one value, best of a grid", "+1.250 ± 1.000"),
+        ("other", "+0.250 (1)"),
+    ]
