@@ -63,9 +63,7 @@ def task(
     return found._replace(options=found.options | {"steps_per_epoch": steps})
 
 
-def mnist_penalties(
-    data_dir, seed: int, count: int, grid, centred: bool = True
-) -> Task:
+def mnist_penalties(data_dir, seed: int, count: int, grid) -> Task:
     """A penalty on the weights of each input of each layer: 934 of them.
 
     Args:
@@ -73,12 +71,8 @@ def mnist_penalties(
         seed: int.
         count: int, of training images.
         grid: as of `Task`.
-        centred: bool, whether the mean training image is subtracted.
     """
     images = datasets.load("mnist", data_dir, (count, 5000, 5000), seed)
-    if not centred:
-        train, validation, test = ((x + images.mean, y) for x, y in images[:3])
-        images = images._replace(train=train, validation=validation, test=test)
     return _penalties(images, 2000, grid)
 
 
@@ -232,9 +226,6 @@ def table(problem: str, seed: int) -> Task:
 PROBLEMS = {
     "mnist_1000": lambda data_dir, seed: mnist_penalties(
         data_dir, seed, 1000, [1e-3, 1.6e-3, 2.5e-3, 4e-3, 6.3e-3]
-    ),
-    "mnist_1000_uncentred": lambda data_dir, seed: mnist_penalties(
-        data_dir, seed, 1000, [1e-3, 1.6e-3, 2.5e-3, 4e-3, 6.3e-3], False
     ),
     "mnist_15000": lambda data_dir, seed: mnist_penalties(
         data_dir, seed, 15000, [1e-6, 1e-5, 3e-5, 1e-4, 1.8e-4, 5.6e-4]

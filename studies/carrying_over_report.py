@@ -12,7 +12,6 @@ REFERENCE = "SignConsensus()"  # the defaults
 START, GRID = "untuned", "one value, best of a grid"
 TITLES = {
     "mnist_1000": "MNIST, 1,000 images, 934 L2 penalties",
-    "mnist_1000_uncentred": "The same, images in [0, 1]",
     "mnist_15000": "MNIST, 15,000 images, 934 L2 penalties",
     "synthetic": "500 columns, 10 of which matter, an L2 penalty a column",
     "cancer": "Breast cancer and 300 columns of noise, an L2 penalty a column",
