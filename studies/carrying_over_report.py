@@ -196,12 +196,25 @@ def write(run, results, cells) -> None:
 
 
 def draw_losses(run, found: Mapping[str, Found]) -> None:
-    """Writes test losses minus the default rule's, a point for each seed."""
+    """Writes test losses minus the default rule's, a point for each seed.
+
+    Shows the rules that at least half of the problems have.
+    """
     shown = {name: own for name, own in found.items() if REFERENCE in own}
-    labels = [label for label in labels_of(shown) if label != START][::-1]
+    labels = [
+        label
+        for label in labels_of(shown)[::-1]
+        if 2 * sum(label in own for own in shown.values()) >= len(shown)
+        and label not in (START, REFERENCE)
+    ]
+    shown = {
+        name: own
+        for name, own in shown.items()
+        if any(label in own for label in labels)
+    }
     rows = -(-len(shown) // COLUMNS)
     columns = min(COLUMNS, len(shown))
-    size = (2.6 + 2.6 * columns, rows * (1 + 0.22 * len(labels)))
+    size = (2.6 + 2.4 * columns, rows * (1 + 0.26 * len(labels)))
     axes = study.panels(rows, columns, size, sharey=True).ravel()
     for one in axes[len(shown) :]:
         one.remove()
