@@ -5,7 +5,7 @@ split. Each rule tunes from the same start by the same number of trainings, each
 from a new draw. What was found is then tried on new draws, the same ones for
 all rules. Beside them: the start, and the best of a grid of one value for all.
 
-    python -m studies.carrying_over --data_dir=FOLDER --run_name=rules
+    python -m studies.carrying_over --data_dir=FOLDER --run_name=exact
 
 Cells come in the order of their importance. The same command goes on where it
 was killed.
