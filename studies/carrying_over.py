@@ -5,7 +5,7 @@ split. Each rule tunes from the same start by the same number of trainings, each
 from a new draw. What was found is then tried on new draws, the same ones for
 all rules. Beside them: the start, and the best of a grid of one value for all.
 
-    python -m studies.carrying_over --data_dir=FOLDER --run_name=rules
+    python -m studies.carrying_over --data_dir=FOLDER --run_name=exact
 
 Cells come in the order of their importance. The same command goes on where it
 was killed.
@@ -19,68 +19,99 @@ FLAGS = flags.FLAGS
 study.define_flags()
 PENALTIES = [
     "mnist_1000",
-    "mnist_1000_uncentred",
     "synthetic",
     "cancer",
     "mnist_15000",
 ]
-OTHERS = ["noisy_labels", "schedule", "cnn"]
+OTHERS = [
+    "noisy_labels",
+    "noisy_labels_short",
+    "schedule",
+    "cnn",
+    "cnn_single",
+    "omniglot",
+]
 CHOICES = [*PENALTIES, *OTHERS, "digits"]
 MAIN = [
-    "SignConsensus(reach=6.0)",
     "SignConsensus()",
+    "SignConsensus(reach=6.0)",
     "SignDescent(0.3), mean",
     "Adam(0.3), mean",
 ]
+RIVALS = ["Rprop(0.3), mean", "SGD, normalized, mean"]
 CONSTANTS = [
     "SignConsensus(reach=9.0)",
     "SignConsensus(prior=3.0)",
     "SignConsensus(prior=12.0)",
     "SignConsensus(forget=0.9)",
     "SignConsensus(layer_rate=0.0)",
+    "SignConsensus(1e-9), no common parts",
+]
+SINGLE = [
+    "SignConsensus()",
+    "SignConsensus(single='consensus')",
+    "SignConsensus(single='both')",
+]
+# For weights of examples: plain steps, and what moves weights further.
+PLAIN = ["SGD(0.5 entries), mean", "SGD(0.5 entries), best"]
+FAR = [
+    "SGD(2.0 entries), mean",
+    "SGD(8.0 entries), mean",
+    "SignConsensus(reach=9.0)",
+    "SignConsensus(reach=12.0)",
 ]
 FURTHER = [
     "SignDescent(0.3), same path",
     "SignDescent(0.3), last",
     "Adam(0.05), mean",
     "Lion(0.3), mean",
-    "SGD, normalized, mean",
 ]
 # Groups of rules that one process tries, by the method of the hypergradient.
 GROUPS = {
-    "main": ("drmad", MAIN),
-    "constants": ("drmad", CONSTANTS),
-    "further": ("drmad", FURTHER),
-    "exact": ("exact", MAIN[:3]),
-    "anchors": ("anchors", MAIN[:1]),
+    "main": ("exact", MAIN),
+    "rivals": ("exact", RIVALS),
+    "constants": ("exact", CONSTANTS),
+    "single": ("exact", SINGLE),
+    "plain": ("exact", PLAIN),
+    "far": ("exact", FAR),
+    "sharing": ("exact", ["SGD(0.2), mean", "SGD(0.2), last"]),
+    "further": ("exact", FURTHER),
+    "drmad": ("drmad", MAIN),
+    "anchors": ("anchors", MAIN[1:2]),
     "gauss_newton": ("gauss_newton", MAIN[:2]),
 }
 flags.DEFINE_list(
     "cells",
     [
-        "mnist_1000:main:5",
-        "mnist_1000:exact:5",
-        "mnist_1000:anchors:5",
-        "mnist_1000_uncentred:main:5",
-        "mnist_1000_uncentred:exact:5",
         "synthetic:main:5",
         "cancer:main:5",
-        "mnist_15000:main:3",
+        "mnist_1000:main:5",
+        "mnist_15000:main:2-2",
+        "noisy_labels:main:5",
+        "noisy_labels_short:main:5",
+        "schedule:main:5",
+        "cnn:main:3",
+        "omniglot:main:3",
+        "noisy_labels:plain:5",
+        "noisy_labels:far:5",
+        "noisy_labels_short:plain:5",
+        "noisy_labels_short:far:5",
+        "omniglot:sharing:3",
+        "synthetic:rivals:5",
+        "cancer:rivals:5",
+        "mnist_1000:rivals:2",
+        "schedule:rivals:3",
+        "cnn:rivals:3",
+        "omniglot:rivals:3",
         "synthetic:constants:5",
         "cancer:constants:5",
-        "mnist_1000:constants:3",
-        "mnist_1000:further:3",
-        "synthetic:exact:5",
-        "cancer:exact:5",
-        "synthetic:further:5",
-        "cancer:further:5",
-        "noisy_labels:main:3",
-        "schedule:main:3",
-        "cnn:main:3",
-        "synthetic:gauss_newton:5",
-        "mnist_1000:gauss_newton:3",
+        "mnist_1000:constants:1",
+        "cnn_single:single:3",
+        "synthetic:drmad:5",
+        "cancer:drmad:5",
     ],
-    "Problem, group of rules and number of seeds, in the order to run. "
+    "Problem, group of rules and number of seeds (or the first and the last "
+    "seed, as in 2-4), in the order to run. "
     f"Problems: {', '.join(CHOICES)}. Groups: {', '.join(GROUPS)}.",
 )
 flags.register_validator(
@@ -95,13 +126,17 @@ flags.DEFINE_integer("divide_steps", 1, "Makes trainings shorter.", 1)
 
 def is_cell(problem="", group="", seeds="", *more: str) -> bool:
     """Returns whether an entry of `--cells` is one."""
-    return (
-        problem in CHOICES
-        and group in GROUPS
-        and seeds.isdigit()
-        and int(seeds) > 0
-        and not more
-    )
+    is_known = problem in CHOICES and group in GROUPS
+    return is_known and not more and bool(seeds_of(seeds))
+
+
+def seeds_of(text: str) -> list[int]:
+    """Returns the seeds that an entry of `--cells` asks for; none if wrong."""
+    ends = text.split("-")
+    if len(ends) > 2 or not all(end.isdigit() for end in ends):
+        return []
+    first, last = (0, int(text) - 1) if len(ends) == 1 else map(int, ends)
+    return list(range(first, last + 1))
 
 
 def cells() -> dict[str, dict]:
@@ -112,7 +147,7 @@ def cells() -> dict[str, dict]:
     found = {}
     for problem, group, seeds in (one.split(":") for one in FLAGS.cells):
         method, rules = GROUPS[group]
-        for seed in range(int(seeds)):
+        for seed in seeds_of(seeds):
             found[f"{problem}-{group}_{seed}"] = common | {
                 "problem": problem,
                 "method": method,

@@ -11,7 +11,8 @@ import keras_drmad as kd
 from examples import datasets
 from examples.small_cnn import small_cnn
 from examples.tanh_net import tanh_net
-from studies import tabular_problems
+from studies import omniglot, omniglot_nets, tabular_problems
+from studies.papers import papers_momentum
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -62,9 +63,7 @@ def task(
     return found._replace(options=found.options | {"steps_per_epoch": steps})
 
 
-def mnist_penalties(
-    data_dir, seed: int, count: int, grid, centred: bool = True
-) -> Task:
+def mnist_penalties(data_dir, seed: int, count: int, grid) -> Task:
     """A penalty on the weights of each input of each layer: 934 of them.
 
     Args:
@@ -72,12 +71,8 @@ def mnist_penalties(
         seed: int.
         count: int, of training images.
         grid: as of `Task`.
-        centred: bool, whether the mean training image is subtracted.
     """
     images = datasets.load("mnist", data_dir, (count, 5000, 5000), seed)
-    if not centred:
-        train, validation, test = ((x + images.mean, y) for x, y in images[:3])
-        images = images._replace(train=train, validation=validation, test=test)
     return _penalties(images, 2000, grid)
 
 
@@ -93,15 +88,26 @@ def _penalties(images: datasets.Images, steps: int, grid) -> Task:
     return _of_images(images, [kind], momentum, steps, 50, grid=grid)
 
 
-def noisy_labels(data_dir, seed: int) -> Task:
-    """A weight for each of 1,000 examples, of which 400 have wrong labels."""
+def noisy_labels(
+    data_dir, seed: int, wrong=0.4, rate=0.01, steps=500, size=50
+) -> Task:
+    """A weight for each of 1,000 examples, of which a part have wrong labels.
+
+    Args:
+        data_dir: as for `task`.
+        seed: int.
+        wrong: float, the part of wrong labels.
+        rate: float, of the training.
+        steps: int, T.
+        size: int, of a minibatch.
+    """
     images = datasets.load("mnist", data_dir, (1000, 1000, 5000), seed)
-    given, wrong = images.with_wrong_labels(0.4, seed + 1)
+    given, is_wrong = images.with_wrong_labels(wrong, seed + 1)
     images = images._replace(train=(images.train[0], given))
     kind = kd.hyperparameters.ExampleWeights(len(given))
-    momentum = keras.optimizers.SGD(0.01, momentum=0.9)
-    marked = {"matters": ~wrong, "is_high": True}
-    return _of_images(images, [kind], momentum, 500, 50, **marked)
+    momentum = keras.optimizers.SGD(rate, momentum=0.9)
+    marked = {"matters": ~is_wrong, "is_high": True}
+    return _of_images(images, [kind], momentum, steps, size, **marked)
 
 
 def schedule(data_dir, seed: int) -> Task:
@@ -115,19 +121,56 @@ def schedule(data_dir, seed: int) -> Task:
     return _of_images(images, [kind], momentum, 100, 100, grid=grid)
 
 
-def cnn(_, seed: int) -> Task:
-    """A penalty and a learning rate for each layer of a small CNN."""
+def cnn(_, seed: int, per: str = "layer") -> Task:
+    """A penalty and a learning rate for each layer of a small CNN, or for all.
+
+    Args:
+        _: nothing; the images are scikit-learn's.
+        seed: int.
+        per: str, `"layer"` or `"all"`.
+    """
     images = datasets.load("digits", None, (400, 600, 797), seed)
     images = images.as_pictures()
     layers = small_cnn(images.shape, images.classes)
     kinds = [
-        kd.hyperparameters.L2("layer", 1e-4, bounds=(1e-6, 1.0)),
-        kd.hyperparameters.LearningRate("layer", bounds=(1e-5, 0.1)),
+        kd.hyperparameters.L2(per, 1e-4, bounds=(1e-6, 1.0)),
+        kd.hyperparameters.LearningRate(per, bounds=(1e-5, 0.1)),
     ]
     net = keras.Sequential([keras.Input(images.shape), *layers])
     adam = keras.optimizers.Adam(3e-4)
     grid = [1e-4, 1e-3, 1e-2]
     return _of_images(images, kinds, adam, 300, 50, net=net, grid=grid)
+
+
+def omniglot_sharing(data_dir, seed: int) -> Task:
+    """How much six nets share, a matrix a layer, as in `omniglot_sharing`.
+
+    With three alphabets, upright and turned, 50 hidden units and no penalty,
+    and splits drawn anew of the people who draw.
+    """
+    names = ["Blackfoot", "Hebrew", "Ojibwe"]
+    drawings = omniglot.load(data_dir, names, seed)
+    train, test = (
+        (x, np.tile(drawings.labels, (len(x), 1)))
+        for x in omniglot.split(drawings.images, 12, [seed])
+    )
+    net = omniglot_nets.towers(drawings.counts, [50], math.exp(-2))
+    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return Task(
+        kd.DrMADModel.from_model(net),
+        {
+            # The loss is a mean over characters, the papers' a sum over tasks.
+            "optimizer": papers_momentum(len(drawings.tasks), 0.9),
+            "loss": crossentropy,
+            "metrics": ["accuracy"],
+            # It takes XLA a minute to compile this, which runs no faster then.
+            "jit_compile": False,
+        },
+        [kd.hyperparameters.WeightSharing(["layer0_.*", "layer1_.*"])],
+        train,
+        test,
+        {"batch_size": 10, "steps_per_epoch": 50, "validation_split": 1 / 6},
+    )
 
 
 def _of_images(images, kinds, optimizer, steps, size, net=None, **own) -> Task:
@@ -184,16 +227,18 @@ PROBLEMS = {
     "mnist_1000": lambda data_dir, seed: mnist_penalties(
         data_dir, seed, 1000, [1e-3, 1.6e-3, 2.5e-3, 4e-3, 6.3e-3]
     ),
-    "mnist_1000_uncentred": lambda data_dir, seed: mnist_penalties(
-        data_dir, seed, 1000, [1e-3, 1.6e-3, 2.5e-3, 4e-3, 6.3e-3], False
-    ),
     "mnist_15000": lambda data_dir, seed: mnist_penalties(
         data_dir, seed, 15000, [1e-6, 1e-5, 3e-5, 1e-4, 1.8e-4, 5.6e-4]
     ),
     "synthetic": lambda _, seed: table("synthetic", seed),
     "cancer": lambda _, seed: table("cancer", seed),
     "noisy_labels": noisy_labels,
+    "noisy_labels_short": lambda data_dir, seed: noisy_labels(
+        data_dir, seed, 0.5, 0.03, 100, 100
+    ),
     "schedule": schedule,
     "cnn": cnn,
+    "cnn_single": lambda _, seed: cnn(_, seed, "all"),
+    "omniglot": omniglot_sharing,
     "digits": digits_penalties,
 }

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from sklearn import metrics
 
 import keras_drmad as kd
 from keras_drmad import meta_optimizers
 from studies import carrying_over_problems as problems
+from studies import rprop
 
 SMALL = 1e-6  # a norm that every hypergradient exceeds
 
@@ -17,7 +19,8 @@ class Rule(NamedTuple):
     """A way to tune.
 
     Attributes:
-        meta_optimizer: function of the number of entries.
+        meta_optimizer: function of the number of entries and of their unit,
+            of which Keras's own optimizers know nothing.
         options: dict, of the arguments of `fit`.
     """
 
@@ -26,47 +29,65 @@ class Rule(NamedTuple):
 
 
 def _consensus(*rates: float, **options) -> Rule:
-    return Rule(lambda _: kd.SignConsensus(*rates, **options), {})
+    return Rule(lambda *_: kd.SignConsensus(*rates, **options), {})
 
 
 def _descent(**options) -> Rule:
-    return Rule(lambda _: kd.SignDescent(0.3), options)
+    return Rule(lambda *_: kd.SignDescent(0.3), options)
 
 
-def _keras(name: str, *rates: float, **options) -> Rule:
+def _keras(name: str, rate: float, **options) -> Rule:
     optimizer = getattr(keras.optimizers, name)
-    return Rule(lambda _: optimizer(*rates, **options), {})
+    return Rule(lambda count, unit: optimizer(rate * unit), options)
 
 
-def _normalized(count: int) -> keras.Optimizer:
-    """Returns momentum on hypergradients of one norm, .3 an entry at last."""
-    rate = 0.3 * (1 - 0.9) * count**0.5 / SMALL
+def _normalized(count: int, unit: float) -> keras.Optimizer:
+    """Returns momentum on hypergradients of one norm, .3 units an entry."""
+    rate = 0.3 * unit * (1 - 0.9) * count**0.5 / SMALL
     return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=SMALL)
+
+
+def _plain(rate: float, **options) -> Rule:
+    """Returns plain steps for weights of examples.
+
+    The hypergradient of one of them is of the size of 1 / examples.
+    """
+    return Rule(lambda count, _: keras.optimizers.SGD(rate * count), options)
+
+
+def _papers(*_) -> keras.Optimizer:
+    """Returns the papers' steps for matrices of what nets share."""
+    return keras.optimizers.SGD(0.2)
 
 
 RULES = {
     "SignConsensus()": _consensus(),
-    "SignDescent(0.3), mean": _descent(),
-    "Adam(0.3), mean": _keras("Adam", 0.3),
-    "Adam(0.05), mean": _keras("Adam", 0.05),
     **{
-        f"SignConsensus({name}={value})": _consensus(**{name: value})
+        f"SignConsensus({name}={value!r})": _consensus(**{name: value})
         for name, values in {
-            "reach": (6.0, 9.0),
+            "reach": (6.0, 9.0, 12.0),
             "prior": (3.0, 12.0),
             "forget": (0.9,),
             "layer_rate": (0.0,),
+            "single": ("consensus", "both"),
         }.items()
         for value in values
     },
-    **{
-        f"SignConsensus(single={single})": _consensus(single=single)
-        for single in ("consensus", "both")
-    },
+    "SignConsensus(1e-9), no common parts": _consensus(1e-9),
+    "SignDescent(0.3), mean": _descent(),
     "SignDescent(0.3), last": _descent(keep="last"),
     "SignDescent(0.3), same path": _descent(initial_weights="same"),
+    "Adam(0.3), mean": _keras("Adam", 0.3),
+    "Adam(0.05), mean": _keras("Adam", 0.05),
     "Lion(0.3), mean": _keras("Lion", 0.3),
+    "Rprop(0.3), mean": Rule(
+        lambda _, unit: rprop.Rprop(0.3 * unit, largest=3.0 * unit), {}
+    ),
     "SGD, normalized, mean": Rule(_normalized, {}),
+    **{f"SGD({r} entries), mean": _plain(r) for r in (0.5, 2.0, 8.0)},
+    "SGD(0.5 entries), best": _plain(0.5, keep="best"),
+    "SGD(0.2), mean": Rule(_papers, {}),
+    "SGD(0.2), last": Rule(_papers, {"keep": "last"}),
 }
 
 METHODS: dict[str, Callable[[], Any]] = {
@@ -95,7 +116,8 @@ def cell(
         `test_accuracy`, `(names, draws)`; `values`, `(names, entries)`;
         `returned`, `(names, 2)`, test loss and accuracy of the models that
         `fit` returned, nan for values that were given; and `grid`, the numbers
-        tried as one value for all.
+        tried as one value for all. With `areas`, `(names,)`, of the ROC curve
+        by which values find the entries that matter, if the problem has such.
     """
     task = problems.task(problem, data_dir, seed, divide_steps)
     model = task.model
@@ -126,11 +148,16 @@ def cell(
         seed=seed,
         verbose=0,
     )
+    areas = {}
+    if task.matters is not None:
+        ways = [values[kind] for values in found.values()]
+        areas["areas"] = np.array([area(task, values) for values in ways])
     nothing = {"loss": np.nan, "accuracy": np.nan}
     ends = [returned.get(name, nothing) for name in found]
     return {
         "names": np.array(list(found)),
         "grid": np.array(grid, float),
+        **areas,
         "values": np.array(
             [
                 np.concatenate([*map(np.ravel, v.values())])
@@ -164,7 +191,8 @@ def tune(
         kind.assign(start[kind.name])
     raws = [kind.raw for kind in kinds]
     count = sum(int(np.prod(raw.shape)) for raw in raws)
-    rule_of_all = meta_optimizers.united(rule.meta_optimizer(count), kinds)
+    meta_optimizer = rule.meta_optimizer(count, kinds[0].unit)
+    rule_of_all = meta_optimizers.united(meta_optimizer, kinds)
     rule_of_all.build(raws)
     model.meta_optimizer = rule_of_all
     x, y = task.train
@@ -180,6 +208,30 @@ def tune(
     )
 
 
+def area(task: problems.Task, values: np.ndarray) -> float:
+    """Returns how well values find the entries that matter."""
+    scores = values if task.is_high else -values
+    return metrics.roc_auc_score(task.matters, scores)
+
+
 def values_of(model: kd.DrMADModel) -> dict[str, np.ndarray]:
-    """Returns the values of all hyperparameters by their names."""
-    return {h.name: np.array(h.value()) for h in model.hyperparameters}
+    """Returns the values of all hyperparameters by their names.
+
+    Float32 rounds a sigmoid to its end, which no model takes for a value; so
+    values are kept off the ends of their ranges.
+    """
+    return {
+        h.name: within(h.value(), h.transform) for h in model.hyperparameters
+    }
+
+
+def within(values: Any, ends: Any) -> np.ndarray:
+    """Returns values between the ends of a transform's range, and not on one.
+
+    Args:
+        values: float array.
+        ends: has `lowest` and `highest`.
+    """
+    values = np.array(values)
+    low, high = values.dtype.type(ends.lowest), values.dtype.type(ends.highest)
+    return np.clip(values, np.nextafter(low, high), np.nextafter(high, low))
