@@ -330,14 +330,12 @@ class DrMADModel(Readable, Checkable, Differentiable):
 
         Where learning rates are tuned, a training is past the edge of stability
         if it diverges, if it moves the weights by more than their norm and
-        makes neither the training loss nor the validation loss better, if its
-        net is dead (all examples come to have the same outputs), or if the
-        adjoint of the weights grows a thousandfold (which an exact walk
+        makes neither the training loss nor the validation loss better, or if
+        the adjoint of the weights grows a thousandfold (which an exact walk
         backward tells). Then learning rates are lowered, whatever their
-        hypergradient says, and all else stands still; but where a net is dead
-        what acts in the loss follows its hypergradient, since strong penalties
-        kill as well. A training that diverged begins again, with half the
-        learning rates. With `tune_every` nothing of this is done.
+        hypergradient says, and all else stands still. A training that diverged
+        begins again, with half the learning rates. With `tune_every` nothing of
+        this is done.
 
         A second `fit` starts where the trainings of the first one started, or
         from weights that were put into the model since. An interrupt, a

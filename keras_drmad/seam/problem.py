@@ -173,12 +173,6 @@ class ElementaryProblem(States):
         left = scope.left
         return loss, size, left(self.metrics), left(self.buffers)
 
-    def predictions(self, state, hparams, batch):
-        """Returns the model's outputs for a batch, as `evaluate` has them."""
-        state = state._replace(params=self.final_params(state))
-        with self._scope(state, hparams):
-            return self._call(batch, training=False)
-
     def take_gradient(self, state, hparams, batch, metrics) -> "Taken":
         """Returns the training gradient, the loss and the scope after it."""
         with gradient_rules.within(), tf.GradientTape() as tape:

@@ -147,10 +147,10 @@ def _at_the_edge(past_edge: Sequence[float]) -> str:
     return (
         "Learning rates ended near the edge of stability: in the last "
         f"{len(last)} of {len(past_edge)} meta-iterations {trainings} "
-        "diverged, made nothing better, ended with a dead net, or had an "
-        "adjoint that grew a thousandfold. There a hypergradient says little, "
-        "and rates are lowered as far as their bounds allow. On other draws "
-        "the values found may pass the edge: "
+        "diverged, made nothing better, or had an adjoint that grew a "
+        "thousandfold. There a hypergradient says little, and rates are "
+        "lowered as far as their bounds allow. On other draws the values "
+        "found may pass the edge: "
         "`model.check_hyperparameters` tells. Use more `meta_iterations`, or "
         "pass an upper bound, `bounds=(None, highest)`, to the hyperparameter."
     )

@@ -82,12 +82,13 @@ class Draws:
         known = (name for name in DIAGNOSTICS if name in diagnostics)
         logs |= {name: diagnostics[name] for name in known}
         if self.rates.each:
-            fate = edge.fate_of(training, trained, plan, logs)
-            is_past = fate is not edge.Fate.CALM
+            is_past = edge.is_unstable(logs) or edge.has_failed(
+                training, trained, plan, logs
+            )
             logs["past_edge"] = float(is_past)
             if is_past and self.rates.can_fall():
                 gradient = self.rates.lowering(
-                    training.problem.hyperparameters, gradient, fate
+                    training.problem.hyperparameters, gradient
                 )
         trained = trained.forgotten()
         outcome = {"trained": trained, "logs": logs, "gradient": gradient}
