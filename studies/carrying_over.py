@@ -57,8 +57,8 @@ PLAIN = ["SGD(0.5 entries), mean", "SGD(0.5 entries), best"]
 FAR = [
     "SGD(2.0 entries), mean",
     "SGD(8.0 entries), mean",
+    "SignConsensus(reach=3.0)",
     "SignConsensus(reach=9.0)",
-    "SignConsensus(reach=12.0)",
 ]
 FURTHER = [
     "SignDescent(0.3), same path",

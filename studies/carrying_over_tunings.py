@@ -19,8 +19,8 @@ class Rule(NamedTuple):
     """A way to tune.
 
     Attributes:
-        meta_optimizer: function of the number of entries and of their unit,
-            of which Keras's own optimizers know nothing.
+        meta_optimizer: function of the number of entries and of their kind,
+            of whose unit Keras's own optimizers know nothing.
         options: dict, of the arguments of `fit`.
     """
 
@@ -28,8 +28,22 @@ class Rule(NamedTuple):
     options: dict[str, Any]
 
 
-def _consensus(*rates: float, **options) -> Rule:
-    return Rule(lambda *_: kd.SignConsensus(*rates, **options), {})
+def _consensus(*rates: float, reach: Any = None, **options) -> Rule:
+    """Returns the default with other constants.
+
+    Args:
+        *rates: of `SignConsensus`.
+        reach: float, how far entries go, whatever their kind; `None` for what
+            is the default for the kind.
+        **options: of `SignConsensus`.
+    """
+
+    def of(_, kind):
+        if reach is None:
+            return kd.SignConsensus(*rates, **options)
+        return kd.SignConsensus(*rates, reach=reach / kind.reach, **options)
+
+    return Rule(of, {})
 
 
 def _descent(**options) -> Rule:
@@ -38,12 +52,12 @@ def _descent(**options) -> Rule:
 
 def _keras(name: str, rate: float, **options) -> Rule:
     optimizer = getattr(keras.optimizers, name)
-    return Rule(lambda count, unit: optimizer(rate * unit), options)
+    return Rule(lambda _, kind: optimizer(rate * kind.unit), options)
 
 
-def _normalized(count: int, unit: float) -> keras.Optimizer:
+def _normalized(count: int, kind) -> keras.Optimizer:
     """Returns momentum on hypergradients of one norm, .3 units an entry."""
-    rate = 0.3 * unit * (1 - 0.9) * count**0.5 / SMALL
+    rate = 0.3 * kind.unit * (1 - 0.9) * count**0.5 / SMALL
     return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=SMALL)
 
 
@@ -65,7 +79,7 @@ RULES = {
     **{
         f"SignConsensus({name}={value!r})": _consensus(**{name: value})
         for name, values in {
-            "reach": (6.0, 9.0, 12.0),
+            "reach": (3.0, 6.0, 9.0),
             "prior": (3.0, 12.0),
             "forget": (0.9,),
             "layer_rate": (0.0,),
@@ -81,7 +95,8 @@ RULES = {
     "Adam(0.05), mean": _keras("Adam", 0.05),
     "Lion(0.3), mean": _keras("Lion", 0.3),
     "Rprop(0.3), mean": Rule(
-        lambda _, unit: rprop.Rprop(0.3 * unit, largest=3.0 * unit), {}
+        lambda _, kind: rprop.Rprop(0.3 * kind.unit, largest=3.0 * kind.unit),
+        {},
     ),
     "SGD, normalized, mean": Rule(_normalized, {}),
     **{f"SGD({r} entries), mean": _plain(r) for r in (0.5, 2.0, 8.0)},
@@ -191,7 +206,7 @@ def tune(
         kind.assign(start[kind.name])
     raws = [kind.raw for kind in kinds]
     count = sum(int(np.prod(raw.shape)) for raw in raws)
-    meta_optimizer = rule.meta_optimizer(count, kinds[0].unit)
+    meta_optimizer = rule.meta_optimizer(count, kinds[0])
     rule_of_all = meta_optimizers.united(meta_optimizer, kinds)
     rule_of_all.build(raws)
     model.meta_optimizer = rule_of_all

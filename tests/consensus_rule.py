@@ -27,8 +27,8 @@ class Kind(kinds.Hyperparameter):
         return {str(k): values[..., self.layers == k] for k in (1, 2, 0)}
 
 
-def bound(bounds=(None, None)):
-    kind = Kind("kind", bounds)
+def bound(bounds=(None, None), kind_of=Kind):
+    kind = kind_of("kind", bounds)
     kind.bind(None, None)
     kind.raw = keras.Variable(kind.raw, dtype="float64")
     return kind

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
-from consensus_rule import Rule, bound, built, gradients, step
+from consensus_rule import Kind, Rule, bound, built, gradients, step
+from keras_drmad import hyperparameters as kinds
 from small_models import assert_same
 
 # ---- the formula
@@ -127,6 +128,40 @@ def test_certain_signs_reach_further_than_a_coins():
     np.testing.assert_allclose(variable, [3 * 20 / 26, 0, 0], atol=1e-6)
     np.testing.assert_array_equal(optimizer.certainty(variable), [1, 0, 0])
     np.testing.assert_array_equal(optimizer.votes(variable), [20, 0, 20])
+
+
+class Far(Kind):
+    """A kind whose entries go four times as far by consensus."""
+
+    reach = 4.0
+
+
+def test_the_reach_of_a_kind_is_a_factor_on_that_of_the_rule():
+    ends = []
+    for kind_of, reach in ((Far, 3.0), (Kind, 12.0), (Kind, 3.0)):
+        kind = bound(kind_of=kind_of)
+        optimizer = built(kind, reach=reach)
+        raws = [step(optimizer, kind, g) for g in gradients(9, 7)]
+        ends.append([*raws, *optimizer.within_reach(kind.raw, 5)])
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert np.abs(np.subtract(ends[0], ends[2])).max() > 0.1
+
+
+@pytest.mark.parametrize("reach", [0.0, -1.0, np.nan, np.inf])
+def test_a_reach_that_is_not_positive_is_refused(reach):
+    kind = bound(kind_of=Far)
+    kind.reach = reach
+    with pytest.raises(ValueError, match="reach of 'kind'"):
+        built(kind)
+
+
+def test_which_kinds_go_further():
+    weights = kinds.ExampleWeights
+    assert weights(5).reach == 4.0
+    assert weights(5, transform=kinds.Sigmoid(0, 2)).reach == 4.0
+    assert weights(5, transform="log").reach == 1.0
+    assert weights(groups=[0, 1, 1]).reach == 1.0
+    assert kinds.L2().reach == kinds.LearningRate().reach == 1.0
 
 
 @pytest.mark.parametrize(

@@ -307,6 +307,16 @@ class Hyperparameter(abc.ABC):
         return self.transform.unit
 
     @property
+    def reach(self) -> float:
+        """By how much further than others the entries go where signs agree.
+
+        A positive number, by which `SignConsensus` multiplies its own `reach`:
+        1 but for kinds that were found to gain by more on new draws.
+        Meta-optimizers ask once, when they are built, and keep the answer.
+        """
+        return 1.0
+
+    @property
     def raw_bounds(self) -> tuple[float, float]:
         """The raw numbers of the bounds; ±inf where there is no bound."""
         lowest, highest = self.bounds

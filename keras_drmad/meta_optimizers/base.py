@@ -22,11 +22,14 @@ class Facts(NamedTuple):
             number of the layer to which the entry belongs, from 1; 0 for the
             only entry of a layer, and for all entries where there is one
             layer.
+        reach: float, by how much further than others entries go by consensus;
+            see `Hyperparameter.reach`.
     """
 
     unit: np.ndarray
     bounds: tuple[float, float]
     layers: np.ndarray
+    reach: float = 1.0
 
     @property
     def layer_count(self) -> int:
@@ -175,8 +178,9 @@ def facts_of(kind: Hyperparameter) -> Facts:
     """Returns the facts about a kind that is bound to a model.
 
     Raises:
-        ValueError: if the unit of the kind is not made of positive numbers, or
-            does not broadcast to the raw values.
+        TypeError: if the reach of the kind is not a number.
+        ValueError: if the reach is not positive, or the unit is not made of
+            positive numbers, or does not broadcast to the raw values.
     """
     unit, shape = np.asarray(kind.unit, float), tuple(kind.raw.shape)
     is_positive = np.all((unit > 0) & (unit < np.inf))
@@ -190,7 +194,8 @@ def facts_of(kind: Hyperparameter) -> Facts:
             f"broadcasts to the raw values of shape {shape}. Received: "
             f"unit={kind.unit!r}."
         )
-    return Facts(unit, kind.raw_bounds, _layer_numbers(kind))
+    reach = arguments.positive(f"reach of '{kind.name}'", kind.reach)
+    return Facts(unit, kind.raw_bounds, _layer_numbers(kind), reach)
 
 
 def mover_of(

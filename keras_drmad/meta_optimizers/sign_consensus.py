@@ -18,19 +18,20 @@ class SignConsensus(MetaOptimizer):
 
     Let g be the gradient by one kind's raw values in a meta-iteration, and u
     the natural unit of these values (`Hyperparameter.unit`; 1 for logarithms
-    and logits). With a part that all entries share, and one for each layer,
+    and logits). Let R be `reach`, times 4 for the logits of examples' weights
+    (`Hyperparameter.reach`; of other kinds 1). With a part that all entries
+    share, and one for each layer,
 
-        raw_i = start_i + u_i (common + layer(i) + reach · S_i / (n_i + prior)),
+        raw_i = start_i + u_i (common + layer(i) + R · S_i / (n_i + prior)),
         S_i = Σ −sign(g_i),    over the n_i gradients that were not 0,
         common   <- common − learning_rate · sign(Σ_i u_i g_i),
         layer(l) <- layer(l) − layer_rate · learning_rate · sign(Σ_l u_i g_i),
 
     and raw_i is clipped to the bounds. An entry whose sign is certain moves by
-    up to `reach` units; an entry whose sign is a coin's stays where the common
-    parts are, where steps of a fixed size would take a random walk. At a fixed
-    point
+    up to R units; an entry whose sign is a coin's stays where the common parts
+    are, where steps of a fixed size would take a random walk. At a fixed point
 
-        (raw_i − start_i) / u_i − common − layer(i) = −reach · E[sign(g_i)]:
+        (raw_i − start_i) / u_i − common − layer(i) = −R · E[sign(g_i)]:
 
     sign descent with a pull to the common value.
 
@@ -72,7 +73,8 @@ class SignConsensus(MetaOptimizer):
                 of the common part's steps in units of the raw value (for a
                 penalty, of the natural logarithm of its coefficient).
             reach: positive float, how far an entry moves from the common parts
-                at most, in the same units.
+                at most, in the same units; of some kinds four times as far,
+                see `Hyperparameter.reach`.
             prior: positive float, the number of votes at which an entry whose
                 signs all agree has moved by half of `reach`.
             layer_rate: float, at least 0, the size of the steps of layers'
@@ -203,7 +205,8 @@ class SignConsensus(MetaOptimizer):
         is_single = self.known.facts[k].layers.size == 1
         if is_single and self.single == "common":
             return tf.zeros_like(sums)
-        return self.reach * sums / (counts + self.prior)
+        reach = self.reach * self.known.facts[k].reach
+        return reach * sums / (counts + self.prior)
 
     def _has_no_common_part(self, facts: Facts) -> bool:
         return facts.layers.size == 1 and self.single == "consensus"
