@@ -230,23 +230,5 @@ def area(task: problems.Task, values: np.ndarray) -> float:
 
 
 def values_of(model: kd.DrMADModel) -> dict[str, np.ndarray]:
-    """Returns the values of all hyperparameters by their names.
-
-    Float32 rounds a sigmoid to its end, which no model takes for a value; so
-    values are kept off the ends of their ranges.
-    """
-    return {
-        h.name: within(h.value(), h.transform) for h in model.hyperparameters
-    }
-
-
-def within(values: Any, ends: Any) -> np.ndarray:
-    """Returns values between the ends of a transform's range, and not on one.
-
-    Args:
-        values: float array.
-        ends: has `lowest` and `highest`.
-    """
-    values = np.array(values)
-    low, high = values.dtype.type(ends.lowest), values.dtype.type(ends.highest)
-    return np.clip(values, np.nextafter(low, high), np.nextafter(high, low))
+    """Returns the values of all hyperparameters by their names."""
+    return {h.name: np.array(h.value()) for h in model.hyperparameters}

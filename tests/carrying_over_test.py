@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 
-import keras_drmad as kd
 from running import (
     assert_flag_is_refused_without_tensorflow,
     rows_by,
@@ -190,17 +189,3 @@ def test_summary_compares_rules_seed_by_seed():
         ("one value, best of a grid", "+1.250 ± 1.000"),
         ("other", "+0.250 (1)"),
     ]
-
-
-def test_values_are_kept_off_the_ends_of_their_range():
-    from studies import carrying_over_tunings as tunings
-
-    ends = kd.hyperparameters.Sigmoid(0, 1)
-    values = np.array([0, 1e-3, 0.5, 1], "float32")
-    found = tunings.within(values, ends)
-    np.testing.assert_array_equal(found[1:3], values[1:3])
-    assert 0 < found[0] < 1e-30
-    assert 1 - 1e-7 < found[3] < 1
-    plain = np.array([-3, 0, 7], "float32")
-    unlimited = kd.hyperparameters.Identity()
-    np.testing.assert_array_equal(tunings.within(plain, unlimited), plain)

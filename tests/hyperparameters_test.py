@@ -14,7 +14,7 @@ from closed_forms import (
     penalty,
     tanh_net,
 )
-from keras_drmad.hyperparameters import L1, L2, LearningRate
+from keras_drmad.hyperparameters import L1, L2, ExampleWeights, LearningRate
 
 PENALTIES = {"l1": L1, "l2": L2}
 PER = ("all", "layer", "input", "weight")
@@ -152,6 +152,18 @@ def test_assign_takes_a_number_or_an_array():
     np.testing.assert_allclose(kind.value(), [0.5, 0.5], rtol=1e-6)
     kind.assign([0.25, 0.5])
     np.testing.assert_allclose(kind.value(), [0.25, 0.5], rtol=1e-6)
+
+
+def test_assign_takes_back_what_value_gives_where_rounding_took_it_to_an_end():
+    kind, _ = bound(ExampleWeights(3))
+    kind.raw.assign([-200.0, 1.0, 30.0])
+    value = kind.value()
+    np.testing.assert_array_equal(value[::2], [0.0, 1.0])
+    kind.assign(value)
+    np.testing.assert_allclose(kind.value(), value, atol=1e-7)
+    assert np.isfinite(kind.raw).all()
+    with pytest.raises(ValueError, match="`value`"):
+        kind.assign(1.0)  # not rounded: a user's own number
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, [0.5, 3.0], float("nan"), 1e-9])

@@ -124,3 +124,25 @@ def test_what_is_a_thousandth_of_a_unit_from_a_bound_is_at_the_bound():
     np.testing.assert_array_equal(low, [True, False, True, False, False, False])
     low, high = values.are_at_bounds(raw, (-np.inf, np.inf), 1.0)
     assert not low.any() and not high.any()
+
+
+@pytest.mark.parametrize(
+    "transform", [Sigmoid(), Sigmoid(0, 2), Sigmoid(-3, 5)]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_rounding_took_to_an_end_has_a_raw_number_again(transform, dtype):
+    raw = tf.constant([-2000.0, -3.0, 0.0, 50.0], dtype)
+    value = transform.value(raw).numpy()
+    assert value[0] == transform.lowest and value[3] == transform.highest
+    found = values.off_the_ends(value, transform)
+    bounds = transform.lowest, transform.highest
+    again = values.raw_of(found.astype(float), bounds, transform)
+    assert np.isfinite(again).all()
+    np.testing.assert_allclose(again[1:3], raw[1:3], rtol=1e-5, atol=1e-6)
+    rounded = transform.value(tf.constant(again, dtype))
+    np.testing.assert_allclose(rounded, value, atol=1e-6)
+
+
+def test_what_has_no_end_stays():
+    value = np.array([-np.inf, -3.0, 0.0, np.inf], "float32")
+    np.testing.assert_array_equal(values.off_the_ends(value, Identity()), value)

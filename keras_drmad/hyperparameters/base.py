@@ -331,6 +331,9 @@ class Hyperparameter(abc.ABC):
 
         Args:
             value: a number for all values, or an array of the shape of `raw`.
+                In an array that also has the dtype of `raw`, as `value`
+                returns one, an end of the range may stand for what rounding
+                took there.
 
         Raises:
             ValueError: if a value is out of the bounds or the kind's range, or
@@ -348,7 +351,10 @@ class Hyperparameter(abc.ABC):
             ValueError: as `assign`.
         """
         variable = self._bound()
-        array = np.asarray(value, float)
+        array = np.asarray(value)
+        if (array.dtype, array.shape) == (variable.dtype, variable.shape):
+            array = values.off_the_ends(array, self.transform)
+        array = array.astype(float)
         raw = values.raw_of(array, self.bounds, self.transform)
         fits = array.shape in ((), tuple(variable.shape))
         if not fits or not np.isfinite(raw).all():

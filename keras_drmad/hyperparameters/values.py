@@ -53,6 +53,28 @@ def raw_of(
     )
 
 
+def off_the_ends(value: np.ndarray, transform: Range) -> np.ndarray:
+    """Returns values with the next number inside in the place of a range's end.
+
+    An end has no raw number. But floats round a value near an end to the end:
+    in float32 a sigmoid is 1 from a raw number of 17 on.
+
+    Args:
+        value: array of floats, values that a transform may have given.
+        transform: from raw numbers to values.
+    """
+    ends = transform.lowest, transform.highest
+    low, high = (value.dtype.type(end) for end in ends)
+    tiny = np.finfo(value.dtype).tiny
+    for end, other in ((low, high), (high, low)):
+        if np.isfinite(end):
+            inside = (
+                np.nextafter(end, other) if end else np.copysign(tiny, other)
+            )
+            value = np.where(value == end, inside, value)
+    return value
+
+
 def are_at_bounds(
     raw: np.ndarray, raw_bounds: tuple[float, float], unit: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
