@@ -9,7 +9,7 @@ from running import (
     rows_by,
     run_program,
 )
-from studies import carrying_over
+from studies import carrying_over_cells as cells
 
 SMALL = (
     "--cells=digits:main:1,digits:drmad:1",
@@ -35,7 +35,7 @@ def test_flags_are_answered_without_tensorflow(cell):
     [("3", [0, 1, 2]), ("2-4", [2, 3, 4]), ("2-2", [2]), ("2-", []), ("x", [])],
 )
 def test_seeds_of_a_cell(text, seeds):
-    assert carrying_over.seeds_of(text) == seeds
+    assert cells.seeds_of(text) == seeds
 
 
 @pytest.mark.slow
@@ -140,12 +140,12 @@ def test_names_are_those_of_rules_and_problems():
     from studies import carrying_over_report as report
     from studies import carrying_over_tunings as tunings
 
-    for method, rules in carrying_over.GROUPS.values():
+    for method, rules in cells.GROUPS.values():
         assert method in tunings.METHODS
         assert set(rules) <= set(tunings.RULES)
-    used = {r for _, rules in carrying_over.GROUPS.values() for r in rules}
+    used = {r for _, rules in cells.GROUPS.values() for r in rules}
     assert used == set(tunings.RULES)
-    assert set(carrying_over.CHOICES) == set(problems.PROBLEMS)
+    assert set(cells.CHOICES) == set(problems.PROBLEMS)
     assert set(report.TITLES) == set(problems.PROBLEMS)
     assert set(report.METHODS) == set(tunings.METHODS)
 

@@ -28,6 +28,7 @@ def build(dropout=0.0):
             ),
             kd.hyperparameters.ExampleWeights(24),
         ],
+        hypergradient=kd.ReverseMode(),
         meta_optimizer=None,
     )
 
