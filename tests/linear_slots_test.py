@@ -23,12 +23,6 @@ from keras_drmad.seam.problem import ElementaryProblem
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-X, Y = regression(12)
-TRAINING = {
-    "batch_size": 5,
-    "epochs": 3,
-    "validation_data": regression(8, seed=1),
-}
 SGD = keras.optimizers.SGD
 
 
@@ -82,7 +76,7 @@ def found_in(function):
         y = function(m, n, w)
         found.append(
             unread(
-                [m, tf.cast(ALWAYS, tf.int64), n],
+                [m, ALWAYS, n],
                 [w],
                 y.graph.get_operations(),
             )
