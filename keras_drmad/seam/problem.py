@@ -16,6 +16,7 @@ from keras_drmad.core.rows import Rows
 from keras_drmad.core.state import Batch, State
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.seam import gradient_rules
+from keras_drmad.seam.copied_step import CopiedStep, FirstHalf
 from keras_drmad.seam.look import Look
 from keras_drmad.seam.model_loss import compute_loss
 from keras_drmad.seam.places import places_of
@@ -114,11 +115,10 @@ class ElementaryProblem(States):
     def gradient(self, state, hparams, batch):
         """Returns the training gradient, and the state after the call."""
         unseen = [tf.zeros(v.shape, v.dtype) for v in self.metrics]
-        taken = self.take_gradient(state, hparams, batch, unseen)
-        called = state._replace(
-            params=taken.params, buffers=taken.scope.left(self.buffers)
+        half = self._first_half(
+            state, hparams, batch, unseen, is_differentiated=True
         )
-        return taken.gradients, called
+        return half.gradients, _called(state, half)
 
     def outputs(self, state, hparams, batch, before_activation):
         """Returns outputs z, the buffers after the step, and L as function."""
@@ -138,20 +138,21 @@ class ElementaryProblem(States):
 
     def update(self, state, gradients, hparams):
         """Returns the parameters and slots after the optimizer's update."""
-        number_of = functools.partial(self.hyperparameters.number, hparams)
-        scope = keras.StatelessScope(self._pairs(state))
-        with gradient_rules.within():
-            self._apply(scope, gradients, self.params, number_of)
-        return _current(scope, self.params), _current(scope, self.slots)
+        return self._second_half(
+            state, gradients, hparams, is_differentiated=True
+        )
 
     def step(self, state, hparams, batch, metrics):
         """Returns the next state, the metrics' state and the training loss."""
-        taken = self.take_gradient(state, hparams, batch, metrics)
-        called = state._replace(params=taken.params)
-        params, slots = self.update(called, taken.gradients, hparams)
-        buffers = taken.scope.left(self.buffers)
-        metrics = taken.scope.left(self.metrics)
-        return State(params, slots, buffers), metrics, taken.loss
+        half = self._first_half(
+            state, hparams, batch, metrics, is_differentiated=False
+        )
+        called = _called(state, half)
+        params, slots = self._second_half(
+            called, half.gradients, hparams, is_differentiated=False
+        )
+        state = called._replace(params=params, slots=slots)
+        return state, half.metrics, half.loss
 
     def validation_loss(self, state, hparams, batch, metrics):
         """Returns the batch's loss as `evaluate` has it, its size, metrics."""
@@ -208,6 +209,49 @@ class ElementaryProblem(States):
         return pays(steps, weights, has_loops=loops) and self.suits_xla
 
     # ---- inside
+
+    def _first_half(
+        self, state, hparams, batch, metrics, *, is_differentiated: bool
+    ) -> FirstHalf:
+        """Returns what a step computes before the optimizer's update."""
+        if self._constants is not None and self.parts == 1:
+            copied = self._copies.first_half(
+                self._pairs(state),
+                hparams,
+                batch,
+                metrics,
+                is_differentiated=is_differentiated,
+            )
+            if copied is not None:
+                return copied
+        taken = self.take_gradient(state, hparams, batch, metrics)
+        left = taken.scope.left
+        return FirstHalf(
+            taken.gradients,
+            left(self.buffers),
+            left(self.metrics),
+            taken.loss,
+            taken.params,
+        )
+
+    def _second_half(
+        self, state, gradients, hparams, *, is_differentiated: bool
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Returns the parameters and slots after the optimizer's update."""
+        if self._constants is not None:
+            copied = self._copies.update(
+                self._pairs(state),
+                gradients,
+                hparams,
+                is_differentiated=is_differentiated,
+            )
+            if copied is not None:
+                return copied
+        number_of = functools.partial(self.hyperparameters.number, hparams)
+        scope = keras.StatelessScope(self._pairs(state))
+        with gradient_rules.within():
+            self._apply(scope, gradients, self.params, number_of)
+        return _current(scope, self.params), _current(scope, self.slots)
 
     def _call(self, batch, training):
         """Returns the model's outputs for a batch."""
@@ -298,6 +342,7 @@ class ElementaryProblem(States):
         self.update_is_smooth = not look.update_operations & SINGULAR
         self.unread_slots = look.unread_slots
         self.look = look
+        self._copies = CopiedStep(look)
 
     def _scope(self, state, hparams, metrics=(), watch=None) -> Scope:
         """Returns the scope in which variables have the values of a state.
@@ -341,6 +386,12 @@ class Taken(NamedTuple):
     params: list[tf.Tensor]
     loss: tf.Tensor
     scope: Scope
+
+
+def _called(state: State, half: FirstHalf) -> State:
+    """Returns the state after the model's call."""
+    params = state.params if half.params is None else half.params
+    return state._replace(params=params, buffers=half.buffers)
 
 
 def _sum(gradients: list) -> Any:
