@@ -8,6 +8,7 @@ import tensorflow as tf
 import keras_drmad as kd
 from checks import loops_of, relative_error
 from conftest import reseed
+from keras_drmad.differentiation import line
 from keras_drmad.seam import traits
 from keras_drmad.seam.compiler import Compiler
 from small_models import VALIDATION, X, Y, assert_same, compiled, fit, hidden
@@ -89,6 +90,65 @@ def test_auto_counts_all_trainings_of_a_fit_and_of_a_check(soon):
     model = compiled(jit_compile="auto")
     model.check_hypergradient(X, Y, **asked_for(steps_per_epoch=3))
     assert model.uses_xla  # 7 trainings
+
+
+@pytest.mark.parametrize("pays_from, expected", [(1, True), (100, False)])
+def test_few_held_out_batches_are_not_compiled(
+    monkeypatch, pays_from, expected
+):
+    without, numbers = result(False)
+    monkeypatch.setattr(traits, "PAYS_FROM", pays_from)
+    model, logs = result(True)
+    loops = loops_of(model)
+    assert model.uses_xla and loops.differentiate.jit_compile is expected
+    assert loops.forward(line.SUM).jit_compile
+    for name, values in numbers.items():
+        np.testing.assert_allclose(logs[name], values, rtol=1e-3, atol=1e-6)
+    # The last one of them a short one.
+    x, y = VALIDATION
+    found, same = (
+        one.hypergradient(
+            X,
+            Y,
+            batch_size=7,
+            epochs=2,
+            validation_data=(x, y),
+            validation_batch_size=6,
+            seed=0,
+        )
+        for one in (model, without)
+    )
+    assert found.validation_loss == pytest.approx(
+        same.validation_loss, rel=1e-3
+    )
+
+
+def test_held_out_batches_are_counted():
+    def of(**options):
+        training, plan = compiled(jit_compile=True).prepared(
+            X, Y, **asked_for(steps_per_epoch=2), **options
+        )
+        return training.loops.compiler.jit_validation
+
+    one = dict(validation_batch_size=16)
+    assert not of(trainings=7_900, **one) and of(trainings=8_000, **one)
+    assert of(trainings=4_000, validation_batch_size=8)
+
+
+def test_a_mean_of_the_last_steps_takes_a_second_loop_where_that_pays(
+    monkeypatch,
+):
+    def gradients():
+        model = compiled(jit_compile=True)
+        found = model.hypergradient(X, Y, 8, 4, validation_data=VALIDATION)
+        return loops_of(model).traces(), list(found.gradients.values())
+
+    traces, few = gradients()
+    assert (traces["forward Sum()"], traces["forward Recorder()"]) == (1, 0)
+    monkeypatch.setattr(line, "WORTH_COMPILING", 0)
+    traces, many = gradients()
+    assert (traces["forward Sum()"], traces["forward Recorder()"]) == (1, 1)
+    np.testing.assert_allclose(few, many, rtol=1e-4)
 
 
 def images(x):

@@ -40,12 +40,23 @@ class Compiler(Protocol):
     def jit_compile(self) -> bool:
         """Whether XLA compiles the function."""
 
-    def __call__(self, function: Callable, name: str) -> Loop:
+    @property
+    def jit_validation(self) -> bool:
+        """Whether XLA compiles a function that validates."""
+
+    @property
+    def steps(self) -> int:
+        """How many elementary steps were asked for."""
+
+    def __call__(
+        self, function: Callable, name: str, *, validates: bool = False
+    ) -> Loop:
         """Returns a function compiled; its first call traces it.
 
         Args:
             function: of tensors.
             name: str, what it is called where compiling is spoken of.
+            validates: bool, whether it goes through held-out batches alone.
         """
 
 
@@ -134,7 +145,7 @@ class Loops:
         The loop adds n batches to the validation loss, and returns the
         metrics' state and the total.
         """
-        return self._loop("validate", self._validate)
+        return self._validating("validate", self._validate)
 
     @property
     def differentiate(self) -> Loop:
@@ -143,7 +154,7 @@ class Loops:
         The loop adds n batches to the validation loss and to its gradient, and
         returns the metrics' state, the total and the slopes.
         """
-        return self._loop("differentiate", self._differentiate)
+        return self._validating("differentiate", self._differentiate)
 
     @property
     def validate_one(self) -> Loop:
@@ -152,7 +163,7 @@ class Loops:
         The function adds batch i to the validation loss, and returns the
         metrics' state, the total and the buffers after the batch.
         """
-        return self._loop("validate_one", self._validate_one)
+        return self._validating("validate_one", self._validate_one)
 
     @property
     def slope_of_one(self) -> Loop:
@@ -161,7 +172,7 @@ class Loops:
         The function returns the gradients, in the state's floating leaves and
         in λ, of the loss of batch i, and of what its buffers do later.
         """
-        return self._loop("slope_of_one", self._slope_of_one)
+        return self._validating("slope_of_one", self._slope_of_one)
 
     @property
     def same(self) -> Loop:
@@ -188,15 +199,26 @@ class Loops:
             self._loops[key] = self.compiler(bound, said or name)
         return self._loops[key]
 
+    def _validating(self, name: str, function: Callable) -> Loop:
+        if (name,) not in self._loops:
+            compiler = self.compiler
+
+            def bound(*args):
+                return function(compiler.jit_validation, *args)
+
+            self._loops[name,] = compiler(bound, name, validates=True)
+        return self._loops[name,]
+
     # ---- what is compiled
 
-    def _visit(self, chunk, i, function):
+    def _visit(self, chunk, i, function, *, in_xla=None):
         """Returns `function(batch)` for the i-th minibatch of a chunk.
 
         XLA needs the sizes of minibatches, and traces a short one apart; so do
         layers and losses that compute with a size in Python.
         """
-        if not self._needs_sizes and not self.compiler.jit_compile:
+        in_xla = self.compiler.jit_compile if in_xla is None else in_xla
+        if not self._needs_sizes and not in_xla:
             try:
                 return chunk.visit(i, function, any_size=True)
             except Exception:  # whatever they raise of a size that is `None`
@@ -230,10 +252,11 @@ class Loops:
         )
         return state, metrics, lost, recorder.close(notes)
 
-    def _validate(self, state, setting, metrics, total, chunk, n):
+    def _validate(self, in_xla, state, setting, metrics, total, chunk, n):
         """Adds n batches to the validation loss.
 
         Args:
+            in_xla: bool, whether XLA compiles the loop.
             state: s_T.
             setting: `Setting`.
             metrics: list of tensors, the metrics' state.
@@ -250,13 +273,14 @@ class Loops:
                 lambda batch: problem.validation_loss(
                     state, setting.hparams, batch, metrics
                 ),
+                in_xla=in_xla,
             )
             return i + 1, metrics, [total[0] + size * loss, total[1] + size]
 
         _, metrics, total = _while(n, add_batch, (metrics, total))
         return metrics, total
 
-    def _validate_one(self, state, setting, metrics, total, chunk, i):
+    def _validate_one(self, in_xla, state, setting, metrics, total, chunk, i):
         problem = self.problem.at(setting.constants)
         loss, size, metrics, buffers = self._visit(
             chunk,
@@ -264,11 +288,12 @@ class Loops:
             lambda batch: problem.carrying_validation_loss(
                 state, setting.hparams, batch, metrics
             ),
+            in_xla=in_xla,
         )
         total = [total[0] + size * loss, total[1] + size]
         return metrics, total, buffers
 
-    def _slope_of_one(self, state, setting, d_buffers, chunk, i):
+    def _slope_of_one(self, in_xla, state, setting, d_buffers, chunk, i):
         problem = self.problem.at(setting.constants)
 
         def slope(batch):
@@ -280,13 +305,16 @@ class Loops:
             outputs = [loss, *nested.float_leaves(buffers)]
             return vjp(outputs, at, [tf.ones_like(loss), *d_buffers])
 
-        return self._visit(chunk, i, slope)
+        return self._visit(chunk, i, slope, in_xla=in_xla)
 
-    def _differentiate(self, state, setting, metrics, total, slopes, chunk, n):
+    def _differentiate(
+        self, in_xla, state, setting, metrics, total, slopes, chunk, n
+    ):
         """Adds n batches to the validation loss and to its gradient.
 
         Args:
-            state: s_T, and the others as for `_validate`.
+            in_xla: as for `_validate`, and so are the others.
+            state: s_T.
             slopes: pair of lists of tensors, the gradients of the sum of losses
                 so far: in s_T (the adjoint) and in λ (of what validation itself
                 depends on, a value in a layer for instance).
@@ -303,7 +331,7 @@ class Loops:
 
         def add_batch(i, metrics, total, slopes):
             loss, size, metrics, slope = self._visit(
-                chunk, i, lambda batch: gradient(batch, metrics)
+                chunk, i, lambda batch: gradient(batch, metrics), in_xla=in_xla
             )
             total = [total[0] + loss, total[1] + size]
             return i + 1, metrics, total, nested.add(slopes, slope)
@@ -435,6 +463,7 @@ class Loops:
         )
         at = nested.float_leaves(state), hparams
         _, (loss, size), slopes = self._differentiate(
+            self.compiler.jit_compile,
             state,
             setting,
             *held_so_far,

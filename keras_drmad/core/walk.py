@@ -88,9 +88,10 @@ class Walk:
         return self.carried is not None
 
     @property
-    def compiles(self) -> bool:
-        """Whether loops are compiled by XLA, and not only traced."""
-        return self.loops.compiler.jit_compile
+    def steps_by_xla(self) -> int:
+        """How many steps XLA's loops were asked for; 0 without XLA."""
+        compiler = self.loops.compiler
+        return compiler.steps if compiler.jit_compile else 0
 
     def within(self, wrapper: Wrapper) -> "Walk":
         """Returns the walk through the problem that a wrapper makes."""

@@ -16,6 +16,10 @@ from keras_drmad.core.walked import Derivative, Walked
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.differentiation.recorders import SUM
 
+# Bytes of parameters added up in vain, from which on it takes less time to let
+# XLA compile a loop that adds up nothing (`benchmarks.floor`).
+WORTH_COMPILING = 8e9
+
 
 @dataclasses.dataclass(frozen=True)
 class Line(Differentiation):
@@ -78,13 +82,14 @@ class Line(Differentiation):
     ) -> Walked:
         memory, W = {"sum": nested.zeros_like(s.params)}, self.mean_of
         summed_from = span.last - W
+        added = walk.steps_by_xla * nested.nbytes(s.params)
+        has_two_loops = not W or added > WORTH_COMPILING
         walking = walk.forward(
             s,
             hparams,
             span,
             SUM,
-            # Without XLA a sum in vain costs less than to trace another loop.
-            records_from=span.first if W and not walk.compiles else summed_from,
+            records_from=summed_from if has_two_loops else span.first,
             notes=lambda iterations: memory["sum"],
             revisited=self.iterations(span),
             cuts=[summed_from],

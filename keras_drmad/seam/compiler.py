@@ -15,28 +15,50 @@ class Compiler:
 
     Attributes:
         jit_compile: bool, whether XLA compiles them.
+        jit_validation: bool, whether XLA also compiles those that validate.
+        steps: int, the elementary steps that were asked for.
         has_fallen_back: bool, whether XLA was to, and could not compile one:
             then none of them is compiled by XLA any more.
         says: function of a name and `jit_compile` to a context, in which the
             first call of the function of this name runs.
     """
 
-    def __init__(self, jit_compile: bool, is_sure: bool = True):
+    def __init__(
+        self,
+        jit_compile: bool,
+        is_sure: bool = True,
+        *,
+        jit_validation: bool = True,
+        steps: int = 0,
+    ):
         """Initializes the compiler.
 
         Args:
             jit_compile: bool, whether XLA compiles the functions.
             is_sure: bool, whether a function that XLA cannot compile is an
                 error, and not to run without XLA.
+            jit_validation: bool, whether that holds for functions that
+                validate, too: few batches take less time than their compiling.
+            steps: int, how many elementary steps were asked for.
         """
         self.jit_compile = jit_compile
+        self.jit_validation = jit_compile and jit_validation
+        self.steps = steps
         self.has_fallen_back = False
         self.is_sure = is_sure
         self.says: Callable = _nothing
 
-    def __call__(self, function: Callable, name: str = "") -> "Compiled":
-        """Returns a function compiled; its first call traces it."""
-        return Compiled(function, self, name)
+    def __call__(
+        self, function: Callable, name: str = "", *, validates: bool = False
+    ) -> "Compiled":
+        """Returns a function compiled; its first call traces it.
+
+        Args:
+            function: of tensors.
+            name: str, what it is called where compiling is spoken of.
+            validates: bool, whether it goes through held-out batches alone.
+        """
+        return Compiled(function, self, name, validates=validates)
 
     @contextlib.contextmanager
     def saying(self, says: Callable) -> Iterator[None]:
@@ -49,7 +71,8 @@ class Compiler:
 
     def fall_back(self, error: Exception) -> None:
         """Goes on without XLA, and says so."""
-        self.jit_compile, self.has_fallen_back = False, True
+        self.jit_compile = self.jit_validation = False
+        self.has_fallen_back = True
         reason = str(error).strip().partition("\n")[0]
         warnings.warn(
             "XLA could not compile the loops, which run without XLA: "
@@ -74,15 +97,26 @@ class Compiled:
     TmpVar", TensorFlow issue 23780). The loops are as fast without it.
     """
 
-    def __init__(self, function: Callable, compiler: Compiler, name: str):
+    def __init__(
+        self,
+        function: Callable,
+        compiler: Compiler,
+        name: str,
+        *,
+        validates: bool,
+    ):
         """Initializes the function; the first call traces it."""
         self._of = function
         self._name = name
+        self._validates = validates
         self._compiler = compiler
         self._make()
 
     def _make(self) -> None:
-        self.jit_compile = self._compiler.jit_compile
+        compiler = self._compiler
+        self.jit_compile = (
+            compiler.jit_validation if self._validates else compiler.jit_compile
+        )
         self.function = self._untraced(self.jit_compile)
 
     def _untraced(self, jit_compile: bool) -> Any:

@@ -98,6 +98,7 @@ class Assembly:
         self._unchecked = checks if self_check else set()
         self._jit_compile = jit_compile
         self._steps = 0  # asked for so far
+        self._held_out = 0  # batches, asked for so far
         self._signature = ""
         self._convex: GaussNewton | None = None
         self._trainable = _trainable(model)
@@ -170,6 +171,8 @@ class Assembly:
             Training(plan.T, size, batch, is_tuned, initial_weights)
         )
         self._steps += plan.T * trainings
+        often = trainings if is_tuned else plan.epochs
+        self._held_out += plan.held_out * (plan.T if window else often)
         self._compile_for(batch, workers.steps_divided_by)
         self.problem.carries = self._carries(assigned)
         checks = {"step", "slopes"} if is_tuned else {"step"}
@@ -227,9 +230,13 @@ class Assembly:
             return
         else:
             jit_compile = True
-        is_sure = self._jit_compile != "auto"
-        stepped = self._stepped(replicas)
-        self.loops = Loops(stepped, Compiler(jit_compile, is_sure))
+        compiler = Compiler(
+            jit_compile,
+            is_sure=self._jit_compile != "auto",
+            jit_validation=self.problem.gains_by_xla(self._held_out),
+            steps=self._steps,
+        )
+        self.loops = Loops(self._stepped(replicas), compiler)
         self._signature = signature
 
     def _stepped(self, replicas: Replicas) -> Any:

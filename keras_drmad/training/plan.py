@@ -71,6 +71,12 @@ class Plan(NamedTuple):
         return self.epochs * self.training.steps
 
     @property
+    def held_out(self) -> int:
+        """The number of held-out batches, those that only report included."""
+        sources = (self.hyper, self.validation)
+        return sum(source.steps for source in sources if source is not None)
+
+    @property
     def span(self) -> Span:
         """The iterations of the whole training."""
         return Span(0, self.T)
