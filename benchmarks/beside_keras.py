@@ -8,9 +8,12 @@ steps per execution, with XLA and without), of a step forward and of one
 backward with XLA and without, and ratios of the faster ones. The second:
 seconds from `compile` to the end of the first training of T steps, checks,
 tracing and compiling included, beside `fit` as Keras comes (1 step per
-execution, `jit_compile="auto"`) and beside the best of the four. New models are
-timed in one process, in turn; seconds of the processor, as machines do other
-work.
+execution, `jit_compile="auto"`) and beside the best of the four. The third:
+milliseconds of a step of a hypergradient, forward and backward, of arrays, of a
+`tf.data.Dataset` and of a `keras.utils.PyDataset`, which hold the same batches
+in memory, and how much longer streams take `fit` as Keras comes.
+New models are timed in one process, in turn; seconds of the processor, as
+machines do other work.
 """
 
 import itertools
@@ -28,7 +31,7 @@ from benchmarks.nets import TASKS, Task, ends
 FLAGS = flags.FLAGS
 NETS = ("mnist", "cnn", "gru", "attention")
 flags.DEFINE_multi_enum("nets", NETS, [*TASKS], "Which nets; once for each.")
-TABLES = ("steps", "first")
+TABLES = ("steps", "first", "streams")
 flags.DEFINE_multi_enum("tables", TABLES, TABLES, "Which; once for each.")
 flags.DEFINE_multi_integer("lengths", [10, 100, 2000], "T of first trainings.")
 flags.DEFINE_integer("steps", 200, "Steps whose time is taken.", 20)
@@ -198,6 +201,86 @@ def print_first_trainings() -> None:
         print(f"| {name} | {T:,} | {' | '.join(cells)} |", flush=True)
 
 
+# ---- streams
+
+
+def sources(given: dict[str, Any]) -> dict[str, Any]:
+    """Returns data sets of the batches of arrays, by name."""
+    import keras
+    import tensorflow as tf
+
+    x, y, size = given["x"], given["y"], given["batch_size"]
+    batches = [
+        (x[k : k + size], y[k : k + size]) for k in range(0, len(x), size)
+    ]
+
+    class InMemory(keras.utils.PyDataset):
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, k):
+            return batches[k]
+
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(size)
+    return {
+        "arrays": {"x": x, "y": y, "batch_size": size},
+        "tf.data": {"x": dataset.cache().prefetch(2)},
+        "PyDataset": {"x": InMemory()},
+    }
+
+
+def of_streams(task: Task) -> dict[tuple[str, str], float]:
+    """Returns milliseconds of a step, by who takes it and from what."""
+    import keras_drmad as kd
+
+    T = FLAGS.steps
+    given = arguments(task, T)
+    epochs, steps = given["epochs"], min(T, PASS)
+    held_out = given["x"][:50], given["y"][:50]
+    times: dict[Any, list[float]] = {}
+    models = {
+        name: (by_us(task, False, kd.DrMAD(1.0)), by_keras(task, *FITS[0]))
+        for name in sources(given)
+    }
+    for number in range(-2, FLAGS.rounds):  # the first ones trace
+        for name, source in sources(given).items():
+            ours, plain = models[name]
+            took = {
+                "ours": seconds(
+                    ours.hypergradient,
+                    **source,
+                    epochs=epochs,
+                    steps_per_epoch=steps,
+                    validation_data=held_out,
+                ),
+                "fit": seconds(plain.fit, **source, epochs=epochs, verbose=0),
+            }
+            for who, one in took.items():
+                if number >= 0:
+                    times.setdefault((who, name), []).append(one / T)
+    return {key: 1e3 * statistics.median(each) for key, each in times.items()}
+
+
+def print_streams() -> None:
+    """Prints the table of streams."""
+    print("\n| a step, ms | arrays | tf.data | PyDataset |", end="")
+    print(" tf.data / arrays | PyDataset / arrays |", end="")
+    print(" fit: tf.data / arrays | PyDataset / arrays |")
+    print("| --- " + "| ---: " * 7 + "|")
+    for name in FLAGS.nets:
+        found = of_streams(TASKS[name])
+        arrays, *streams = (
+            found["ours", kind] for kind in ("arrays", "tf.data", "PyDataset")
+        )
+        cells = [f"{x:.3f}" for x in (arrays, *streams)]
+        cells += [f"{x / arrays:.2f}" for x in streams]
+        cells += [
+            f"{found['fit', kind] / found['fit', 'arrays']:.2f}"
+            for kind in ("tf.data", "PyDataset")
+        ]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
 def main(_) -> None:
     """Prints the tables."""
     if FLAGS.threads:
@@ -208,6 +291,8 @@ def main(_) -> None:
     logging.getLogger("tensorflow").setLevel("ERROR")  # frequent traces
     if "first" in FLAGS.tables:
         print_first_trainings()
+    if "streams" in FLAGS.tables:
+        print_streams()
 
 
 if __name__ == "__main__":

@@ -178,7 +178,8 @@ class DrMADModel(Readable, Checkable, Differentiable):
                 800 with recurrent layers, 400 of a net with 650,000 weights.
                 Steps add up over calls, but for models whose layers draw
                 numbers: of one seed XLA draws others, so these stay with what
-                the first call took.
+                the first call took. With both, held-out batches are left to
+                TensorFlow where compiling for so few does not pay.
             self_check: bool, whether the first training is preceded by a
                 comparison of one step with Keras's own, and of its derivatives
                 with differences.

@@ -22,6 +22,32 @@ def go_on(
             one.epoch = list(base["epochs"])
 
 
+class Passes:
+    """The passes over the data of one training, as a backup has them.
+
+    A walk that goes on reads the training data from the beginning, so their
+    passes stay those of the training's first step.
+    """
+
+    def __init__(self, plan: Plan, begun: dict[str, Any]):
+        """Initializes the passes.
+
+        Args:
+            plan: the data.
+            begun: what a backup has of a `fit` that goes on; empty for a new
+                one.
+        """
+        self._plan = plan
+        self._read = (begun.get("passes") or plan.passes()).get("training")
+
+    def now(self) -> dict[str, Any]:
+        """Returns what a new process would skip; see `Plan.skip`."""
+        passes = self._plan.passes()
+        if self._read is not None:
+            passes["training"] = self._read
+        return passes
+
+
 def base(
     model: Any,
     problem: Any,

@@ -110,12 +110,17 @@ def py_dataset_passes(dataset: keras.utils.PyDataset, shuffle: bool) -> Passes:
 
 
 def _as_arrays(batch) -> Batch:
-    """Returns a batch with arrays for tensors, but for those of other forms."""
-    others = (tf.SparseTensor, tf.RaggedTensor)
-    return map_arrays(
-        lambda a: a.numpy() if tf.is_tensor(a) and type(a) not in others else a,
-        unpack(batch),
-    )
+    """Returns a batch with arrays for tensors, but for those of other forms.
+
+    Arrays of tensors are views of these, and not to be written to.
+    """
+
+    def as_array(a):
+        if not tf.is_tensor(a) or type(a) in (tf.SparseTensor, tf.RaggedTensor):
+            return a
+        return np.asarray(tf.convert_to_tensor(a))
+
+    return map_arrays(as_array, unpack(batch))
 
 
 def unpack(batch) -> Batch:

@@ -127,11 +127,11 @@ class StreamBatches:
             self._remove_folder = weakref.finalize(
                 self, shutil.rmtree, self._folder, ignore_errors=True
             )
-        kept = _Stack(self._write)
+        kept = _Stack(self._write, pads=False)
         wanted = set(np.asarray(revisited).tolist())
         begin, begin_backward = set(cuts), set(cuts_backward)
         ready: list = []
-        stack = _Stack(lambda *chunk: ready.append(chunk))
+        stack = _Stack(lambda *chunk: ready.append(chunk), pads=True)
         for t in range(*span):
             if t in begin:
                 stack.flush()
@@ -186,7 +186,13 @@ class StreamBatches:
             with np.load(path) as arrays:
                 flat = [arrays[str(k)] for k in range(len(arrays.files))]
             os.remove(path)
-            yield iterations, _padded(_unflatten(structure, flat))
+            stacked = _unflatten(structure, flat)
+            size = sum(a.nbytes for a in flat) // len(iterations)
+            length = _capacity(size)
+            yield (
+                iterations,
+                _chunk(map_arrays(lambda a, n=length: _joined(a, n), stacked)),
+            )
         if not self._files:
             self.close()
 
@@ -236,8 +242,16 @@ class _Stack:
     has another shape than the one before, and at `flush`.
     """
 
-    def __init__(self, emit: Callable[[np.ndarray, Any], None]):
+    def __init__(self, emit: Callable[[np.ndarray, Any], None], *, pads: bool):
+        """Initializes the stack.
+
+        Args:
+            emit: takes the iterations and the stacked batches.
+            pads: bool, whether the last batch is repeated until they are as
+                many as a chunk holds.
+        """
         self.emit = emit
+        self.pads = pads
         self.iterations: list[int] = []
         self.batches: list = []
 
@@ -246,15 +260,18 @@ class _Stack:
             self.flush()
         self.iterations.append(t)
         self.batches.append(batch)
-        size = sum(a.nbytes for a in leaves(self.batches[0]))
-        if len(self.batches) == _capacity(size):
+        if len(self.batches) == self._capacity():
             self.flush()
 
     def flush(self) -> None:
         if self.batches:
-            stacked = _zip_map(lambda *a: np.stack(a), self.batches)
+            n = self._capacity() if self.pads else len(self.batches)
+            stacked = _zip_map(lambda *a: _joined(a, n), self.batches)
             self.emit(np.array(self.iterations), stacked)
         self.iterations, self.batches = [], []
+
+    def _capacity(self) -> int:
+        return _capacity(sum(a.nbytes for a in leaves(self.batches[0])))
 
 
 def _capacity(size: int) -> int:
@@ -265,19 +282,25 @@ def _capacity(size: int) -> int:
 def _drain(ready: list) -> Iterator:
     while ready:
         iterations, stacked = ready.pop(0)
-        yield iterations, _padded(stacked)
+        yield iterations, _chunk(stacked)
 
 
-def _padded(data) -> StackedChunk:
-    """Returns a chunk of its full length, so that one trace serves all."""
-    n = len(leaves(data)[0])
-    length = _capacity(sum(a.nbytes for a in leaves(data)) // n)
+def _chunk(stacked: Any) -> StackedChunk:
+    return StackedChunk(map_arrays(tf.constant, stacked))
 
-    def pad(a):
-        widths = [(0, length - n)] + [(0, 0)] * (a.ndim - 1)
-        return tf.constant(np.pad(a, widths, mode="edge"))
 
-    return StackedChunk(map_arrays(pad, data))
+def _joined(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """Returns arrays along a new first axis, the last one until the end.
+
+    So that a chunk has its full length, and one trace serves all.
+    """
+    n = len(arrays)
+    if isinstance(arrays, np.ndarray) and n == length:
+        return arrays
+    joined = np.empty((length, *arrays[0].shape), np.result_type(*arrays))
+    np.stack(arrays, out=joined[:n])
+    joined[n:] = joined[n - 1]
+    return joined
 
 
 def _zip_map(function: Callable, structures: list):

@@ -46,14 +46,10 @@ def fit_weights(
     (initial, resumed), end = first, plan.epochs
     plan, steps = plan._replace(epochs=end - initial), plan.training.steps
     logs, problem = None, training.problem
-
-    # A walk that goes on reads the training data from the beginning.
-    read = (course.base.get("passes") or plan.passes()).get("training")
+    read = between.Passes(plan, course.base)
 
     def base(number):
-        passes = plan.passes()
-        if read is not None:
-            passes["training"] = read
+        passes = read.now()
         return lambda: between.base(
             model, problem, callbacks, number, passes=passes, s_0=s_0
         )

@@ -106,10 +106,7 @@ class _Epochs:
         self._source: Any = plan.validation or plan.hyper
         self._steps = plan.training.steps
         windows.plan = self._plan
-        # A walk that goes on reads the training data from the beginning.
-        self._read = (course.base.get("passes") or plan.passes()).get(
-            "training"
-        )
+        self._read = between.Passes(plan, course.base)
 
     def begin(self, epoch: int) -> None:
         """Goes on where another process was, or begins with an epoch."""
@@ -125,10 +122,7 @@ class _Epochs:
 
     def back_up(self, epoch: int) -> None:
         """Keeps what a new process would go on with, in an epoch."""
-        passes = self._plan.passes()
-        if self._read is not None:
-            passes["training"] = self._read
-        values = self._windows.values()
+        passes, values = self._read.now(), self._windows.values()
         self._course.begin(
             lambda: between.base(
                 self._model,
