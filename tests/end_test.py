@@ -97,6 +97,20 @@ def test_neumann_sums_terms_of_the_series(neumann, terms):
     )
 
 
+def test_a_schedule_is_as_at_the_last_steps():
+    # Its rate at step T, which no step of the training has, is 0.
+    schedule = keras.optimizers.schedules.PolynomialDecay(RATE, 4, 0.0)
+    model = ridge(kd.OneStep(), SGD(schedule))
+    found = model.hypergradient(X, Y, epochs=4, **TRAINING)
+    trainer = ridge(kd.OneStep(), SGD(schedule))
+    trainer.fit(X, Y, batch_size=20, epochs=4, meta_iterations=0, verbose=0)
+    (w,) = trainer.get_weights()
+    expected = -RATE / 4 * validation_gradient(w) * 2 * PENALTY * w
+    np.testing.assert_allclose(
+        found.gradients["l2"], expected.ravel(), rtol=1e-9
+    )
+
+
 def test_conjugate_gradients_take_the_mean_of_minibatches():
     # Two minibatches in turn have the mean Hessian of all the data.
     model = ridge(kd.Implicit("cg", 4 * 2))
