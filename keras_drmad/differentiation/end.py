@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_drmad.core import nested
 from keras_drmad.core.curvature import HESSIAN
 from keras_drmad.core.records import Replay
-from keras_drmad.core.span import CHUNK_SIZE, Span
+from keras_drmad.core.span import CHUNK_SIZE, Span, spread
 from keras_drmad.core.state import Curvature, State
 from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import Derivative, Walked
@@ -36,6 +36,7 @@ class AtEnd(Differentiation):
     Attributes:
         terms: K, the number of steps, in [1, T].
         curvature: the second derivative.
+        every: n, where weights move at every n-th iteration only.
 
     References: Lorraine, Vicol, Duvenaud, *Optimizing Millions of
     Hyperparameters by Implicit Differentiation*, AISTATS 2020,
@@ -46,11 +47,12 @@ class AtEnd(Differentiation):
 
     terms: int
     curvature: Curvature = HESSIAN
+    every: int = 1
 
     growth_limit = 30.0
 
     def iterations(self, span: Span) -> np.ndarray:
-        return np.arange(span.last - self.terms, span.last)
+        return spread(self.terms, self.terms, span, self.every)
 
     def nbytes(self, T: int, state: State) -> float:
         return 0.0  # s_T is the training's
