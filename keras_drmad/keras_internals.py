@@ -562,7 +562,10 @@ def _refill(container: Any, content: Any) -> None:
     elif isinstance(container, set):
         set.clear(container)
         set.update(container, content)
-    else:  # maybe TensorFlow's proxy of a dict
+    elif issubclass(type(container), dict):
+        dict.clear(container)
+        dict.update(container, content)
+    else:  # TensorFlow's proxy of a dict
         container.clear()
         container.update(content)
 

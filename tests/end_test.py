@@ -97,6 +97,45 @@ def test_neumann_sums_terms_of_the_series(neumann, terms):
     )
 
 
+def test_a_schedule_is_as_at_the_last_steps():
+    # Its rate at step T, which no step of the training has, is 0.
+    schedule = keras.optimizers.schedules.PolynomialDecay(RATE, 4, 0.0)
+    model = ridge(kd.OneStep(), SGD(schedule))
+    found = model.hypergradient(X, Y, epochs=4, **TRAINING)
+    trainer = ridge(kd.OneStep(), SGD(schedule))
+    trainer.fit(X, Y, batch_size=20, epochs=4, meta_iterations=0, verbose=0)
+    (w,) = trainer.get_weights()
+    expected = -RATE / 4 * validation_gradient(w) * 2 * PENALTY * w
+    np.testing.assert_allclose(
+        found.gradients["l2"], expected.ravel(), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "alone"),
+    [
+        (kd.OneStep(), kd.OneStep()),
+        (kd.Implicit(terms=6), kd.Implicit(terms=3)),
+        (kd.Truncated(1), kd.Truncated(1)),
+        (kd.Truncated(4), kd.Truncated(2)),
+        (kd.DrMAD(1, average=False), kd.DrMAD(1, average=False)),
+        (kd.DrMAD(4, last=8), kd.DrMAD(2, last=4)),
+    ],
+    ids=repr,
+)
+def test_accumulated_gradients(method, alone):
+    """Two sums of one minibatch are one step; a step more moves nothing."""
+    expected = ridge(alone).hypergradient(X, Y, epochs=4, **TRAINING)
+    model = ridge(method, SGD(RATE, gradient_accumulation_steps=2))
+    rtol = 0.3 if isinstance(method, kd.DrMAD) else 1e-9  # lines differ
+    for epochs in (8, 9):
+        found = model.hypergradient(X, Y, epochs=epochs, **TRAINING)
+        loss = found.validation_loss
+        np.testing.assert_allclose(loss, expected.validation_loss, rtol=1e-12)
+        error = relative_error(found.gradients["l2"], expected.gradients["l2"])
+        assert error < rtol, epochs
+
+
 def test_conjugate_gradients_take_the_mean_of_minibatches():
     # Two minibatches in turn have the mean Hessian of all the data.
     model = ridge(kd.Implicit("cg", 4 * 2))

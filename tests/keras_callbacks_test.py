@@ -9,11 +9,15 @@ import pytest
 
 import keras_drmad as kd
 from small_models import (
+    FIT,
+    VALIDATION,
     assert_same,
     at_each_end,
     built_once,
     compiled,
+    cross_entropy,
     fit,
+    linear,
 )
 
 
@@ -257,3 +261,52 @@ def test_a_learned_rate_takes_the_place_of_a_scheduled_one():
     twin.hyperparameters[0].assign(0.02)
     fit(twin, meta_iterations=1)
     assert_same(model.get_weights(), twin.get_weights())
+
+
+# ---- averages of weights
+
+
+def averaging():
+    return keras.optimizers.Adam(0.3, use_ema=True, ema_momentum=0.7)
+
+
+@pytest.mark.parametrize(
+    "callbacks",
+    [
+        list,
+        lambda: [keras.callbacks.SwapEMAWeights()],
+        lambda: [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
+        lambda: [
+            keras.callbacks.EarlyStopping(
+                "val_loss", mode="max", patience=0, restore_best_weights=True
+            )
+        ],
+    ],
+    ids=["none", "swap", "swap on epoch", "best weights"],
+)
+def test_epochs_are_validated_as_in_keras_with_averages(callbacks):
+    options = FIT | dict(epochs=3, shuffle=False, validation_data=VALIDATION)
+    del options["seed"]
+    twin = linear()
+    twin.compile(averaging(), cross_entropy())
+    expected = twin.fit(**options, callbacks=callbacks()).history
+    rate = kd.hyperparameters.LearningRate()
+    model = compiled(optimizer=averaging(), hyperparameters=[rate])
+    options |= dict(meta_iterations=0, callbacks=callbacks())
+    logs = model.fit(**options).history
+    for name in ("loss", "val_loss"):
+        assert logs[name] == pytest.approx(expected[name], rel=1e-4)
+    assert_same(model.get_weights(), twin.get_weights(), rtol=1e-3, atol=1e-5)
+
+
+def test_val_loss_is_that_of_the_weights_callbacks_see():
+    weights = kd.hyperparameters.ExampleWeights(len(FIT["x"]))
+    model = compiled(optimizer=averaging(), hyperparameters=[weights])
+    callback, seen = at_each_end(
+        model, lambda m: m.evaluate(*VALIDATION, verbose=0)
+    )
+    options = FIT | dict(epochs=3, validation_data=VALIDATION)
+    for how in (dict(tune_every=1), dict(meta_iterations=2)):
+        seen.clear()
+        logs = model.fit(**options, **how, callbacks=[callback]).history
+        assert logs["val_loss"] == pytest.approx(seen, rel=1e-5)

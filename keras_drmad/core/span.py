@@ -26,15 +26,40 @@ class Span(NamedTuple):
         return self.last - self.first
 
 
-def spread(count: int, part: int, span: Span) -> np.ndarray:
+def spread(count: int, part: int, span: Span, every: int = 1) -> np.ndarray:
     """Returns iterations spread evenly over the last ones of a span, ascending.
+
+    Where weights move at every n-th iteration only, by what n iterations have
+    summed up, those that belong together are returned together, as many as
+    `count` at least, and those after the last move.
 
     Args:
         count: int, how many, in [1, part].
         part: int, in [1, span.steps]; how many of the last iterations.
         span: the iterations; the last one is always among those returned.
+        every: int, n; iterations count from 0.
     """
-    return span.last - part + (np.arange(1, count + 1) * part) // count - 1
+    after = span.last % every
+    moves = max(0, part - after) // every
+    if count == part or not moves:
+        return np.arange(span.last - part, span.last)
+    count = min(max(1, -((after - count) // every)), moves)
+    k = moves - (np.arange(1, count + 1) * moves) // count + 1
+    firsts = span.last - after - every * k
+    together = (firsts[:, np.newaxis] + np.arange(every)).ravel()
+    return np.concatenate([together, np.arange(span.last - after, span.last)])
+
+
+def up_to_moves(count: int, T: int, every: int) -> int:
+    """Returns how many of the last of T iterations hold whole moves.
+
+    Args:
+        count: int, in [1, T]; so many at least, and one move if there is one.
+        T: int, the number of iterations.
+        every: int, n, as for `spread`.
+    """
+    after = T % every
+    return min(T, after + every * max(1, -((after - count) // every)))
 
 
 def divide(

@@ -122,21 +122,21 @@ class Forward(Differentiation):
         if order:
             places = np.argsort(order)
             z = [tf.gather(_resized(rows, self.count), places) for rows in z]
-        d_lambda = tf.add_n(
-            [
-                tf.reduce_sum(
-                    tf.reshape(
-                        tf.math.multiply_no_nan(rows, a), [rows.shape[0], -1]
-                    ),
-                    axis=1,
-                )
-                for rows, a in zip(z, adjoint, strict=True)
-            ]
-        )
+        hparams = walked.hparams
+        of_leaves = [
+            tf.reduce_sum(
+                tf.reshape(
+                    tf.math.multiply_no_nan(rows, a), [rows.shape[0], -1]
+                ),
+                axis=1,
+            )
+            for rows, a in zip(z, adjoint, strict=True)
+        ]
+        # Leaves may have several dtypes.
+        d_lambda = tf.add_n([tf.cast(d, hparams[0].dtype) for d in of_leaves])
         is_finite = tf.reduce_all(tf.math.is_finite(d_lambda))
         if not bool(is_finite):
             d_lambda, steps = tf.zeros_like(d_lambda), 0
-        hparams = walked.hparams
         sizes = [h.shape.num_elements() for h in hparams]
         d_hparams = [
             tf.reshape(tf.cast(d, h.dtype), h.shape)
@@ -184,7 +184,7 @@ class Tangents(Recorder):
         )
         # What is not finite elsewhere comes to the parameters.
         sums = [tf.reduce_sum(rows) for rows in z[: len(state.params)]]
-        is_finite = tf.reduce_all(tf.math.is_finite(tf.stack(sums)))
+        is_finite = tf.reduce_all([tf.math.is_finite(x) for x in sums])
         # `tf.where` would write all of them anew.
         z = tf.cond(is_finite, lambda: z, lambda: nested.zeros_like(z))
         return Beside(z, tf.where(is_finite, notes.steps + 1, 0))

@@ -58,6 +58,7 @@ class Line(Differentiation):
         part: L, in [1, T].
         mean_of: W, in [0, T].
         curvature: the second derivative.
+        every: n, where weights move at every n-th iteration only.
 
     References: Fu, Luo, Feng, Low, Chua, *DrMAD: Distilling Reverse-Mode
     Automatic Differentiation for Optimizing Hyperparameters of Deep Neural
@@ -68,11 +69,12 @@ class Line(Differentiation):
     part: int
     mean_of: int
     curvature: Curvature = HESSIAN
+    every: int = 1
 
     growth_limit = 3.0
 
     def iterations(self, span: Span) -> np.ndarray:
-        return spread(self.reverse_steps, self.part, span)
+        return spread(self.reverse_steps, self.part, span, self.every)
 
     def nbytes(self, T: int, state: State) -> float:
         return 2 * nested.nbytes(state.params)

@@ -47,6 +47,7 @@ class Lines(Differentiation):
         anchors: K, the number of lines, in [1, L].
         spacing: `"even"` (p = 1) or `"end"` (p = 1.5).
         curvature: the second derivative.
+        every: n, where weights move at every n-th iteration only.
 
     References: Fu et al., *DrMAD*, IJCAI 2016,
     https://arxiv.org/abs/1601.00917, for one line; `docs/ways_back.md` for
@@ -58,11 +59,12 @@ class Lines(Differentiation):
     anchors: int
     spacing: str = "even"
     curvature: Curvature = HESSIAN
+    every: int = 1
 
     growth_limit = 100.0
 
     def iterations(self, span: Span) -> np.ndarray:
-        return spread(self.reverse_steps, self.part, span)
+        return spread(self.reverse_steps, self.part, span, self.every)
 
     def places(self, steps: int) -> np.ndarray:
         """Returns t_0 < ... < t_K, integers, the last one T.

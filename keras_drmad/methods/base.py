@@ -180,6 +180,11 @@ class Method(abc.ABC):
         return f"{type(self).__name__}({given})"
 
 
+def accumulated(optimizer: Any) -> int:
+    """Returns how many steps' gradients an optimizer sums up to move once."""
+    return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+
+
 def too_little(memory: Any, needed: float) -> ValueError:
     """Returns the error for a budget that holds nothing."""
     return ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_drmad import arguments
-from keras_drmad.core.span import Span
+from keras_drmad.core.span import Span, up_to_moves
 from keras_drmad.core.state import State
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.differentiation.line import Line
@@ -17,6 +17,7 @@ from keras_drmad.methods.base import (
     Chosen,
     Method,
     Tuned,
+    accumulated,
     too_little,
 )
 from keras_drmad.methods.reverse_mode import ReverseMode
@@ -120,9 +121,9 @@ class DrMAD(Method):
         chosen, _ = self.choose(T, state, hyperparameters)
         if chosen is not self:
             return chosen.bind(T, state, hyperparameters, optimizer)
-        return self._lines(T)
+        return self._lines(T, accumulated(optimizer))
 
-    def _lines(self, T: int) -> Line | Lines:
+    def _lines(self, T: int, every: int = 1) -> Line | Lines:
         """Returns the differentiation along lines, all options as they are."""
         R = arguments.count_of("reverse_steps", self.reverse_steps, T)
         L = R if self.last is None else arguments.count_of("last", self.last, T)
@@ -134,10 +135,11 @@ class DrMAD(Method):
                 "a greater `last`, or none."
             )
         K, curvature = min(self.anchors, L), CURVATURES[self.curvature]
-        if K > 1:
-            return Lines(R, L, K, self.spacing, curvature)
         mean_of = min(L, max(1, T // 10)) if self.average else 0
-        return Line(R, L, mean_of, curvature)
+        L = up_to_moves(L, T, every)
+        if K > 1:
+            return Lines(R, L, K, self.spacing, curvature, every)
+        return Line(R, L, mean_of, curvature, every)
 
     def choose(
         self, T: int, state: State, hyperparameters: Sequence[Tuned] = ()

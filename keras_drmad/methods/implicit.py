@@ -6,11 +6,12 @@ from typing import Any
 import keras
 
 from keras_drmad import arguments
+from keras_drmad.core.span import up_to_moves
 from keras_drmad.core.state import State
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.differentiation.end import AtEnd
 from keras_drmad.differentiation.implicit import ImplicitFunction
-from keras_drmad.methods.base import CURVATURES, Method, Tuned
+from keras_drmad.methods.base import CURVATURES, Method, Tuned, accumulated
 
 SOLVERS = ("neumann", "cg")
 
@@ -91,7 +92,9 @@ class Implicit(_AtTheEnd):
         curvature = CURVATURES[self.curvature]
         if self.solver == "cg":
             return ImplicitFunction(self.terms, curvature)
-        return AtEnd(arguments.count_of("terms", self.terms, T), curvature)
+        every = accumulated(optimizer)
+        terms = arguments.count_of("terms", self.terms, T)
+        return AtEnd(up_to_moves(terms, T, every), curvature, every)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -128,4 +131,5 @@ class OneStep(_AtTheEnd):
         hyperparameters: Sequence[Tuned] = (),
         optimizer: Any = None,
     ) -> Differentiation:
-        return AtEnd(1)
+        every = accumulated(optimizer)
+        return AtEnd(up_to_moves(1, T, every), every=every)

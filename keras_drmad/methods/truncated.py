@@ -6,10 +6,11 @@ from typing import Any
 import keras
 
 from keras_drmad import arguments
+from keras_drmad.core.span import up_to_moves
 from keras_drmad.core.state import State
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.differentiation.stored import Stored
-from keras_drmad.methods.base import Method, Tuned
+from keras_drmad.methods.base import Method, Tuned, accumulated
 
 
 @keras.saving.register_keras_serializable("keras_drmad")
@@ -17,7 +18,8 @@ class Truncated(Method):
     """Reverse mode through the last K steps of the training.
 
     Exact for what hyperparameters do in these steps; leaves out what they did
-    before, so its norm is smaller. Memory: K copies of the training's state,
+    before, so its norm is smaller. Where the optimizer accumulates gradients,
+    K grows until it holds whole sums. Memory: K copies of the training's state,
     without slots that no derivative reads, as for `ReverseMode`.
     Time: K reverse steps. Differentiates every kind of hyperparameter, but
     for those that act early in a training: first weights and schedules are
@@ -54,7 +56,8 @@ class Truncated(Method):
         optimizer: Any = None,
     ) -> Differentiation:
         self.refuse_early(hyperparameters, self.last, T)
-        return Stored(last=arguments.count_of("last", self.last, T))
+        last = arguments.count_of("last", self.last, T)
+        return Stored(last=up_to_moves(last, T, accumulated(optimizer)))
 
     def check(self, optimizer: Any, hyperparameters: Sequence[Tuned]) -> None:
         self.refuse_early(hyperparameters, self.last)

@@ -200,11 +200,29 @@ class States:
         """Returns the parameters with which a training ends."""
         if not self.optimizer.use_ema:
             return state.params
+        slot_of = dict(zip(map(id, self.slots), state.slots, strict=True))
+        return [slot_of[key] for key in self._keys_of_averages()]
+
+    def without_averages(self, state: State) -> State:
+        """Returns a state that ends with the parameters that it has."""
+        if not self.optimizer.use_ema:
+            return state
+        averages = self._keys_of_averages()
+        params = dict(zip(averages, state.params, strict=True))
+        keys = map(id, self.slots)
+        return state._replace(
+            slots=[
+                params.get(key, slot)
+                for key, slot in zip(keys, state.slots, strict=True)
+            ]
+        )
+
+    def _keys_of_averages(self) -> list[int]:
+        """Returns the ids of the averages of the parameters, with `use_ema`."""
         averages = keras_internals.averages(self.optimizer)
         keys = [id(v) for v in keras_internals.trained_by(self.optimizer)]
         average_of = dict(zip(keys, averages, strict=True))
-        slot_of = dict(zip(map(id, self.slots), state.slots, strict=True))
-        return [slot_of[id(average_of[id(v)])] for v in self.params]
+        return [id(average_of[id(v)]) for v in self.params]
 
     def hparams(self) -> list[tf.Tensor]:
         """Returns the raw values λ of all hyperparameters."""

@@ -65,6 +65,23 @@ def validated(
     return metrics, total
 
 
+def at_epoch(problem: Any, state: State, callbacks: Any) -> State:
+    """Returns the state that is validated at the end of an epoch.
+
+    As in Keras, and as callbacks see the model there, the weights are not yet
+    the averages of `use_ema`, but where `SwapEMAWeights` is among them.
+
+    Args:
+        problem: the training.
+        state: that of the epoch's end.
+        callbacks: Keras's list.
+    """
+    swap = keras.callbacks.SwapEMAWeights
+    if any(isinstance(one, swap) for one in callbacks.callbacks):
+        return state
+    return problem.without_averages(state)
+
+
 def places_of_parts(source: Source) -> list[int]:
     """Returns the batches at which parts of about the same size begin."""
     count = min(PARTS, source.steps)

@@ -11,6 +11,7 @@ from keras_drmad.training.display import Display
 from keras_drmad.training.elementary_training import ElementaryTraining
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.reporter import Reporter
+from keras_drmad.training.validation import at_epoch
 
 
 def fit_weights(
@@ -79,7 +80,8 @@ def fit_weights(
             if source is not None:
                 name = f"validation of {epoch}"
                 teller = Reporter(model, callbacks, course, name, steps)
-                reported = training.validate(state, hparams, source, teller)
+                seen = at_epoch(problem, state, callbacks)
+                reported = training.validate(seen, hparams, source, teller)
                 logs |= {f"val_{name}": x for name, x in reported.items()}
         except Stopped:
             state = course.reached if course.is_over else state

@@ -11,6 +11,7 @@ from keras_drmad.training.course import Course, Stopped, Work
 from keras_drmad.training.display import Display
 from keras_drmad.training.reporter import Reporter
 from keras_drmad.training.tuning_record import counts, new_logs
+from keras_drmad.training.validation import at_epoch
 from keras_drmad.training.windows import NORM, TOLD, Windows
 
 
@@ -204,8 +205,9 @@ class _Epochs:
         teller = Reporter(
             model, self._callbacks, self._course, "", self._steps, resumes=False
         )
+        seen = at_epoch(problem, windows.state, self._callbacks)
         reported = windows.training.validate(
-            windows.state, hparams, self._source, teller
+            seen, hparams, self._source, teller
         )
         logs = {f"val_{name}": x for name, x in reported.items()}
         logs |= problem.hyperparameters.means(hparams)

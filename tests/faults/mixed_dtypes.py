@@ -5,6 +5,7 @@ import numpy as np
 
 from checks import relative_error
 from faults import assert_right_by_differences, members, wrapped
+from keras_drmad import ForwardMode, ReverseMode
 from keras_drmad import hyperparameters as kinds
 
 KIND = "weights of several dtypes"
@@ -150,3 +151,26 @@ def right_by_differences(make_kinds):
         rtol=1e-3,
         step=3e-2,
     )
+
+
+@members(
+    KIND,
+    {
+        f"{method!r}, {net}": (NETS[net], method)
+        for method in (ForwardMode(), ReverseMode("checkpointed"))
+        for net in ("float32 and float64", "bfloat16, LoRA")
+    },
+)
+def other_exact_methods_agree(case):
+    make_model, method = case
+
+    def gradients(method):
+        made = [kinds.L2("layer", 0.1), kinds.LearningRate("layer")]
+        options = dict(batch_size=4, epochs=1, validation_data=(X * 0.9, Y))
+        model = wrapped(
+            make_model(), momentum(), "mse", made, hypergradient=method
+        )
+        return model.hypergradient(X, Y, **options).gradients
+
+    error = relative_error(gradients(method), gradients(ReverseMode()))
+    assert error < (1e-5 if make_model is not low_rank else 0.05), error

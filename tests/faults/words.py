@@ -7,7 +7,16 @@ import numpy as np
 
 import keras_drmad as kd
 from faults import members, refused, wrapped
-from small_models import VALIDATION, X, Y, cross_entropy, hidden, linear
+from small_models import (
+    CLASSES,
+    FEATURES,
+    VALIDATION,
+    X,
+    Y,
+    cross_entropy,
+    hidden,
+    linear,
+)
 
 H = kd.hyperparameters
 FIT = dict(
@@ -124,6 +133,53 @@ def compiled_once(**same):
     weights = model.get_weights()
     logs = model.fit(**FIT, **same).history
     return weights, logs, len(model.metrics)
+
+
+class Blocks(keras.Model):
+    """A subclass that holds its layers in each way."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = keras.layers.Dense(5, "tanh")
+        self.norms = [keras.layers.BatchNormalization()]
+        self.heads = {"logits": keras.layers.Dense(CLASSES)}
+
+    def call(self, x, training=False):
+        h = self.norms[0](self.first(x), training=training)
+        return self.heads["logits"](h)
+
+
+def blocks():
+    keras.utils.set_random_seed(0)
+    model = Blocks()
+    model(X[:1])
+    return model
+
+
+def stacked():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((FEATURES,)), blocks()])
+
+
+@members(
+    "a first compile that fails",
+    {"functional": hidden, "subclassed": blocks, "sequential": stacked},
+)
+def leaves_the_model_whole(make):
+    model = kd.DrMADModel.from_model(make())
+    inside = model.elementary_model
+    before = [*inside.layers], [v.path for v in inside.weights]
+    options = dict(optimizer="sgd", loss=cross_entropy(), jit_compile=False)
+    for none in ([H.LossWeights()], [H.L2(layers="none")]):
+        refused(
+            lambda none=none: model.compile(hyperparameters=none, **options)
+        )
+        assert ([*inside.layers], [v.path for v in inside.weights]) == before
+    model.compile(hyperparameters=[H.L2()], **options)
+    logs = model.fit(**FIT, meta_iterations=1).history
+    other = wrapped(make(), "sgd", cross_entropy(), [H.L2()])
+    expected = other.fit(**FIT, meta_iterations=1).history
+    assert np.allclose(logs["val_loss"], expected["val_loss"], rtol=1e-6)
 
 
 @members(
