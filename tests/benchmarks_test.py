@@ -124,7 +124,7 @@ def test_a_forecast_for_one_device_is_its_computation():
 
 
 @pytest.mark.slow
-def test_steps_and_first_trainings_are_timed_beside_keras():
+def test_steps_first_trainings_and_streams_are_timed_beside_keras():
     done = forked(
         "-m",
         "benchmarks.beside_keras",
@@ -134,8 +134,13 @@ def test_steps_and_first_trainings_are_timed_beside_keras():
         "--rounds=1",
     )
     assert done.returncode == 0, done.stderr
-    steps, first = done.stdout.split("\n\n")
-    for table, head in ((steps, ["digits"]), (first, ["digits", "10"])):
+    steps, first, streams = done.stdout.split("\n\n")
+    heads = (
+        (steps, ["digits"]),
+        (first, ["digits", "10"]),
+        (streams, ["digits"]),
+    )
+    for table, head in heads:
         row = cells(table)
         assert row[: len(head)] == head
         assert all(float(number) > 0 for number in row[len(head) :])
