@@ -75,6 +75,29 @@ def test_chunks_begin_at_cuts():
     assert [ts.tolist() for ts, _ in walk] == [[9], [3], [2]]
 
 
+def test_a_generator_may_fill_the_same_arrays_again():
+    # TensorFlow does not copy what begins at a multiple of 64 bytes; but it may
+    # read ahead by itself.
+    one_by_one = tf.data.Options()
+    one_by_one.autotune.enabled = False
+    one_by_one.experimental_optimization.inject_prefetch = False
+    memory = np.empty(64 + 8 * 3, "uint8")
+    begin = -memory.ctypes.data % 64
+    array = memory[begin : begin + 8 * 3].view("int64")
+
+    def filled():
+        for k in range(4):
+            array[:] = k
+            yield array
+
+    signature = tf.TensorSpec((3,), "int64")
+    dataset = tf.data.Dataset.from_generator(filled, output_signature=signature)
+    source = stream_batches(dataset.with_options(one_by_one))
+    seen = visited(source.forward(Span(0, 8), (), NOTHING))
+    for t in range(8):
+        np.testing.assert_array_equal(seen[t][0], np.full(3, t % 4))
+
+
 def test_an_empty_stream_is_an_error():
     source = stream_batches(reshuffled().take(0))
     with pytest.raises(ValueError, match="`x`.*at least one batch.*nothing"):
