@@ -65,6 +65,9 @@ WRONG_DATA = [
     (dict(y=Y + 1), "y", "from 1 to 3"),
     (dict(y=Y - 1), "y", "from -1 to 1"),
     (dict(y=np.append(Y[:-1], 7)), "y", "from 0 to 7"),  # in the last batch
+    (dict(y=np.append(Y[:-1], 0.5)), "y", "value of 0.5, and 1 of 24"),
+    (of(stream(y=Y + 0.5)), "y", "8 of 8 with a fraction"),
+    (validation(x_val, y_val / 4), "validation_data", "with a fraction"),
     (dict(validation_data=None), "validation_data", "None"),
     (dict(validation_data=stream().repeat()), "validation_data", "endless"),
     (validation(x_val[:0], y_val[:0]), "validation_data", "empty"),
