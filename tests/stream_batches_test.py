@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_drmad.core.span import Span
+from keras_drmad.core.state import Batch
 from keras_drmad.training import passes as passes_over
 from keras_drmad.training import streams as batches
 from keras_drmad.training.streams import StreamBatches
@@ -63,6 +64,23 @@ def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
         [13],
     ]
     assert {tuple(chunk.data[0].shape) for _, chunk in walk} == {(4, 3), (4, 2)}
+
+
+def test_a_chunk_has_room_for_its_longest_strings(monkeypatch):
+    monkeypatch.setattr(batches, "CHUNK_BYTES", 1000)
+    texts = [np.array([b"a" * n] * 2) for n in (1, 2, 1, 100, 3, 1, 100, 1)]
+
+    def passes(seed, number):
+        return (Batch(text, text == b"a", None, None) for text in texts)
+
+    source, every = StreamBatches(passes, seed=0), np.arange(8)
+    walk = list(source.forward(Span(0, 8), (), every))
+    assert max(chunk.data.x.shape[0] for _, chunk in walk[1:]) <= 5
+    there = visited(walk)
+    for t, text in enumerate(texts):
+        np.testing.assert_array_equal(there[t][0], text)
+    back = visited(source.backward(Span(0, 8), (), every))
+    assert_same_batches(back, there)
 
 
 def test_chunks_begin_at_cuts():
