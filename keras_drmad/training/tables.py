@@ -196,6 +196,8 @@ def as_array(a: Any, name: str, *, strings: bool = False) -> np.ndarray:
     array = np.asarray(a)
     if array.dtype.kind == "O":
         array = _of_objects(array)
+    if array.dtype == tf.bfloat16.as_numpy_dtype:  # no number to NumPy
+        array = array.astype("float32")
     if array.dtype.kind in "fiub":
         return array
     if array.dtype.kind not in "SU":
