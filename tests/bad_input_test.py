@@ -78,6 +78,7 @@ WRONG_DATA = [
     (validation(x_val * np.nan), "validation_data", "16 of 16"),
     (dict(hyper_data=(x_val * np.nan, y_val)), "hyper_data", "16 of 16"),
     (split(1.5), "validation_split", "=1.5"),
+    (split(0.5, batch_size=13), "batch_size", "without those split off, 12"),
     (split(-0.2), "validation_split", "=-0.2"),
     (split(0.99), "validation_split", "24 examples"),
     (of(stream(), **split(0.2)), "validation_split", "Dataset"),
