@@ -389,7 +389,8 @@ class DrMADModel(Readable, Checkable, Differentiable):
                 losses, and to mend bad starts: what pays late (penalties,
                 augmentation, rates) is led astray by so short a view, see
                 `docs/howto/tuning_while_training.md`.
-            look_back: int, R, at most K, the default.
+            look_back: int, R, at most K, the default; no fewer steps than an
+                optimizer accumulates the gradients of.
             initial_weights: where each training starts: `"resample"`, from a
                 new draw of each weight that still holds a draw of its
                 initializer, while loaded weights start as they are;

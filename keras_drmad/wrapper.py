@@ -266,7 +266,9 @@ def check_built(model: Any) -> None:
             "`DrMADModel(inputs, outputs)`. "
             f"Received: {model!r} of type {type(model).__name__}."
         )
-    if not model.built:
+    layers = keras_internals.layers_within(model)
+    is_empty = not model.variables and not all(one.built for one in layers)
+    if not model.built or is_empty:
         raise ValueError(
             f"Invalid value for argument `model`. Expected a built model, but "
             f"'{model.name}' has no weights yet. Give it a `keras.Input`, or "

@@ -105,6 +105,21 @@ def without_build():
     return keras.Sequential([keras.layers.Dense(CLASSES)])
 
 
+def built_without_its_layers():
+    class Held(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer = keras.layers.Dense(CLASSES)
+
+        def call(self, x):
+            return self.layer(x)
+
+    model = Held()
+    with pytest.warns(UserWarning, match="unbuilt state"):
+        model.build((None, FEATURES))
+    return model
+
+
 def with_its_own_step():
     class OwnStep(keras.Model):
         def train_step(self, data):
@@ -120,6 +135,7 @@ def with_its_own_step():
         (frozen, ValueError, "no trainable weights.*`layer.trainable = True`"),
         (with_whole_numbers, ValueError, "floating dtypes.*int32"),
         (without_build, ValueError, "a built model.*keras.Input"),
+        (built_without_its_layers, ValueError, r"a built.*model\(x\[:1\]\)"),
         (with_its_own_step, ValueError, "OwnStep.*`train_step`.*compute_loss"),
         (compiled, ValueError, "DrMADModel.*`train_step`"),
         (lambda: "model", TypeError, "keras.Model.*'model' of type str"),

@@ -119,6 +119,9 @@ KINDS = {
     "tensors of doubles": lambda: dict(
         x=tf.constant(X.astype(float)), y=tf.constant(Y), batch_size=8
     ),
+    "tensors of bfloat16": lambda: dict(
+        x=tf.cast(X, tf.bfloat16), y=Y, batch_size=8
+    ),
     "weighted": lambda: dict(x=X, y=Y, sample_weight=W, batch_size=7),
     "by class": lambda: dict(x=X, y=Y, class_weight={0: 3.0}, batch_size=8),
     "a column of classes": lambda: dict(
@@ -128,6 +131,7 @@ KINDS = {
     "tf.data, by class": lambda: dict(
         x=dataset(X, Y), class_weight={0: 3.0, 1: 1.0, 2: 0.5}
     ),
+    "tf.data, bfloat16": lambda: dict(x=dataset(tf.cast(X, tf.bfloat16), Y)),
     "tf.data, unknown cardinality": lambda: dict(x=of_unknown_cardinality()),
     "tf.data, endless": lambda: dict(
         x=dataset(X, Y).repeat(), steps_per_epoch=4

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_drmad.core.span import Span
+from keras_drmad.core.state import Batch
 from keras_drmad.training import passes as passes_over
 from keras_drmad.training import streams as batches
 from keras_drmad.training.streams import StreamBatches
@@ -65,6 +66,23 @@ def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
     assert {tuple(chunk.data[0].shape) for _, chunk in walk} == {(4, 3), (4, 2)}
 
 
+def test_a_chunk_has_room_for_its_longest_strings(monkeypatch):
+    monkeypatch.setattr(batches, "CHUNK_BYTES", 1000)
+    texts = [np.array([b"a" * n] * 2) for n in (1, 2, 1, 100, 3, 1, 100, 1)]
+
+    def passes(seed, number):
+        return (Batch(text, text == b"a", None, None) for text in texts)
+
+    source, every = StreamBatches(passes, seed=0), np.arange(8)
+    walk = list(source.forward(Span(0, 8), (), every))
+    assert max(chunk.data.x.shape[0] for _, chunk in walk[1:]) <= 5
+    there = visited(walk)
+    for t, text in enumerate(texts):
+        np.testing.assert_array_equal(there[t][0], text)
+    back = visited(source.backward(Span(0, 8), (), every))
+    assert_same_batches(back, there)
+
+
 def test_chunks_begin_at_cuts():
     source = stream_batches(tf.data.Dataset.range(20).batch(2))
     walk = list(
@@ -73,6 +91,29 @@ def test_chunks_begin_at_cuts():
     assert [int(ts[0]) for ts, _ in walk] == [0, 3, 7]
     walk = list(source.backward(Span(0, 10), (3, 7), np.array([2, 3, 9])))
     assert [ts.tolist() for ts, _ in walk] == [[9], [3], [2]]
+
+
+def test_a_generator_may_fill_the_same_arrays_again():
+    # TensorFlow does not copy what begins at a multiple of 64 bytes; but it may
+    # read ahead by itself.
+    one_by_one = tf.data.Options()
+    one_by_one.autotune.enabled = False
+    one_by_one.experimental_optimization.inject_prefetch = False
+    memory = np.empty(64 + 8 * 3, "uint8")
+    begin = -memory.ctypes.data % 64
+    array = memory[begin : begin + 8 * 3].view("int64")
+
+    def filled():
+        for k in range(4):
+            array[:] = k
+            yield array
+
+    signature = tf.TensorSpec((3,), "int64")
+    dataset = tf.data.Dataset.from_generator(filled, output_signature=signature)
+    source = stream_batches(dataset.with_options(one_by_one))
+    seen = visited(source.forward(Span(0, 8), (), NOTHING))
+    for t in range(8):
+        np.testing.assert_array_equal(seen[t][0], np.full(3, t % 4))
 
 
 def test_an_empty_stream_is_an_error():

@@ -493,6 +493,19 @@ def test_bad_arguments(model, options, argument, received):
     assert_same(numbers(model), before)
 
 
+@pytest.mark.parametrize("look_back", [2, None])
+def test_windows_hold_a_move_of_the_weights(look_back):
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=3)
+    model = compiled(optimizer=optimizer)
+    before = numbers(model)
+    with pytest.raises(ValueError) as error:
+        fit(model, tune_every=2, look_back=look_back)
+    assert_helps(error, "look_back", "2")
+    assert_same(numbers(model), before)
+    fit(model, tune_every=3)
+    assert min(model.diagnostics["hypergradient_norm"]) > 0
+
+
 def test_what_acts_on_the_first_weights_is_refused():
     model = compiled(hyperparameters=[H.InitialScale()], hypergradient="auto")
     with pytest.raises(

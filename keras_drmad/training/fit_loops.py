@@ -51,7 +51,8 @@ def run(
     is_tuned, workers = tuning.meta_iterations > 0, training.workers
     repeats = is_tuned and not tuning.every
     if tuning.every:
-        check_windows(training.problem.hyperparameters, plan, tuning)
+        problem = training.problem
+        check_windows(problem.hyperparameters, problem.optimizer, plan, tuning)
     callbacks = workers.callbacks(callbacks)
     if isinstance(callbacks, keras.callbacks.CallbackList):
         display.leave_bars_to(callbacks.callbacks)

@@ -61,7 +61,12 @@ class Passes:
 
 
 def dataset_passes(dataset: tf.data.Dataset) -> Passes:
-    """Returns the passes over a `tf.data.Dataset`, as arrays."""
+    """Returns the passes over a `tf.data.Dataset`, as arrays.
+
+    Each batch is copied before the next one is asked for: what a generator
+    yields TensorFlow does not copy where it lies at a multiple of 64 bytes, and
+    a generator may fill the same arrays again and again.
+    """
     return Passes(
         lambda seed, number: map(_as_arrays, dataset), lambda: iter(dataset)
     )
@@ -78,10 +83,7 @@ def py_dataset_passes(dataset: keras.utils.PyDataset, shuffle: bool) -> Passes:
     """
 
     def item(k: int) -> Batch:
-        return map_arrays(
-            lambda a: a.copy() if isinstance(a, np.ndarray) else a,
-            _as_arrays(dataset[k]),
-        )
+        return _as_arrays(dataset[k])
 
     def order(seed: int, number: int) -> Iterable[int]:
         if dataset.num_batches is None:
@@ -110,15 +112,17 @@ def py_dataset_passes(dataset: keras.utils.PyDataset, shuffle: bool) -> Passes:
 
 
 def _as_arrays(batch) -> Batch:
-    """Returns a batch with arrays for tensors, but for those of other forms.
+    """Returns a batch with copies of arrays, and with arrays for tensors.
 
-    Arrays of tensors are views of these, and not to be written to.
+    Tensors of other forms stay as they are, and so do tables.
     """
 
     def as_array(a):
+        if isinstance(a, np.ndarray):
+            return a.copy()
         if not tf.is_tensor(a) or type(a) in (tf.SparseTensor, tf.RaggedTensor):
             return a
-        return np.asarray(tf.convert_to_tensor(a))
+        return tf.convert_to_tensor(a).numpy()  # a copy
 
     return map_arrays(as_array, unpack(batch))
 

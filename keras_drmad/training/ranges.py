@@ -122,7 +122,7 @@ def check_labels(
         batch: `Batch`, or all examples.
 
     Raises:
-        ValueError: if a label is negative or has no output.
+        ValueError: if a label is negative, has no output, or is not whole.
     """
     names = getattr(model, "output_names", None)
     losses = as_outputs(model.loss, y_pred, names)
@@ -141,9 +141,20 @@ def _check_classes(
 ) -> None:
     labels = np.asarray(labels)
     labels = labels[labels != ignored]
+    name = "y" if argument == "x" else argument
+    if labels.dtype.kind == "f":
+        parts = labels[labels != np.round(labels)]
+        if parts.size:
+            raise ValueError(
+                f"Invalid value for the labels in argument `{name}`. Expected "
+                "whole numbers, the classes, of which a sparse loss takes the "
+                f"outputs. Received: a label value of {parts[0]}, and "
+                f"{parts.size} of {labels.size} with a fraction, which Keras "
+                "would drop. For probabilities of classes use "
+                "`CategoricalCrossentropy`, with one for each class."
+            )
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
-        name = "y" if argument == "x" else argument
         raise ValueError(
             f"Invalid value for the labels in argument `{name}`. Expected "
             f"classes in [0, {classes}), one for each output of the model. "

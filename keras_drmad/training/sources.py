@@ -139,9 +139,10 @@ def _array_source(
     batch_size = min(32, size) if batch_size is None else batch_size
     _check_steps(size_argument, batch_size)
     if batch_size > size:
+        without = "" if examples is None else " without those split off"
         raise ValueError(
             f"Invalid value for argument `{size_argument}`. Expected at most "
-            f"the number of examples in `{argument}`, {size}. "
+            f"the number of examples in `{argument}`{without}, {size}. "
             f"Received: {size_argument}={batch_size}."
         )
     source = ArrayBatches(data, batch_size, shuffle, seed, examples)

@@ -188,7 +188,7 @@ class StreamBatches:
             os.remove(path)
             stacked = _unflatten(structure, flat)
             size = sum(a.nbytes for a in flat) // len(iterations)
-            length = _capacity(size)
+            length = max(_capacity(size), len(iterations))
             yield (
                 iterations,
                 _chunk(map_arrays(lambda a, n=length: _joined(a, n), stacked)),
@@ -238,8 +238,9 @@ def _endless(passes: Callable, seed: int, checks: list) -> Iterator:
 class _Stack:
     """Gathers consecutive batches of one shape and emits them stacked.
 
-    Emits when `CHUNK_SIZE` of them or `CHUNK_BYTES` are gathered, when a batch
-    has another shape than the one before, and at `flush`.
+    Emits when `CHUNK_SIZE` of them or `CHUNK_BYTES` are gathered, each as large
+    as with the longest strings in any, when a batch has another shape than the
+    one before, and at `flush`.
     """
 
     def __init__(self, emit: Callable[[np.ndarray, Any], None], *, pads: bool):
@@ -254,10 +255,17 @@ class _Stack:
         self.pads = pads
         self.iterations: list[int] = []
         self.batches: list = []
+        self._nbytes: list[int] = []  # of each array, the largest
 
     def push(self, t: int, batch) -> None:
         if self.batches and _shapes(batch) != _shapes(self.batches[0]):
             self.flush()
+        own = [a.nbytes for a in leaves(batch)]
+        largest = list(map(max, own, self._nbytes or own))
+        if len(self.batches) >= _capacity(sum(largest)):
+            self.flush()
+            largest = own
+        self._nbytes = largest
         self.iterations.append(t)
         self.batches.append(batch)
         if len(self.batches) == self._capacity():
@@ -268,10 +276,10 @@ class _Stack:
             n = self._capacity() if self.pads else len(self.batches)
             stacked = _zip_map(lambda *a: _joined(a, n), self.batches)
             self.emit(np.array(self.iterations), stacked)
-        self.iterations, self.batches = [], []
+        self.iterations, self.batches, self._nbytes = [], [], []
 
     def _capacity(self) -> int:
-        return _capacity(sum(a.nbytes for a in leaves(self.batches[0])))
+        return _capacity(sum(self._nbytes))
 
 
 def _capacity(size: int) -> int:

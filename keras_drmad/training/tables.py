@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_drmad import keras_internals
 from keras_drmad.core.nested import leaves, map_arrays
 
+PARTS = ("x", "y", "sample_weight", "index")
 READS_STRINGS = (
     keras.layers.HashedCrossing,
     keras.layers.Hashing,
@@ -23,20 +24,28 @@ ADVICE = (
 )
 
 
-def check_lengths(data: Any, argument: str) -> None:
+def check_lengths(data: Sequence, argument: str) -> None:
     """Checks that all arrays have equally many examples, and at least one.
+
+    Args:
+        data: `(x, y, sample_weight)`, nested arrays.
+        argument: str, what they came in.
 
     Raises:
         ValueError: if they have not.
     """
-    sizes = {len(a) for a in leaves(data)}
-    if len(sizes) > 1:
+    named = zip(PARTS, data, strict=False)
+    sizes = [(name, len(a)) for name, part in named for a in leaves(part)]
+    others = [name for name, size in sizes if size != sizes[0][1]]
+    if others:
+        each = dict.fromkeys(f"{size} in `{name}`" for name, size in sizes)
         raise ValueError(
-            f"Invalid value for argument `{argument}`. Expected the same "
-            "number of examples in all arrays of inputs, targets and weights. "
-            f"Received: {sorted(sizes)}."
+            "Invalid value for argument "
+            f"`{others[0] if argument == 'x' else argument}`. Expected the "
+            "same number of examples in all arrays of inputs, targets and "
+            f"weights. Received: {', '.join(each)}."
         )
-    if not sizes or 0 in sizes:
+    if not sizes or sizes[0][1] == 0:
         raise ValueError(
             f"Invalid value for argument `{argument}`. Expected at least one "
             "example. Received: an empty data set."
@@ -66,7 +75,7 @@ def mapped(
         function: takes an array, its name for errors, and whether it may hold
             strings.
     """
-    own = ("x", "y", "sample_weight", "index")[: len(data)]
+    own = PARTS[: len(data)]
     names = own if argument == "x" else (argument,) * len(own)
     return tuple(
         map_named(
@@ -187,6 +196,8 @@ def as_array(a: Any, name: str, *, strings: bool = False) -> np.ndarray:
     array = np.asarray(a)
     if array.dtype.kind == "O":
         array = _of_objects(array)
+    if array.dtype == tf.bfloat16.as_numpy_dtype:  # no number to NumPy
+        array = array.astype("float32")
     if array.dtype.kind in "fiub":
         return array
     if array.dtype.kind not in "SU":

@@ -11,6 +11,7 @@ from keras_drmad.core.span import Span
 from keras_drmad.core.state import State
 from keras_drmad.core.walk import Walk
 from keras_drmad.hyperparameters.base import Hyperparameter
+from keras_drmad.methods.base import accumulated
 from keras_drmad.training.elementary_training import (
     ElementaryTraining,
     check_finite,
@@ -24,13 +25,16 @@ TOLD = (NORM, "adjoint_growth", "reverse_steps", "reverse_steps_used")
 
 
 def check_windows(
-    hyperparameters: Sequence[Hyperparameter], plan: Plan, tuning: Tuning
+    hyperparameters: Sequence[Hyperparameter],
+    optimizer: keras.Optimizer,
+    plan: Plan,
+    tuning: Tuning,
 ) -> None:
     """Checks that hyperparameters can be tuned within a training.
 
     Raises:
-        ValueError: if windows are longer than epochs, or a kind acts where no
-            window sees it.
+        ValueError: if windows are longer than epochs, or may hold no move of
+            the weights, or a kind acts where no window sees it.
     """
     steps = plan.training.steps
     if tuning.every > steps:
@@ -39,6 +43,17 @@ def check_windows(
             tuning.every,
             f"at most the {steps} steps of an epoch, within which windows lie",
             advice="Pass a larger `steps_per_epoch`, and fewer `epochs`.",
+        )
+    summed = accumulated(optimizer)
+    if tuning.look_back < summed:
+        raise arguments.value_error(
+            "look_back",
+            tuning.look_back,
+            f"at least gradient_accumulation_steps={summed} of the optimizer, "
+            "within which weights move once",
+            advice="A window in which they do not move has a hypergradient "
+            "of 0. Pass a larger `tune_every`, or an optimizer that "
+            "accumulates fewer gradients.",
         )
     for h in hyperparameters:
         if h.acts_on == "start":
