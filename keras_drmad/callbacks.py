@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_drmad import keras_internals
 from keras_drmad.tensorboard import TensorBoard as TensorBoard
@@ -89,7 +90,8 @@ class HeldOut(keras.callbacks.Callback):
         """Initializes the callback.
 
         Args:
-            x: as for `keras.Model.evaluate`.
+            x: as for `keras.Model.evaluate`; no iterator, as it is read again
+                and again.
             y: as for `keras.Model.evaluate`.
             prefix: str, put before the names of the results.
             **kwargs: further arguments of `keras.Model.evaluate`.
@@ -99,16 +101,30 @@ class HeldOut(keras.callbacks.Callback):
         self.prefix = prefix
         self.kwargs = kwargs
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Evaluates one batch, so that bad data end `fit` before it trains.
+
+        Raises:
+            ValueError: if the model cannot be evaluated on the data.
+        """
+        try:
+            self._evaluated(steps=1)
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            raise ValueError(
+                "Invalid value for the data of `HeldOut`. Expected x and y, as "
+                "two arguments, on which the model can be evaluated. "
+                f"`evaluate` answered: {error}"
+            ) from error
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        results = self.model.evaluate(
-            x=self.data[0],
-            y=self.data[1],
-            verbose=0,
-            return_dict=True,
-            **self.kwargs,
-        )
+        results = self._evaluated()
         if logs is not None:
             logs.update({self.prefix + k: v for k, v in results.items()})
+
+    def _evaluated(self, **more: Any) -> dict[str, Any]:
+        x, y = self.data
+        options = {"verbose": 0, "return_dict": True, **self.kwargs, **more}
+        return self.model.evaluate(x, y, **options)
 
 
 class ReduceMetaRateOnPlateau(keras.callbacks.ReduceLROnPlateau):

@@ -31,6 +31,21 @@ def test_held_out_adds_results_that_later_callbacks_see():
     np.testing.assert_allclose(seen[-1]["test_loss"], loss, rtol=1e-5)
 
 
+@pytest.mark.parametrize("meta_iterations", [0, 2])
+def test_held_out_data_are_tried_before_the_first_training(meta_iterations):
+    model = small_models.compiled()
+    before = model.get_weights()
+    x, y = small_models.data(seed=7)
+    for wrong in [((x, y),), (x[:, :2], y), (x, y[:5])]:
+        with pytest.raises(ValueError, match="the data of `HeldOut`"):
+            small_models.fit(
+                model,
+                callbacks=[kd.callbacks.HeldOut(*wrong)],
+                meta_iterations=meta_iterations,
+            )
+    small_models.assert_same(model.get_weights(), before)
+
+
 def test_the_meta_rate_falls_where_nothing_improves():
     model = small_models.compiled(meta_optimizer=kd.SignDescent(0.8))
     reduce = kd.callbacks.ReduceMetaRateOnPlateau(
