@@ -237,7 +237,7 @@ class Checkable:
                     f"from names of hyperparameters, {list(kinds)}, to values",
                 )
             values[name] = [
-                tf.constant(kind.checked_raw(given[key]), now.dtype)
+                tf.constant(kind.checked_raw(given[key], "others"), now.dtype)
                 if key in given
                 else now
                 for (key, kind), now in zip(kinds.items(), found, strict=True)

@@ -283,7 +283,7 @@ def test_the_picture_has_a_point_for_each_training(model):
         (dict(draws=1), "draws", "1"),
         (dict(others={"found": {}}), "others", "found"),
         (dict(others={"one": {"l1": 0.1}}), "others", "l1"),
-        (dict(others={"one": {"l2": -1.0}}), "value", "-1.0"),
+        (dict(others={"one": {"l2": -1.0}}), "others", "-1.0"),
         (dict(test_data=(X,)), "test_data", "1 part(s)"),
         (dict(validation_data=None), "validation_data", "None"),
     ],

@@ -341,11 +341,12 @@ class Hyperparameter(abc.ABC):
         """
         self._bound().assign(self.checked_raw(value))
 
-    def checked_raw(self, value: Any) -> np.ndarray:
+    def checked_raw(self, value: Any, argument: str = "value") -> np.ndarray:
         """Returns the raw numbers of values, of the shape of `raw`.
 
         Args:
             value: as for `assign`.
+            argument: str, what it came in, for errors.
 
         Raises:
             ValueError: as `assign`.
@@ -359,7 +360,7 @@ class Hyperparameter(abc.ABC):
         fits = array.shape in ((), tuple(variable.shape))
         if not fits or not np.isfinite(raw).all():
             raise arguments.value_error(
-                "value",
+                argument,
                 value,
                 f"a number, or an array of shape {tuple(variable.shape)}, "
                 f"{values.range_in_words(self.bounds, self.transform)}, for "
