@@ -118,10 +118,10 @@ def copies(monkeypatch):
     counts = {"made": 0}
     copied = copied_step.CopiedStep._copied
 
-    def counted(self, copy, args):
+    def counted(self, half, args):
         if counts["made"] is None:
             return None
-        made = copied(self, copy, args)
+        made = copied(self, half, args)
         counts["made"] += made is not None
         return made
 

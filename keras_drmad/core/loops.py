@@ -145,7 +145,7 @@ class Loops:
         The loop adds n batches to the validation loss, and returns the
         metrics' state and the total.
         """
-        return self._validating("validate", self._validate)
+        return self._loop("validate", self._validate, validates=True)
 
     @property
     def differentiate(self) -> Loop:
@@ -154,7 +154,7 @@ class Loops:
         The loop adds n batches to the validation loss and to its gradient, and
         returns the metrics' state, the total and the slopes.
         """
-        return self._validating("differentiate", self._differentiate)
+        return self._loop("differentiate", self._differentiate, validates=True)
 
     @property
     def validate_one(self) -> Loop:
@@ -163,7 +163,7 @@ class Loops:
         The function adds batch i to the validation loss, and returns the
         metrics' state, the total and the buffers after the batch.
         """
-        return self._validating("validate_one", self._validate_one)
+        return self._loop("validate_one", self._validate_one, validates=True)
 
     @property
     def slope_of_one(self) -> Loop:
@@ -172,7 +172,7 @@ class Loops:
         The function returns the gradients, in the state's floating leaves and
         in λ, of the loss of batch i, and of what its buffers do later.
         """
-        return self._validating("slope_of_one", self._slope_of_one)
+        return self._loop("slope_of_one", self._slope_of_one, validates=True)
 
     @property
     def same(self) -> Loop:
@@ -191,23 +191,20 @@ class Loops:
         return counts
 
     def _loop(
-        self, name: str, function: Callable, *record: Any, said: str = ""
+        self,
+        name: str,
+        function: Callable,
+        *record: Any,
+        said: str = "",
+        validates: bool = False,
     ) -> Loop:
         key = name, *record
         if key not in self._loops:
             bound = functools.partial(function, *record)
-            self._loops[key] = self.compiler(bound, said or name)
+            self._loops[key] = self.compiler(
+                bound, said or name, validates=validates
+            )
         return self._loops[key]
-
-    def _validating(self, name: str, function: Callable) -> Loop:
-        if (name,) not in self._loops:
-            compiler = self.compiler
-
-            def bound(*args):
-                return function(compiler.jit_validation, *args)
-
-            self._loops[name,] = compiler(bound, name, validates=True)
-        return self._loops[name,]
 
     # ---- what is compiled
 
@@ -252,11 +249,10 @@ class Loops:
         )
         return state, metrics, lost, recorder.close(notes)
 
-    def _validate(self, in_xla, state, setting, metrics, total, chunk, n):
+    def _validate(self, state, setting, metrics, total, chunk, n):
         """Adds n batches to the validation loss.
 
         Args:
-            in_xla: bool, whether XLA compiles the loop.
             state: s_T.
             setting: `Setting`.
             metrics: list of tensors, the metrics' state.
@@ -273,14 +269,14 @@ class Loops:
                 lambda batch: problem.validation_loss(
                     state, setting.hparams, batch, metrics
                 ),
-                in_xla=in_xla,
+                in_xla=self.compiler.jit_validation,
             )
             return i + 1, metrics, [total[0] + size * loss, total[1] + size]
 
         _, metrics, total = _while(n, add_batch, (metrics, total))
         return metrics, total
 
-    def _validate_one(self, in_xla, state, setting, metrics, total, chunk, i):
+    def _validate_one(self, state, setting, metrics, total, chunk, i):
         problem = self.problem.at(setting.constants)
         loss, size, metrics, buffers = self._visit(
             chunk,
@@ -288,12 +284,12 @@ class Loops:
             lambda batch: problem.carrying_validation_loss(
                 state, setting.hparams, batch, metrics
             ),
-            in_xla=in_xla,
+            in_xla=self.compiler.jit_validation,
         )
         total = [total[0] + size * loss, total[1] + size]
         return metrics, total, buffers
 
-    def _slope_of_one(self, in_xla, state, setting, d_buffers, chunk, i):
+    def _slope_of_one(self, state, setting, d_buffers, chunk, i):
         problem = self.problem.at(setting.constants)
 
         def slope(batch):
@@ -305,21 +301,24 @@ class Loops:
             outputs = [loss, *nested.float_leaves(buffers)]
             return vjp(outputs, at, [tf.ones_like(loss), *d_buffers])
 
+        in_xla = self.compiler.jit_validation
         return self._visit(chunk, i, slope, in_xla=in_xla)
 
     def _differentiate(
-        self, in_xla, state, setting, metrics, total, slopes, chunk, n
+        self, state, setting, metrics, total, slopes, chunk, n, *, in_xla=None
     ):
         """Adds n batches to the validation loss and to its gradient.
 
         Args:
-            in_xla: as for `_validate`, and so are the others.
-            state: s_T.
+            state: s_T, and the others as for `_validate`.
             slopes: pair of lists of tensors, the gradients of the sum of losses
                 so far: in s_T (the adjoint) and in λ (of what validation itself
                 depends on, a value in a layer for instance).
+            in_xla: bool, whether XLA compiles the function that this is a part
+                of; by default what it does of functions that validate.
         """
         problem = self.problem.at(setting.constants)
+        in_xla = self.compiler.jit_validation if in_xla is None else in_xla
 
         def gradient(batch, metrics):
             at = nested.float_leaves(state), setting.hparams
@@ -463,13 +462,13 @@ class Loops:
         )
         at = nested.float_leaves(state), hparams
         _, (loss, size), slopes = self._differentiate(
-            self.compiler.jit_compile,
             state,
             setting,
             *held_so_far,
             nested.zeros_like(at),
             held,
             held_n,
+            in_xla=self.compiler.jit_compile,
         )
         adjoint, d_hparams = nested.scale(1 / size, slopes)
         so_far, first_norm = adjoint_at_end(adjoint, hparams, len(state.params))

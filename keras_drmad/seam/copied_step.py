@@ -1,5 +1,6 @@
 """Both halves of a step, copied from the look at one."""
 
+import functools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -48,7 +49,6 @@ class CopiedStep:
             look: at a step.
         """
         self._look = look
-        self._gradient, self._update = map(GraphCopy, look.graphs)
         self._calls = not CALLS.isdisjoint(look.operations)
         self._update_calls = not CALLS.isdisjoint(look.update_operations)
         asked = {id(v) for variables in look.asked for v in variables}
@@ -78,7 +78,7 @@ class CopiedStep:
             return None
         params, _, buffers = self._look.asked
         state = self._state(pairs, params)
-        copied = self._copied(self._gradient, (state, hparams, metrics, batch))
+        copied = self._copied(0, (state, hparams, metrics, batch))
         if copied is None:
             return None
         gradients, after, *rest = copied
@@ -105,7 +105,7 @@ class CopiedStep:
             return None
         _, slots, _ = self._look.asked
         state = self._state(pairs, self._look.params)
-        copied = self._copied(self._update, (state, gradients, hparams))
+        copied = self._copied(1, (state, gradients, hparams))
         if copied is None:
             return None
         params, after = copied
@@ -119,11 +119,16 @@ class CopiedStep:
             *([values.get(id(v)) for v in each] for each in (params, *others))
         )
 
-    def _copied(self, copy: GraphCopy, args: Any) -> Any:
+    @functools.cached_property
+    def _halves(self) -> list[GraphCopy]:
+        return list(map(GraphCopy, self._look.graphs))
+
+    def _copied(self, half: int, args: Any) -> Any:
         is_possible = self._is_of_loops and not tf.executing_eagerly()
-        if not is_possible or compiles_by_xla() or not copy.takes(args):
+        if not is_possible or compiles_by_xla():
             return None
-        return copy(args)
+        copy = self._halves[half]
+        return copy(args) if copy.takes(args) else None
 
 
 def _picked(variables: list, values: list, wanted: list) -> list:
