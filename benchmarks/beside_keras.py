@@ -238,12 +238,13 @@ def of_streams(task: Task) -> dict[tuple[str, str], float]:
     epochs, steps = given["epochs"], min(T, PASS)
     held_out = given["x"][:50], given["y"][:50]
     times: dict[Any, list[float]] = {}
+    kinds = sources(given)
     models = {
         name: (by_us(task, False, kd.DrMAD(1.0)), by_keras(task, *FITS[0]))
-        for name in sources(given)
+        for name in kinds
     }
     for number in range(-2, FLAGS.rounds):  # the first ones trace
-        for name, source in sources(given).items():
+        for name, source in kinds.items():
             ours, plain = models[name]
             took = {
                 "ours": seconds(
