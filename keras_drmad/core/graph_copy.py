@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_drmad.core import nested
+
 # Operations that call functions: how TensorFlow differentiates them, their
 # copies do not know.
 CALLS = frozenset(
@@ -55,7 +57,7 @@ class GraphCopy:
 
     def takes(self, args: Any) -> bool:
         """Returns whether arguments look like those of the trace."""
-        given = [*_tensors(args), *self._captured]
+        given = [*nested.tensors(args), *self._captured]
         return [(x.shape, x.dtype) for x in given] == self._specs
 
     def __call__(self, args: Any) -> Any:
@@ -69,7 +71,7 @@ class GraphCopy:
         """
         graph = tf.compat.v1.get_default_graph()
         given = zip(
-            self._inputs, [*_tensors(args), *self._captured], strict=True
+            self._inputs, [*nested.tensors(args), *self._captured], strict=True
         )
         found = tf.graph_util.import_graph_def(
             self._graph,
@@ -79,16 +81,9 @@ class GraphCopy:
         )
         for x, (_, shape) in zip(found, self._outputs, strict=True):
             x.set_shape(shape)
-        left = iter(found)
-        return tf.nest.map_structure(
-            lambda spec: None if spec is None else next(left), self._structure
-        )
+        return nested.with_tensors(self._structure, found)
 
 
 def _node(name: str) -> str:
     """Returns the node of a tensor, or of a control input."""
     return name.removeprefix("^").partition(":")[0]
-
-
-def _tensors(structure: Any) -> list[tf.Tensor]:
-    return [x for x in tf.nest.flatten(structure) if x is not None]

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_drmad.core import nested
 from keras_drmad.core.adjoint import second_products, step, step_back
+from keras_drmad.core.apart import apart
 from keras_drmad.core.derivatives import vjp
 from keras_drmad.core.records import NOTHING, Recorder, Replay
 from keras_drmad.core.state import Adjoint, Curvature, Wrapper
@@ -43,6 +44,10 @@ class Compiler(Protocol):
     @property
     def jit_validation(self) -> bool:
         """Whether XLA compiles a function that validates."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether loops that TensorFlow runs call a step, see `core.apart`."""
 
     @property
     def steps(self) -> int:
@@ -215,6 +220,8 @@ class Loops:
         layers and losses that compute with a size in Python.
         """
         in_xla = self.compiler.jit_compile if in_xla is None else in_xla
+        if self.compiler.apart and not in_xla:
+            function = apart(function)
         if not self._needs_sizes and not in_xla:
             try:
                 return chunk.visit(i, function, any_size=True)

@@ -29,6 +29,7 @@ from keras_drmad.seam.states import States, values_of
 from keras_drmad.seam.traits import (
     SINGULAR,
     fixes_batch_size,
+    needs_order,
     pays,
     suits_xla,
 )
@@ -201,6 +202,11 @@ class ElementaryProblem(States):
     def suits_xla(self) -> bool:
         """Whether XLA can run the steps, and likely faster, on the device."""
         return suits_xla({*self.look.operations})
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether the time of a step depends on its operations' order."""
+        return needs_order(self.look.operations)
 
     def gains_by_xla(self, steps: int) -> bool:
         """Returns whether so many steps gain more than compiling costs."""

@@ -1,7 +1,7 @@
 """What the operations of a traced step tell: its traits."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import keras
@@ -44,6 +44,9 @@ ASSIGNING = ("Assign", "ResourceScatter", "ResourceApply", "ResourceStrided")
 # Kinds of operations that XLA runs far slower than TensorFlow on a CPU: a small
 # net with convolutions took 8 times as long (`benchmarks.meta_iteration`).
 SLOW_ON_CPU = ("Conv", "Pool")
+# Kinds of operations whose derivative oneDNN computes only where it comes to
+# them first, see `core.apart`.
+PAIRED = ("MaxPool",)
 # Kinds of operations whose results have no fixed shape, which XLA needs.
 SHAPELESS = {"Unique", "UniqueV2", "Where"}
 PLACES = {"Placeholder", "_Arg", "_Retval"}  # not operations at all
@@ -74,6 +77,15 @@ def suits_xla(operations: set[str]) -> bool:
         return False
     _register_kernels()
     return all(has_kernel(kind, device) for kind in operations - PLACES)
+
+
+def needs_order(operations: Collection[str]) -> bool:
+    """Returns whether a graph's time depends on the order of its operations.
+
+    Args:
+        operations: the kinds of operations in the graph.
+    """
+    return any(paired in kind for kind in operations for paired in PAIRED)
 
 
 def pays(steps: int, weights: int, *, has_loops: bool = False) -> bool:
