@@ -155,6 +155,33 @@ def test_a_callback_can_stop_within_a_training(model):
     assert_same(model.get_weights(), found[0])
 
 
+def test_an_epoch_that_a_callback_stops_ends_where_it_is(model_of):
+    """Of a training without tuning, as in Keras."""
+    model, recorder = model_of(), Recorder()
+    stop = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: setattr(
+            model, "stop_training", ("begins", 1) in recorder.calls
+        )
+    )
+    logs = fit(
+        model,
+        steps_per_epoch=120,
+        epochs=3,
+        callbacks=[recorder, stop],
+        meta_iterations=0,
+    )
+    pauses = [call for call in recorder.calls if call[0] == "to"]
+    assert pauses == [("to", 49), ("to", 99), ("to", 119), ("to", 29)]
+    assert recorder.calls[-2:] == [("ends", 1), ("train ends", "val_loss")]
+    assert len(logs["loss"]) == len(logs["val_loss"]) == 2
+    stopped = model.get_weights()
+    # The same steps, and all of them.
+    model = model_of()
+    last = fit(model, steps_per_epoch=150, epochs=1, meta_iterations=0)
+    assert_same(stopped, model.get_weights())
+    assert logs["val_loss"][-1] == pytest.approx(last["val_loss"][-1])
+
+
 # ---- Keras's callbacks
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_drmad as kd
 from conftest import precision, reseed
-from keras_drmad.training.windows import Windows
+from keras_drmad.training.windows import NORM, Windows
 from small_models import (
     VALIDATION,
     At,
@@ -448,6 +448,33 @@ def test_a_callback_stops_it(model):
     stop = At(1, lambda: setattr(model, "stop_training", True))
     logs = fit(model, callbacks=[stop])
     assert len(logs["loss"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore:The values of 'l2' hardly moved")
+@pytest.mark.parametrize("look_back", [1, 4])
+def test_an_epoch_that_a_callback_stops_ends_where_it_is(model_of, look_back):
+    model, ends = model_of(), []
+
+    def after(batch, logs):
+        model.stop_training = len(ends) == 1 and batch >= 7
+
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: ends.append(logs),
+        on_train_batch_end=after,
+    )
+    options = dict(look_back=look_back)
+    logs = fit(
+        model, steps_per_epoch=12, epochs=3, callbacks=[callback], **options
+    )
+    assert len(logs["val_loss"]) == len(ends) == 2
+    assert model.tuning_record.fits[-1]["ended"] == "stopped by a callback"
+    assert len(model.diagnostics[NORM]) == 4  # not of the window that ends it
+    stopped = model.get_weights()
+    # The same steps, and all of them.
+    model = model_of()
+    fit(model, steps_per_epoch=20, epochs=1, **options)
+    assert len(model.diagnostics[NORM]) == 5
+    assert_same(stopped, model.get_weights())
 
 
 def test_early_stopping_brings_values_back_with_weights(model):

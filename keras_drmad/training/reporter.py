@@ -1,7 +1,7 @@
 """Tells Keras's callbacks, and the course of a `fit`, of the chunks."""
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -18,6 +18,20 @@ HARMLESS = (
 )
 
 
+class Reached(NamedTuple):
+    """Where a callback ended a training.
+
+    Attributes:
+        t: int, the iterations that were taken.
+        state: the state after them.
+        logs: dict, the metrics of the epoch so far.
+    """
+
+    t: int
+    state: Any
+    logs: dict[str, float]
+
+
 class Reporter(Watcher):
     """Tells of the chunks of one training: to callbacks, batches of an epoch.
 
@@ -25,6 +39,8 @@ class Reporter(Watcher):
         name: str, the training's, under which the course keeps it.
         course: `Course` of the `fit`.
         walked_back: int, the steps backward of the epoch so far.
+        reached: `Reached`, where a callback ended a training of epochs; `None`
+            before.
     """
 
     def __init__(
@@ -40,6 +56,7 @@ class Reporter(Watcher):
         walked_back: int = 0,
         goes_back: bool = True,
         resumes: bool = True,
+        has_epochs: bool = False,
     ):
         """Initializes the reporter.
 
@@ -55,6 +72,9 @@ class Reporter(Watcher):
             goes_back: bool, whether a walk backward needs the very batches.
             resumes: bool, whether the training may go on within a walk, from
                 what `on_chunk` was told.
+            has_epochs: bool, whether a callback that ends the training leaves
+                it where it is, as in `keras.Model.fit`; others have no use for
+                a part of a training.
         """
         self._goes_back = goes_back
         self.course = course
@@ -70,6 +90,9 @@ class Reporter(Watcher):
         self._display = display
         self.walked_back = walked_back
         self._resumes = resumes
+        self._has_epochs = has_epochs
+        self._ends_after: tuple[int, dict[str, float]] | None = None
+        self.reached: Reached | None = None
 
     def longest(self, most: int) -> int:
         return self.course.longest(most)
@@ -90,7 +113,9 @@ class Reporter(Watcher):
         self._callbacks.on_train_batch_end(step, logs)
         self._model.check_trainable()
         if self.course.workers.any(self._model.stop_training):
-            raise Stopped
+            if not self._has_epochs:
+                raise Stopped
+            self._ends_after = last, logs
 
     def on_other_batches(self) -> None:
         then = "goes on with these"
@@ -114,3 +139,7 @@ class Reporter(Watcher):
         self.course.on_chunk(
             self.name, stage, steps, tree, is_kept=self._resumes
         )
+        if self._ends_after is not None:
+            last, logs = self._ends_after
+            self.reached = Reached(last + 1, tree["state"], logs)
+            raise Stopped

@@ -64,6 +64,7 @@ def fit_weights(
         steps,
         display=display,
         goes_back=False,
+        has_epochs=True,
     )
     state = watcher.begun("forward").get("state", s_0)
     epochs = training.epochs(s_0, hparams, plan, watcher, resumed - initial)
@@ -75,7 +76,12 @@ def fit_weights(
         callbacks.on_epoch_begin(epoch)
         model.check_trainable()
         try:
-            state, logs = next(epochs)
+            try:
+                state, logs = next(epochs)
+            except Stopped:
+                if watcher.reached is None:
+                    raise
+                _, state, logs = watcher.reached
             problem.assign(state, hparams, is_final=False)
             if source is not None:
                 name = f"validation of {epoch}"
@@ -89,6 +95,7 @@ def fit_weights(
         callbacks.on_epoch_end(epoch, logs)
         display.end(logs)
         is_stopped = course.workers.any_of_all(model.stop_training)
+        is_stopped |= watcher.reached is not None
         course.begin(base(end if is_stopped else epoch + 1), "epochs")
         if is_stopped:
             break

@@ -50,6 +50,7 @@ def fit_in_windows(
         for epoch in range(resumed, epochs.end):
             logs = epochs.take(epoch, advice)
             is_stopped = course.workers.any_of_all(model.stop_training)
+            is_stopped |= epochs.is_stopped
             epochs.back_up(epochs.end if is_stopped else epoch + 1)
             if is_stopped:
                 record.end("stopped by a callback")
@@ -77,6 +78,7 @@ class _Epochs:
         problem: the elementary problem.
         s_0: `State`, where the training started.
         end: int, the epoch after the last one.
+        is_stopped: bool, whether a callback ended the training in an epoch.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class _Epochs:
         self._steps = plan.training.steps
         windows.plan = self._plan
         self._read = between.Passes(plan, course.base)
+        self.is_stopped = False
 
     def begin(self, epoch: int) -> None:
         """Goes on where another process was, or begins with an epoch."""
@@ -185,10 +188,18 @@ class _Epochs:
             self._steps,
             display=self._display,
             resumes=False,
+            has_epochs=True,
         )
         while windows.t < last:
             to = min(windows.t + tuning.every, last)
-            logs, diagnostics = windows.through(to, reporter)
+            try:
+                logs, diagnostics = windows.through(to, reporter)
+            except Stopped:
+                if reporter.reached is None:
+                    raise
+                windows.t, windows.state, logs = reporter.reached
+                self.is_stopped = True
+                break
             if diagnostics:
                 reporter.walked_back += tuning.look_back
                 self._model.note(diagnostics)
