@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_drmad.core.tracing import undisturbed
 from keras_drmad.keras_internals import quiet, without_rewriting
 
 
@@ -133,7 +134,8 @@ class Compiled:
         """Runs the function."""
         if self.traces():
             return self._run(*args)
-        with self._compiler.says(self._name, jit_compile=self.jit_compile):
+        says = self._compiler.says(self._name, jit_compile=self.jit_compile)
+        with says, undisturbed():
             return self._run(*args)
 
     def _run(self, *args: Any) -> Any:

@@ -14,6 +14,7 @@ from keras_drmad.core.curvature import GaussNewton
 from keras_drmad.core.loops import Loops
 from keras_drmad.core.nested import leaves
 from keras_drmad.core.state import Batch
+from keras_drmad.core.tracing import undisturbed
 from keras_drmad.differentiation.base import Differentiation
 from keras_drmad.hyperparameters.base import Training
 from keras_drmad.hyperparameters.together import Together
@@ -212,6 +213,7 @@ class Assembly:
             ],
         }
 
+    @undisturbed()
     def _compile_for(self, batch: Batch, replicas: Replicas) -> None:
         """Makes problem and loops anew where minibatches look otherwise."""
         signature = first_look.signature(batch) + f" {replicas.count}"
@@ -337,6 +339,7 @@ class Assembly:
             )
         return bool(changed & assigned.keys())
 
+    @undisturbed()
     def _check(self, plan: Plan, batch: Batch, *, is_tuned: bool) -> None:
         """Checks, once, what steps and their derivatives compute."""
         if "step" in self._unchecked:
