@@ -276,6 +276,8 @@ def choice(
     Raises:
         ValueError: if the value is another one.
     """
+    if is_whole(value):
+        value = int(value)  # of NumPy's integers, too
     # By type too: 1 is no True, and an array has no single answer to ==.
     if not any(isinstance(value, type(c)) and value == c for c in choices):
         expected = f"one of {', '.join(map(repr, choices))}"

@@ -227,9 +227,10 @@ def compute_loss(
             returns the sample weights, nested as the outputs, and a function
             that makes of a loss the function that is called in its place.
         scale_of_sums: float, by which losses are multiplied that are sums over
-            examples (`reduction="sum"`).
+            examples (`reduction="sum"`): 1 over the share of a minibatch.
     """
     compiled = model._compile_loss
+    share = 1 / scale_of_sums
 
     def scaled(loss, function):
         if scale_of_sums == 1 or getattr(loss, "reduction", "") != "sum":
@@ -257,19 +258,50 @@ def compute_loss(
         finally:
             compiled._flat_losses = losses
 
+    metrics = []
     if compiled is not None:
         compiled.call = call
+        metrics = list(compiled.metrics)  # building adds to it
     try:
-        return model._compute_loss(
-            x=x,
-            y=y,
-            y_pred=y_pred,
-            sample_weight=sample_weight,
-            training=training,
-        )
+        with _weighing_by(share, metrics):
+            return model._compute_loss(
+                x=x,
+                y=y,
+                y_pred=y_pred,
+                sample_weight=sample_weight,
+                training=training,
+            )
     finally:
         if compiled is not None:
             del compiled.call
+
+
+@contextlib.contextmanager
+def _weighing_by(share: float, metrics: list[Any]) -> Iterator[None]:
+    """Within it, the means of outputs' losses weigh all minibatches alike.
+
+    As those of Keras's `fit` and `evaluate` do: `CompileLoss.call` weighs a
+    minibatch by its size where the graph has it as a number, which graphs of
+    ours have at times and those of Keras do not, since Keras 3.4.
+
+    Args:
+        share: float, the weight of a loss, 1 for one of a whole minibatch.
+        metrics: those of `CompileLoss.metrics`.
+    """
+
+    def update(metric, value, sample_weight=None):
+        del sample_weight
+        # Losses with `reduction=None` are weighed by how many they are.
+        weight = None if len(value.shape) else share
+        type(metric).update_state(metric, value, weight)
+
+    for metric in metrics:
+        metric.update_state = functools.partial(update, metric)
+    try:
+        yield
+    finally:
+        for metric in metrics:
+            del metric.update_state
 
 
 def strategy_of(built: Any) -> tf.distribute.Strategy:

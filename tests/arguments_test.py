@@ -144,6 +144,12 @@ def test_choices():
             arguments.choice("x", value, (True, False, "auto"))
 
 
+def test_choices_that_are_numbers_of_numpy():
+    same(arguments.choice("x", np.int64(0), ("auto", 0, 1)), 0)
+    with pytest.raises(ValueError, match=r"one of 'auto', 0, 1\. .*x=2\."):
+        arguments.choice("x", np.int64(2), ("auto", 0, 1))
+
+
 def test_instances():
     assert arguments.instance("x", "a", (str, bytes), "text") == "a"
     with pytest.raises(TypeError, match=r"Expected text\. Received: x=3\. Try"):

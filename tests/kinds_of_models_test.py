@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_drmad as kd
 from conftest import reseed
@@ -134,6 +135,46 @@ def test_several_outputs():
     assert set(expected) < set(logs)
     for name, values in expected.items():
         assert logs[name][0] == pytest.approx(values[-1], rel=1e-4), name
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_losses_of_outputs_are_those_of_evaluate(is_stream, jit_compile):
+    """Keras weighs a short batch as others there, in streams and arrays."""
+    reseed()
+    inputs = keras.Input((FEATURES,))
+    outputs = {
+        "kind": keras.layers.Dense(CLASSES, name="kind")(inputs),
+        "size": keras.layers.Dense(1, name="size")(inputs),
+    }
+    model = compiled(
+        keras.Model(inputs, outputs),
+        optimizer=keras.optimizers.SGD(0.0),
+        loss={"kind": cross_entropy(), "size": "mse"},
+        jit_compile=jit_compile,
+    )
+
+    def given(x, y):
+        targets = {"kind": y, "size": x[:, :1]}
+        if not is_stream:
+            return x, targets
+        return (tf.data.Dataset.from_tensor_slices((x, targets)).batch(5),)
+
+    size = {} if is_stream else {"batch_size": 5}
+    training, held_out = given(X[:16], Y[:16]), given(*VALIDATION)
+    logs = model.fit(
+        *training,
+        **size,
+        shuffle=False,
+        validation_data=held_out if not is_stream else held_out[0],
+        meta_iterations=0,
+        verbose=0,
+    ).history
+    for data, prefix in ((training, ""), (held_out, "val_")):
+        expected = model.evaluate(*data, **size, verbose=0, return_dict=True)
+        for name in ("kind_loss", "size_loss"):
+            found = logs[prefix + name][-1]
+            assert found == pytest.approx(expected[name], rel=1e-5)
 
 
 def test_metrics_that_are_not_a_number():

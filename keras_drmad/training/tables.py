@@ -20,7 +20,8 @@ READS_STRINGS = (
 )
 ADVICE = (
     "Encode it as numbers first, with `keras.layers.StringLookup`, "
-    "`TextVectorization` or `Hashing`: before `fit`, or in `dataset.map(...)`."
+    "`TextVectorization` or `Hashing`: before `fit`, or in `dataset.map(...)`. "
+    "Leave out what the model does not read."
 )
 
 
