@@ -50,7 +50,7 @@ def losses(model: Any, *, axes: Any = None) -> Any:
     """
     results.of_model(model)
     record, axes = model.tuning_record, drawn_on(axes)
-    names = [name for name in record.rows[-1] if name.endswith("loss")]
+    names = record.losses
     places = np.arange(1, len(record.rows) + 1)
     for number, name in enumerate(names):
         color = f"C{number}"
