@@ -210,6 +210,21 @@ def test_the_course_has_quantiles_and_what_was_kept():
     np.testing.assert_allclose(kept.get_ydata(), [np.median(end)])
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose(band.max(), rows[:, 3].max())
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["example_weights", "10 to 90 %", "kept"]
+
+
+def test_several_kinds_together_are_told_apart():
+    model = tuned(kinds.L2("layer", 0.01), kinds.LearningRate("layer"))
+    axes = plots.course(model)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    names = ["l2: a", "l2: b", "learning_rate: a", "learning_rate: b"]
+    assert labels == [*names, "kept"]
+    (axes,) = plots.values(model, ["l2", "learning_rate"]).axes
+    # The bars of both are in one panel.
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    names[:2] = "l2: a/kernel", "l2: b/kernel"
+    assert labels == names
 
 
 def test_losses_and_diagnostics_are_those_of_the_record():

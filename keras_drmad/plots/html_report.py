@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_drmad import results, results_summary
 from keras_drmad.paragraphs import span_of
 from keras_drmad.plots import basics, of_values, over_time
-from keras_drmad.plots.forms import Piece
+from keras_drmad.plots.forms import pieces_of
 from keras_drmad.plots.page import Page
 from keras_drmad.results import Result
 
@@ -163,7 +163,7 @@ def _hyperparameters(
         page.sentences(said[found[0].name])
     else:
         page.sentences([f"{name}: {'; '.join(x)}" for name, x in said.items()])
-    pieces = [Piece(one, part) for one in found for part in one.kind.parts()]
+    pieces = pieces_of(found)
     panels = of_values.panels(pieces, shape, x, y)
     _add(
         page,

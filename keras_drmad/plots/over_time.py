@@ -98,7 +98,11 @@ def course(
     found = chosen(model, name)
     record, axes = model.tuning_record, drawn_on(axes)
     places = np.arange(1, len(record.rows) + 1)
-    lines = [line for one in found for line in _lines(one, record)]
+    lines = [
+        (results.label_of(one, label, found) or one.name, rows, now)
+        for one in found
+        for label, rows, now in _lines(one, record)
+    ]
     if len(lines) > LAYERS:
         lines = [
             (one.name, record.spreads[one.name][ALL], one.value)
@@ -117,6 +121,8 @@ def course(
                 linewidth=0,
             )
         axes.plot(len(places) + 1, np.median(now), "X", color=color)
+    if axes.collections:
+        axes.fill_between([], [], color="0.8", linewidth=0, label="10 to 90 %")
     axes.plot([], [], "X", color="0.55", label="kept")
     _mark_fits(record, axes)
     _name_rows(record, axes)
@@ -189,7 +195,7 @@ def _lines(
     """Returns label, quantiles and present values of each line."""
     spreads = record.spreads[one.name]
     if len(spreads) == 1:
-        return [(one.name, spreads[ALL], one.value)]
+        return [("", spreads[ALL], one.value)]
     split = one.kind.by_layer(one.value[np.newaxis])
     return [(layer, spreads[layer], now) for layer, now in split.items()]
 
