@@ -192,7 +192,7 @@ def _moved(one: Result, record: TuningRecord) -> list[str]:
         names = results.words_of(parts, alike[:NAMED])
         if others := alike.size - len(names):
             names.append(f"{others:,} more")
-        first = "" if said else "moved most: "
+        first = "then: " if said else "moved most: "
         said.append(
             f"{first}{'; '.join(names)}: {start[k]:.3g} → {end[k]:.3g}"
             f"{_sure(one, k)}"

@@ -146,9 +146,24 @@ def test_examples_are_sorted_and_the_worst_are_shown():
     for axes, k in zip(shown, worst, strict=True):
         pixels = axes.images[0].get_array()
         np.testing.assert_allclose(pixels, X[k].reshape(2, 2))
-        assert axes.get_title().startswith(f"{k}: ")
+        assert axes.get_title().startswith(f"{k}:\n")
         assert axes.get_title().endswith(f"label {labels[k]}")
     assert len([a for a in plots.values(model).axes if a.images]) == 0
+
+
+def test_titles_of_examples_do_not_run_into_each_other():
+    x = np.random.default_rng(0).uniform(size=(2000, 2, 2))
+    model = tuned(kinds.ExampleWeights(2000))
+    weights = np.full(2000, 1e-4)
+    weights[:-12] = 0.5
+    model.hyperparameters[0].assign(weights)
+    figure = plots.values(model, x=x)
+    figure.canvas.draw()
+    titles = [a.title for a in figure.axes if a.title.get_text()]
+    boxes = [title.get_window_extent() for title in titles]
+    assert len(boxes) == 12
+    for k, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[k + 1 :])
 
 
 def test_a_matrix_is_a_heat_map_of_start_and_end():

@@ -243,7 +243,7 @@ def worst(piece: Piece, images: np.ndarray, labels: Any, figure: Any) -> None:
     for axes, k in zip(grid, lowest, strict=False):
         axes.imshow(pixels(images[k]), cmap="gray")
         label = "" if labels is None else f"\nlabel {label_of(labels[k])}"
-        axes.set_title(f"{k}: {values[k]:.2g}{label}", fontsize="small")
+        axes.set_title(f"{k}:\n{values[k]:.2g}{label}", fontsize="small")
     for axes in grid:
         axes.set_axis_off()
     figure.suptitle("lowest values", fontsize="medium")
