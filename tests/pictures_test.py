@@ -314,6 +314,20 @@ def test_the_page_has_all_and_needs_nothing_from_elsewhere(tmp_path):
     assert "carries over" in told[0]
 
 
+def test_settings_read_as_they_are_written(tmp_path):
+    small_models.reseed()
+    schedule = keras.optimizers.schedules.CosineDecay(0.01, 300, 0.1)
+    optimizer = keras.optimizers.Adam(schedule)
+    penalties = [kinds.L2("layer", 0.01)]
+    model = as_if_tuned(exact_model(tanh_net(), penalties, optimizer))
+    text = plots.report(model, tmp_path).read_text("utf-8")
+    assert (
+        "learning_rate=CosineDecay(initial_learning_rate=0.01, "
+        "decay_steps=300, alpha=0.1, "
+    ) in text
+    assert "class_name" not in text
+
+
 def test_names_are_escaped(tmp_path):
     name = "<script>alert('x')</script>&"
     page = Page(name)

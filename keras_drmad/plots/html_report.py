@@ -4,7 +4,7 @@ import io
 import pathlib
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -230,13 +230,26 @@ def _versions() -> dict[str, str]:
 
 def _in_words(optimizer: Any) -> str:
     """Returns an optimizer with what it was constructed with."""
-    config = optimizer.get_config()
+    name, config = type(optimizer).__name__, optimizer.get_config()
+    return _as_call(name, config)[:MOST]
+
+
+def _as_call(name: str, config: Mapping[str, Any]) -> str:
+    """Returns a config as the call that constructs what has it."""
+
+    def words(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.6g}"
+        if isinstance(value, Mapping) and {"class_name", "config"} <= {*value}:
+            return _as_call(value["class_name"], value["config"])
+        return repr(value)
+
     given = [
-        f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v!r}"
+        f"{k}={words(v)}"
         for k, v in config.items()
         if v is not None and k != "name"
     ]
-    return f"{type(optimizer).__name__}({', '.join(given)})"[:MOST]
+    return f"{name}({', '.join(given)})"
 
 
 # ---- pictures
