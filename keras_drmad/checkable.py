@@ -39,6 +39,7 @@ class Checkable:
         directions: int = 2,
         length: float = 0.03,
         seed: int = 0,
+        verbose: str | int = "auto",
         **training: Any,
     ) -> HypergradientCheck:
         """Compares the hypergradient with what trainings show.
@@ -47,8 +48,9 @@ class Checkable:
         directions, and trains on both sides: (1 + directions) * 2 trainings.
         Run it once before a long `fit` with an approximate method, and again
         when its warnings say that a walk backward was cut short. A data set
-        must yield the same batches each time: no `shuffle` without a fixed
-        order. Weights, optimizer and hyperparameters are left as they were.
+        must yield the same batches in each pass: else this is refused, after
+        two trainings. Weights, optimizer and hyperparameters are left as they
+        were.
 
         Args:
             x: as for `hypergradient`, and so are those in `training`.
@@ -60,6 +62,7 @@ class Checkable:
                 Too small, and rounding shows; too large, and the loss is no
                 straight line.
             seed: int, for the training and for the random directions.
+            verbose: 0 for no progress bar.
             **training: the other arguments of `hypergradient`;
                 `validation_data` is needed.
 
@@ -69,7 +72,8 @@ class Checkable:
 
         Raises:
             TypeError: as `fit`.
-            ValueError: as `fit`, or if `length` is not positive.
+            ValueError: as `fit`, or if `length` is not positive, or if a data
+                set yields other batches in each pass.
             FloatingPointError: if a training diverges.
         """
         arguments.whole("directions", directions, 1)
@@ -80,15 +84,29 @@ class Checkable:
                 "of `hypergradient`. Pass `validation_data`."
             )
         seed = drawn_seed(seed)
+        count = 1 + 2 * (1 + directions)
         elementary, plan = self.prepared(
-            x, y, trainings=1 + 2 * (1 + directions), seed=seed, **training
+            x, y, trainings=count, seed=seed, **training
         )
+        bar = keras.utils.Progbar(
+            count, verbose=int(verbose != 0), unit_name="training"
+        )
+        bar.update(0)
         s_0 = InitialState(elementary.problem, "same", plan.seed).of(0)
         record = elementary.hypergradient(s_0, plan)
+        bar.add(1)
+        seen = plan.training.batches.seen
+
+        def loss() -> float:
+            found = elementary.validation_loss(s_0, plan)
+            _check_same_batches(plan.training.batches.seen, seen)
+            bar.add(1)
+            return found
+
         return hypergradient_check.check(
             [np.array(g) for g in record.gradients.values()],
             [h.raw for h in self.hyperparameters],
-            lambda: elementary.validation_loss(s_0, plan),
+            loss,
             directions,
             length,
             seed,
@@ -264,3 +282,23 @@ class Checkable:
         first = source.batches.first()
         first_look.check_source(model, source.batches, first, "test_data")
         return source
+
+
+def _check_same_batches(seen: int, before: int) -> None:
+    """Checks that two trainings were given the same batches of a stream.
+
+    Args:
+        seen: int, the checksum of those of the second training.
+        before: int, that of the first one.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if seen != before:
+        raise ValueError(
+            "Invalid value for argument `x`. Expected a data set that yields "
+            "the same batches in each pass, so that trainings differ by their "
+            "hyperparameters alone. Received: one that yields others. Use "
+            "`shuffle(..., seed=0, reshuffle_each_iteration=False)` and no "
+            "random numbers in `map`, put `cache()` at its end, or pass arrays."
+        )

@@ -137,6 +137,20 @@ def chance(votes: int) -> float:
     return ways / 2**votes
 
 
+def label_of(one: Result, label: str, shown: Sequence[Result]) -> str:
+    """Returns the label of a part, with the name of its kind beside others.
+
+    Args:
+        one: the hyperparameter's `Result`.
+        label: str, of a layer, a weight or the like, or "".
+        shown: list of all hyperparameters that a picture shows.
+    """
+    has_name = label.replace("/", ".") == one.name
+    if len(shown) == 1 or has_name:
+        return label
+    return f"{one.name}: {label}" if label else one.name
+
+
 def words_of(parts: Sequence[Part], places: Any) -> list[str]:
     """Returns the names of entries, such as "dense/kernel, input 17".
 

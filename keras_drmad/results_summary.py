@@ -45,7 +45,7 @@ def summary(model: Any) -> str:
         *map(_row, found),
         rule,
         *(line for said in fits(record) for line in wrapped(said)),
-        *_losses(record),
+        *losses_as_lines(record),
     ]
     for one in found:
         lines += _told(one, record)
@@ -103,8 +103,10 @@ def losses(
         from names, of losses and others, to numbers.
     """
     rows, best = record.rows, record.best
-    names = [name for name in rows[-1] if name.endswith("loss")]
-    names.sort(key=lambda name: (name != "loss", name != "val_loss", name))
+    names = sorted(
+        record.losses,
+        key=lambda name: (name != "loss", name != "val_loss", name),
+    )
     within = bool(record.fits[0]["every"])  # tuned before its first row ended
     first = "first: epoch 1" if within else "first: with the starting values"
     shown = [
@@ -117,13 +119,21 @@ def losses(
     return names, shown
 
 
-def _losses(record: TuningRecord) -> Iterator[str]:
-    """Yields the lines of a table of losses."""
+def losses_as_lines(record: TuningRecord) -> Iterator[str]:
+    """Yields the lines of the table of losses.
+
+    Args:
+        record: the model's record.
+    """
     names, shown = losses(record)
-    head = "".join(f"{name:>14}" for name in names)
+    widths = {name: max(14, len(name) + 2) for name in names}
+    head = "".join(f"{name:>{width}}" for name, width in widths.items())
     yield f" {'Losses, by meta-iteration or epoch':<36}{head}"
     for title, row in shown:
-        each = (f"{row[n]:14.4g}" if n in row else f"{'':14}" for n in names)
+        each = (
+            f"{row[n]:{width}.4g}" if n in row else " " * width
+            for n, width in widths.items()
+        )
         yield f"   {title:<34}{''.join(each)}".rstrip()
 
 
@@ -182,7 +192,7 @@ def _moved(one: Result, record: TuningRecord) -> list[str]:
         names = results.words_of(parts, alike[:NAMED])
         if others := alike.size - len(names):
             names.append(f"{others:,} more")
-        first = "" if said else "moved most: "
+        first = "then: " if said else "moved most: "
         said.append(
             f"{first}{'; '.join(names)}: {start[k]:.3g} → {end[k]:.3g}"
             f"{_sure(one, k)}"

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_drmad as kd
 from closed_forms import exact_model, regression, tanh_net
@@ -154,6 +155,43 @@ def test_of_a_method_that_is_wrong(monkeypatch):
     report = model.check_hypergradient(X, Y, **TRAINING)
     assert report.verdict == "noise"
     assert report.cosine < -0.3
+
+
+def shuffled(again):
+    data = tf.data.Dataset.from_tensor_slices((X, Y))
+    return data.shuffle(40, reshuffle_each_iteration=again).batch(5)
+
+
+STREAM = TRAINING | {"batch_size": None}
+
+
+@pytest.mark.parametrize(
+    "data_of",
+    [lambda: shuffled(False), lambda: shuffled(True).cache()],
+    ids=["shuffled once", "cached"],
+)
+def test_of_a_data_set(data_of):
+    report = tuned(kd.ReverseMode()).check_hypergradient(
+        data_of(), length=0.003, **STREAM
+    )
+    assert report.verdict == "exact"
+
+
+def test_a_data_set_has_to_give_the_same_batches():
+    model = tuned(kd.ReverseMode())
+    raw = model.hyperparameters[0].raw.numpy()
+    with pytest.raises(ValueError) as error:
+        model.check_hypergradient(shuffled(True), **STREAM)
+    assert_helps(error, "x", "yields others")
+    np.testing.assert_array_equal(model.hyperparameters[0].raw, raw)
+
+
+@pytest.mark.parametrize("verbose", [0, "auto"])
+def test_a_bar_counts_the_trainings(capsys, verbose):
+    tuned(kd.ReverseMode()).check_hypergradient(
+        X, Y, directions=1, verbose=verbose, **TRAINING
+    )
+    assert ("5/5" in capsys.readouterr().out) == (verbose != 0)
 
 
 @pytest.mark.parametrize(

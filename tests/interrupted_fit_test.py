@@ -84,6 +84,36 @@ def test_ctrl_c_in_the_first_leaves_the_start(model):
     assert_same(known(model), before)
 
 
+@pytest.mark.parametrize(
+    "keep, at, words",
+    [
+        ("best", 0, "before a meta-iteration was complete"),
+        ("best", 2, "weights and hyperparameters of meta-iteration 1, the"),
+        ("mean", 2, "the means .* weights of meta-iteration 1, the best"),
+        ("last", 2, "weights of the last complete meta-iteration"),
+    ],
+)
+def test_ctrl_c_says_what_the_model_has(model, capsys, keep, at, words):
+    spoil = At(0, lambda: model.hyperparameters[0].assign(3.0))
+    stop = At(at, ctrl_c, within=True)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            model,
+            callbacks=[spoil, stop],
+            meta_iterations=4,
+            keep=keep,
+            verbose=2,
+        )
+    (said,) = re.findall("^Interrupted.*", capsys.readouterr().out, re.M)
+    assert re.search(words, said)
+
+
+def test_ctrl_c_is_silent_where_fit_is(model, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[At(1, ctrl_c, within=True)], verbose=0)
+    assert "Interrupted" not in capsys.readouterr().out
+
+
 # ---- divergence
 
 

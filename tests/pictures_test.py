@@ -146,9 +146,24 @@ def test_examples_are_sorted_and_the_worst_are_shown():
     for axes, k in zip(shown, worst, strict=True):
         pixels = axes.images[0].get_array()
         np.testing.assert_allclose(pixels, X[k].reshape(2, 2))
-        assert axes.get_title().startswith(f"{k}: ")
+        assert axes.get_title().startswith(f"{k}:\n")
         assert axes.get_title().endswith(f"label {labels[k]}")
     assert len([a for a in plots.values(model).axes if a.images]) == 0
+
+
+def test_titles_of_examples_do_not_run_into_each_other():
+    x = np.random.default_rng(0).uniform(size=(2000, 2, 2))
+    model = tuned(kinds.ExampleWeights(2000))
+    weights = np.full(2000, 1e-4)
+    weights[:-12] = 0.5
+    model.hyperparameters[0].assign(weights)
+    figure = plots.values(model, x=x)
+    figure.canvas.draw()
+    titles = [a.title for a in figure.axes if a.title.get_text()]
+    boxes = [title.get_window_extent() for title in titles]
+    assert len(boxes) == 12
+    for k, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[k + 1 :])
 
 
 def test_a_matrix_is_a_heat_map_of_start_and_end():
@@ -210,6 +225,21 @@ def test_the_course_has_quantiles_and_what_was_kept():
     np.testing.assert_allclose(kept.get_ydata(), [np.median(end)])
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose(band.max(), rows[:, 3].max())
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["example_weights", "10 to 90 %", "kept"]
+
+
+def test_several_kinds_together_are_told_apart():
+    model = tuned(kinds.L2("layer", 0.01), kinds.LearningRate("layer"))
+    axes = plots.course(model)
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    names = ["l2: a", "l2: b", "learning_rate: a", "learning_rate: b"]
+    assert labels == [*names, "kept"]
+    (axes,) = plots.values(model, ["l2", "learning_rate"]).axes
+    # The bars of both are in one panel.
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    names[:2] = "l2: a/kernel", "l2: b/kernel"
+    assert labels == names
 
 
 def test_losses_and_diagnostics_are_those_of_the_record():
@@ -282,6 +312,20 @@ def test_the_page_has_all_and_needs_nothing_from_elsewhere(tmp_path):
     told = []
     model.results_summary(print_fn=told.append)
     assert "carries over" in told[0]
+
+
+def test_settings_read_as_they_are_written(tmp_path):
+    small_models.reseed()
+    schedule = keras.optimizers.schedules.CosineDecay(0.01, 300, 0.1)
+    optimizer = keras.optimizers.Adam(schedule)
+    penalties = [kinds.L2("layer", 0.01)]
+    model = as_if_tuned(exact_model(tanh_net(), penalties, optimizer))
+    text = plots.report(model, tmp_path).read_text("utf-8")
+    assert (
+        "learning_rate=CosineDecay(initial_learning_rate=0.01, "
+        "decay_steps=300, alpha=0.1, "
+    ) in text
+    assert "class_name" not in text
 
 
 def test_names_are_escaped(tmp_path):

@@ -9,7 +9,9 @@ import pytest
 
 import keras_drmad as kd
 import small_models
-from keras_drmad import results
+from keras_drmad import results, results_summary
+from keras_drmad.hyperparameters.parts import Part
+from keras_drmad.paragraphs import span_of
 from keras_drmad.training.tuning_record import QUANTILES, TuningRecord
 from small_models import At, assert_same, fit, hidden, numbers, put_back
 
@@ -265,6 +267,55 @@ def test_the_summary_tells_what_there_is(tuned):
     assert words in " ".join(text.split())
     assert "first/kernel, input" in text and "last, step 2.5: 0.1 →" in text
     assert "is not known: ask `model.check_hyperparameters`" in text
+
+
+def test_losses_have_a_column_each_whatever_their_names(tuned):
+    model, _, _ = tuned
+    tree = model.tuning_record.tree()
+    for row in tree["rows"]:
+        row["val_digit_loss"], row["val_parity_of_digit_loss"] = 0.5, 0.25
+    del tree["rows"][-1]["test_loss"]  # saved before that callback's turn
+    names, shown = results_summary.losses(TuningRecord(tree))
+    assert set(names) == {
+        *("loss", "val_loss", "test_loss"),
+        *("val_digit_loss", "val_parity_of_digit_loss"),
+    }
+    head, first, *_ = results_summary.losses_as_lines(TuningRecord(tree))
+    assert head.split()[-len(names) :] == names
+    assert first.split()[-len(names) :] == [
+        f"{shown[0][1][name]:.4g}" for name in names
+    ]
+    assert len(head) == len(first)
+
+
+def test_what_moved_next_is_told_as_such(tuned):
+    model, _, _ = tuned
+    paragraph = said(model).partition("\n l2:\n")[2]
+    first, second, *_ = paragraph.splitlines()
+    assert first.startswith("   moved most: ")
+    assert second.startswith("     ") or second.startswith("   then: ")
+    assert "   then: " in paragraph
+
+
+@pytest.mark.parametrize(
+    "numbers, text",
+    [
+        ([0.01, 99.99999], "0.01 to 100"),
+        ([118.0, 118.0], "120"),
+        ([2.5e-8, 3e7], "2.5e-08 to 3e+07"),
+    ],
+)
+def test_numbers_of_everyday_size_have_no_exponent(numbers, text):
+    assert span_of(np.float32(numbers), 2) == text
+
+
+def test_places_are_short_whatever_their_size():
+    entries, places = np.arange(2), np.array([1_234_567, 119 / 3])
+    part = Part("a", "kernel", entries, ("step",), places)
+    assert results.words_of([part], [0, 1]) == [
+        "a/kernel, step 1234567",
+        "a/kernel, step 39.7",
+    ]
 
 
 def test_the_summary_has_the_check_until_the_next_fit(tuned, model):

@@ -75,7 +75,7 @@ class Part(NamedTuple):
             number = index
             if k == 0 and self.places is not None:
                 number = self.places[index]
-            named.append(f"{axis} {number:g}")
+            named.append(f"{axis} {round(float(number), 1):.12g}")
         return ", ".join(filter(None, (self.label, *named)))
 
 

@@ -19,6 +19,7 @@ from keras_drmad.plots.scales import (
     whole_ticks,
 )
 from keras_drmad.results import Result
+from keras_drmad.results import label_of as label_in
 
 START = "0.55"  # the color of what was before
 IMAGES = 12  # examples shown
@@ -34,10 +35,12 @@ class Piece(NamedTuple):
     Attributes:
         one: the hyperparameter's `Result`.
         part: the `Part`.
+        title: str, its label in this picture, or "".
     """
 
     one: Result
     part: Part
+    title: str = ""
 
     @property
     def start(self) -> np.ndarray:
@@ -61,13 +64,22 @@ class Piece(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The part's label, or the hyperparameter's name."""
-        return self.part.label or self.one.name
+        """The part's title, or the hyperparameter's name."""
+        return self.title or self.one.name
 
     @property
     def is_log(self) -> bool:
         """Whether values belong on a logarithmic scale."""
         return isinstance(self.one.kind.transform, Log)
+
+
+def pieces_of(found: Sequence[Result]) -> list[Piece]:
+    """Returns the parts of hyperparameters that are drawn together."""
+    return [
+        Piece(one, part, label_in(one, part.label, found))
+        for one in found
+        for part in one.kind.parts()
+    ]
 
 
 def ranges(pieces: Sequence[Piece], figure: Any) -> None:
@@ -170,7 +182,7 @@ def vector(piece: Piece, figure: Any) -> None:
     else:
         axes.vlines(place, start, end, color="C0", alpha=0.45)
         axes.plot(place, start, "_", color=START, label="start")
-    title = ", ".join(filter(None, (piece.part.label, words)))
+    title = ", ".join(filter(None, (piece.title, words)))
     axes.set_title(title, loc="left", fontsize="medium")
     scale(axes.yaxis, [piece])
     axes.grid(axis="y", alpha=0.25)
@@ -231,7 +243,7 @@ def worst(piece: Piece, images: np.ndarray, labels: Any, figure: Any) -> None:
     for axes, k in zip(grid, lowest, strict=False):
         axes.imshow(pixels(images[k]), cmap="gray")
         label = "" if labels is None else f"\nlabel {label_of(labels[k])}"
-        axes.set_title(f"{k}: {values[k]:.2g}{label}", fontsize="small")
+        axes.set_title(f"{k}:\n{values[k]:.2g}{label}", fontsize="small")
     for axes in grid:
         axes.set_axis_off()
     figure.suptitle("lowest values", fontsize="medium")
@@ -291,7 +303,7 @@ def _maps(
             aspect="equal" if is_image or _is_square(values) else "auto",
             interpolation="nearest",
         )
-        head = piece.part.label if axes is grid[0] else ""
+        head = piece.title if axes is grid[0] else ""
         named = (head, "" if is_even else title)
         axes.set_title(": ".join(filter(None, named)), fontsize="medium")
         if is_image:
@@ -305,7 +317,7 @@ def _maps(
     if piece.is_log:
         plain_ticks(bar.ax.yaxis)
     if is_even and not is_centred:
-        words = filter(None, (piece.part.label, _start_in_words(piece)))
+        words = filter(None, (piece.title, _start_in_words(piece)))
         grid[0].set_title(", ".join(words), fontsize="medium")
     elif is_even:
         bar.ax.axhline(middle, color="black", linewidth=1)
@@ -389,4 +401,4 @@ def _together(pieces: Sequence[Piece]) -> Piece:
         (first.axes[0], "part"),
         first.places,
     )
-    return pieces[0]._replace(part=part)
+    return pieces[0]._replace(part=part, title=part.label)

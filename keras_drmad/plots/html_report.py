@@ -4,7 +4,7 @@ import io
 import pathlib
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_drmad import results, results_summary
 from keras_drmad.paragraphs import span_of
 from keras_drmad.plots import basics, of_values, over_time
-from keras_drmad.plots.forms import Piece
+from keras_drmad.plots.forms import pieces_of
 from keras_drmad.plots.page import Page
 from keras_drmad.results import Result
 
@@ -163,7 +163,7 @@ def _hyperparameters(
         page.sentences(said[found[0].name])
     else:
         page.sentences([f"{name}: {'; '.join(x)}" for name, x in said.items()])
-    pieces = [Piece(one, part) for one in found for part in one.kind.parts()]
+    pieces = pieces_of(found)
     panels = of_values.panels(pieces, shape, x, y)
     _add(
         page,
@@ -230,13 +230,26 @@ def _versions() -> dict[str, str]:
 
 def _in_words(optimizer: Any) -> str:
     """Returns an optimizer with what it was constructed with."""
-    config = optimizer.get_config()
+    name, config = type(optimizer).__name__, optimizer.get_config()
+    return _as_call(name, config)[:MOST]
+
+
+def _as_call(name: str, config: Mapping[str, Any]) -> str:
+    """Returns a config as the call that constructs what has it."""
+
+    def words(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.6g}"
+        if isinstance(value, Mapping) and {"class_name", "config"} <= {*value}:
+            return _as_call(value["class_name"], value["config"])
+        return repr(value)
+
     given = [
-        f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v!r}"
+        f"{k}={words(v)}"
         for k, v in config.items()
         if v is not None and k != "name"
     ]
-    return f"{type(optimizer).__name__}({', '.join(given)})"[:MOST]
+    return f"{name}({', '.join(given)})"
 
 
 # ---- pictures

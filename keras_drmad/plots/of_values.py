@@ -13,7 +13,7 @@ import numpy as np
 from keras_drmad.hyperparameters.parts import Part
 from keras_drmad.plots import forms
 from keras_drmad.plots.basics import new_figure
-from keras_drmad.plots.forms import Piece
+from keras_drmad.plots.forms import Piece, pieces_of
 from keras_drmad.plots.over_time import chosen
 
 PANELS = 6  # of one picture, at most
@@ -77,7 +77,7 @@ def values(
     """
     found = chosen(model, name)
     shape = tuple(shape) if shape is not None else image_shape(model)
-    pieces = [Piece(one, part) for one in found for part in one.kind.parts()]
+    pieces = pieces_of(found)
     title = ", ".join(one.name for one in found)
     return draw(panels(pieces, shape, x, y), figure, title)
 

@@ -50,7 +50,7 @@ def losses(model: Any, *, axes: Any = None) -> Any:
     """
     results.of_model(model)
     record, axes = model.tuning_record, drawn_on(axes)
-    names = [name for name in record.rows[-1] if name.endswith("loss")]
+    names = record.losses
     places = np.arange(1, len(record.rows) + 1)
     for number, name in enumerate(names):
         color = f"C{number}"
@@ -98,7 +98,11 @@ def course(
     found = chosen(model, name)
     record, axes = model.tuning_record, drawn_on(axes)
     places = np.arange(1, len(record.rows) + 1)
-    lines = [line for one in found for line in _lines(one, record)]
+    lines = [
+        (results.label_of(one, label, found) or one.name, rows, now)
+        for one in found
+        for label, rows, now in _lines(one, record)
+    ]
     if len(lines) > LAYERS:
         lines = [
             (one.name, record.spreads[one.name][ALL], one.value)
@@ -117,6 +121,8 @@ def course(
                 linewidth=0,
             )
         axes.plot(len(places) + 1, np.median(now), "X", color=color)
+    if axes.collections:
+        axes.fill_between([], [], color="0.8", linewidth=0, label="10 to 90 %")
     axes.plot([], [], "X", color="0.55", label="kept")
     _mark_fits(record, axes)
     _name_rows(record, axes)
@@ -189,7 +195,7 @@ def _lines(
     """Returns label, quantiles and present values of each line."""
     spreads = record.spreads[one.name]
     if len(spreads) == 1:
-        return [(one.name, spreads[ALL], one.value)]
+        return [("", spreads[ALL], one.value)]
     split = one.kind.by_layer(one.value[np.newaxis])
     return [(layer, spreads[layer], now) for layer, now in split.items()]
 

@@ -62,6 +62,8 @@ def fit_hyperparameters(
             model.left = NOTHING if isinstance(error, Diverged) else left
         elif isinstance(error, KeyboardInterrupt):
             _settle_early(model, meta)
+        if isinstance(error, KeyboardInterrupt):
+            display.say(_words_on_interrupt(meta))
         raise
     finally:
         model.progress, model.resumed = None, NEW
@@ -201,6 +203,7 @@ def _finish(
         if isinstance(error, Stopped):
             course.hear(error)
             return {}
+        display.say(_words_on_interrupt(meta))
         raise
     except Diverged as error:
         meta.restore_best()
@@ -222,6 +225,26 @@ def _settle_early(model: Any, meta: MetaTraining) -> None:
     model.left = meta.left()
     if meta.is_mean:
         meta.restore_best_weights()
+
+
+def _words_on_interrupt(meta: MetaTraining) -> str:
+    """Returns what the model has after an interrupt."""
+    if meta.best is None:
+        return (
+            "Interrupted before a meta-iteration was complete: weights and "
+            "hyperparameters are those from before `fit`"
+        )
+    best = f"meta-iteration {meta.best_number + 1}, the best by val_loss"
+    if meta.is_mean:
+        has = (
+            "the means of the hyperparameters, as at the end of a `fit`, and "
+            f"the weights of {best}, for there was no last training"
+        )
+    elif meta.tuning.keep == "last":
+        has = "weights of the last complete meta-iteration, and its step"
+    else:
+        has = f"weights and hyperparameters of {best}"
+    return f"Interrupted: the model has {has}"
 
 
 def _words_on_steps(meta: MetaTraining, backward: int) -> str:

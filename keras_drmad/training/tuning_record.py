@@ -122,6 +122,15 @@ class TuningRecord:
         return np.array([row.get(name, np.nan) for row in self.rows])
 
     @property
+    def losses(self) -> list[str]:
+        """The names of the losses that any row has.
+
+        A callback adds its own to a row after others have saved the model.
+        """
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return [name for name in names if name.endswith("loss")]
+
+    @property
     def best(self) -> int:
         """The number of the row with the lowest `val_loss`, from 0."""
         return int(np.nanargmin(self.series("val_loss")))
