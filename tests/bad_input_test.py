@@ -99,6 +99,7 @@ WRONG_OPTIONS = [
     (dict(batch_size=25), "batch_size", "=25"),
     (dict(epochs=0), "epochs", "=0"),
     (dict(steps_per_epoch=0), "steps_per_epoch", "=0"),
+    (dict(shuffle="batch"), "shuffle", "'batch'"),
     (dict(initial_epoch=-1), "initial_epoch", "=-1"),
     (dict(validation_steps=0), "validation_steps", "=0"),
     (dict(validation_batch_size=0), "validation_batch_size", "=0"),

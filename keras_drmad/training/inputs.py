@@ -54,6 +54,7 @@ def plan(
             fewer than a batch, or an argument is not valid.
     """
     arguments.whole("epochs", epochs, 1)
+    arguments.choice("shuffle", shuffle, (True, False, 0, 1))  # not "batch"
     kept = KeptArrays() if kept is None else kept
     is_split = bool(validation_split) and validation_data is None
     is_streamed = is_stream(x, y, sample_weight, "x")
