@@ -4,15 +4,18 @@
     python -m benchmarks.floor --steps=500 --methods=drmad
 
     python -m benchmarks.floor --jax      # pip install keras_drmad[jax]
+    python -m benchmarks.floor --torch --methods=exact      # [torch]
 
 934 penalties of a 784-50-50-50-10 net on MNIST, or on noise of its shape. The
 hypergradients are compared, then both are timed in turn; printed are medians of
 the seconds, and the package's over the hand-written ones: what `forward`,
 `backward` (the slope of the validation loss included), whole calls and first
 calls take. Seconds are those of the processor, on one thread, as machines do
-other work beside this.
+other work beside this. With --torch, TorchOpt and higher are timed last, fewer
+times: exact hypergradients only, as both keep whole trainings.
 """
 
+import functools
 import os
 import statistics
 import time
@@ -31,6 +34,7 @@ flags.DEFINE_multi_enum("methods", METHODS, METHODS, "Which; once for each.")
 flags.DEFINE_integer("steps", 2000, "T.", 20)
 flags.DEFINE_integer("rounds", 5, "How often each is timed.", 1)
 flags.DEFINE_bool("jax", False, "Whether JAX is timed beside both.")
+flags.DEFINE_bool("torch", False, "Whether TorchOpt and higher are.")
 COLUMNS = ("forward", "backward", "call", "first call")
 
 
@@ -109,11 +113,28 @@ def by_hand(method: str, setting: Any, train: Any, held_out: Any) -> Callable:
     return hypergradient
 
 
-def by_jax(method: str, setting: Any, train: Any, held_out: Any) -> Callable:
-    """Returns the function that returns a hypergradient, and seconds."""
-    from benchmarks import floor_jax
+def rivals() -> dict[str, Callable]:
+    """Returns what is timed beside both, by name; makers as `by_hand`."""
+    found: dict[str, Callable] = {}
+    if FLAGS.torch:
+        from benchmarks import floor_torch
 
-    whole = floor_jax.hypergradient(method, setting, train, held_out)
+        for name, library in floor_torch.LIBRARIES.items():
+            found[name] = functools.partial(
+                timed, functools.partial(floor_torch.hypergradient, library)
+            )
+    if FLAGS.jax:
+        from benchmarks import floor_jax
+
+        found["JAX"] = functools.partial(timed, floor_jax.hypergradient)
+    return found
+
+
+def timed(
+    make: Callable, method: str, setting: Any, train: Any, held_out: Any
+) -> Callable:
+    """Returns the function that returns a hypergradient, and seconds."""
+    whole = make(method, setting, train, held_out)
 
     def hypergradient() -> tuple[np.ndarray, dict[str, float]]:
         begin = time.process_time()
@@ -129,6 +150,7 @@ def main(_) -> None:
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     if FLAGS.jax:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    others = rivals()  # PyTorch's libraries load before TensorFlow's
     from benchmarks.floor_loops import Setting
 
     images = data.images(FLAGS.data_dir)
@@ -136,13 +158,13 @@ def main(_) -> None:
     print(f"T = {setting.steps}, medians of {FLAGS.rounds} rounds\n")
     print("| method | by hand, s: " + " | ".join(COLUMNS), end=" | ")
     print("ratio: " + " | ".join(COLUMNS) + " | difference |", end="")
-    print(" JAX / package: call | first call | difference |" * FLAGS.jax)
-    print("| --- " + "| ---: " * (9 + 3 * FLAGS.jax) + "|")
+    for name in others:
+        print(f" {name} / package: call | first call | difference |", end="")
+    print("\n| --- " + "| ---: " * (9 + 3 * len(others)) + "|")
     for method in FLAGS.methods:
-        makers = [by_hand, package] + [by_jax] * FLAGS.jax
         ways = [
             make(method, setting, images.train, images.validation)
-            for make in makers
+            for make in (by_hand, package, *others.values())
         ]
         gradients, rows = zip(*(way() for way in ways), strict=True)
         rounds = [
@@ -158,10 +180,10 @@ def main(_) -> None:
         )
         cells = [f"{x:.2f}" for x in (*hand, *(ours / hand))]
         cells += [f"{distance(gradients[1], gradients[0]):.0e}"]
-        if FLAGS.jax:
-            times = np.array([median(2, "call"), rows[2]["call"]])
+        for k in range(2, len(ways)):
+            times = np.array([median(k, "call"), rows[k]["call"]])
             cells += [f"{x:.2f}" for x in times / ours[2:]]
-            cells += [f"{distance(gradients[2], gradients[0]):.0e}"]
+            cells += [f"{distance(gradients[k], gradients[0]):.0e}"]
         print(f"| {method} | {' | '.join(cells)} |", flush=True)
 
 

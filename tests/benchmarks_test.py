@@ -1,12 +1,14 @@
 """Benchmarks in their short form."""
 
+import importlib.util
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks import scale_model
 from benchmarks.growth import line
-from running import forked
+from running import forked, python
 
 
 def cells(stdout):
@@ -31,6 +33,28 @@ def test_loops_written_by_hand_give_the_same_hypergradient(method):
     assert name == method and len(numbers) == 9
     assert all(float(number) >= 0 for number in numbers)
     assert float(numbers[-1]) < 1e-5  # float32, sums in another order
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flag, module", [("jax", "jax"), ("torch", "torchopt")]
+)
+def test_other_libraries_give_the_same_hypergradient(flag, module):
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"needs keras_drmad[{flag}]")
+    done = python(
+        "-m",
+        "benchmarks.floor",
+        f"--{flag}",
+        "--methods=exact",
+        "--steps=30",
+        "--rounds=1",
+        "--data_dir=",
+    )
+    assert done.returncode == 0, done.stderr
+    rivals = np.reshape(cells(done.stdout)[10:], (-1, 3)).astype(float)
+    assert len(rivals) == (1 if flag == "jax" else 2)
+    assert (rivals[:, 2] < 1e-5).all()
 
 
 @pytest.mark.slow
