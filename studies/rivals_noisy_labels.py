@@ -11,6 +11,12 @@ from examples import datasets
 from studies.plain_trainer import Trainer
 
 MEASURES = ("area", "kept wrong, %", "test loss", "test error, %")
+# How weights are learned; `None` for plain gradient steps.
+RULES = {
+    "weights by plain gradient steps": None,
+    "weights by the default rule": 3.0,
+    "weights by a quarter of its reach": 0.75,
+}
 ORACLE = "the right half alone"  # nobody has it
 NEW = 1000  # seeds of new draws begin here
 
@@ -46,12 +52,9 @@ def cell(
     batch_size = 100 if is_small else 500
     tuned = {
         name: learned_weights(
-            images, given, batch_size, steps, meta_iterations, seed, rule
+            images, given, batch_size, steps, meta_iterations, seed, reach
         )
-        for name, rule in (
-            ("weights by plain gradient steps", "plain"),
-            ("weights by the default rule", "default"),
-        )
+        for name, reach in RULES.items()
     }
     keras.utils.set_random_seed(seed)
     bench = Bench(images, given, wrong, batch_size, steps, seed)
@@ -70,23 +73,33 @@ def net_of(images) -> keras.Model:
 
 
 def learned_weights(
-    images, given, batch_size, steps, meta_iterations, seed, rule
+    images, given, batch_size, steps, meta_iterations, seed, reach
 ) -> np.ndarray:
-    """Returns the weights that hypergradients find, `(examples,)`."""
+    """Returns the weights that hypergradients find, `(examples,)`.
+
+    Args:
+        images: `datasets.Images`.
+        given: the labels as given.
+        batch_size: int.
+        steps: int, see `cell`.
+        meta_iterations: int, see `cell`.
+        seed: int, see `cell`.
+        reach: float, of `SignConsensus`; `None` for plain gradient steps.
+    """
     keras.utils.set_random_seed(seed)
     model = kd.DrMADModel.from_model(net_of(images))
     weights = kd.hyperparameters.ExampleWeights(
         len(given), initial=1.0, transform=kd.hyperparameters.Sigmoid(0, 2)
     )
-    own: dict[str, Any] = {}
-    if rule == "plain":
-        # One example's hypergradient is of the size of 1 / examples.
-        own = {"meta_optimizer": keras.optimizers.SGD(0.5 * len(given))}
+    # One example's hypergradient is of the size of 1 / examples.
+    rule: Any = keras.optimizers.SGD(0.5 * len(given))
+    if reach is not None:
+        rule = kd.SignConsensus(reach=reach)
     model.compile(
         optimizer=keras.optimizers.SGD(0.03, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         hyperparameters=[weights],
-        **own,
+        meta_optimizer=rule,
     )
     model.fit(
         images.train[0],
@@ -96,7 +109,7 @@ def learned_weights(
         validation_data=images.validation,
         validation_batch_size=1000,
         meta_iterations=meta_iterations,
-        keep="best" if rule == "plain" else "mean",
+        keep="best" if reach is None else "mean",
         seed=seed,
         verbose=0,
     )
