@@ -70,6 +70,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert len(again["loss"]) == 5
 
 
+def test_a_resumed_run_says_so(tmp_path, capsys):
+    model = compiled()
+    with pytest.raises(Crash):
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        fit(model, callbacks=[backup, At(1, crash)], verbose=2)
+    assert "Goes on" not in capsys.readouterr().out
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    fit(model, callbacks=[backup], verbose=2)
+    said = capsys.readouterr().out
+    assert f"Goes on from the backup in '{tmp_path / 'backup'}'\n" in said
+    fit(model, verbose=2)  # resumes nothing
+    assert "Goes on" not in capsys.readouterr().out
+
+
 def test_a_backup_within_the_first_training_begins_anew(tmp_path):
     model = compiled()
 

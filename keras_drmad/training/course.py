@@ -150,6 +150,11 @@ class Course:
         self.seed = self._tree.get("seed", workers.seed(seed))
 
     @property
+    def folder(self) -> str:
+        """Where the backup is that the course writes."""
+        return str(self.taken[0].backup_dir) if self.taken else ""
+
+    @property
     def keeps(self) -> bool:
         """Whether there are backups."""
         return self._backup is not None

@@ -90,6 +90,7 @@ def run(
             first = keras_internals.take_initial_epoch(model) or tuning.first
             if course.base:
                 first = course.base["number"]
+                display.say(f"Goes on from the backup in '{course.folder}'")
                 between.go_on(
                     model, training.problem, plan, callbacks, course.base
                 )
