@@ -248,7 +248,7 @@ class DrMADModel(Readable, Checkable, Differentiable):
         together.bind(model, optimizer)
         self.forget()
         self.hyperparameters = list(together)
-        self._are_suggested = is_auto
+        self._has_suggested = is_auto
         self._jit_choice = jit_compile
         self._given_meta_optimizer = meta_optimizers.checked_meta_optimizer(
             meta_optimizers.SignConsensus()
@@ -479,8 +479,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
             workers=workers,
             display=display,
         )
-        if is_tuned and self._are_suggested and not display.is_silent:
+        if is_tuned and self._has_suggested and not display.is_silent:
             self.hyperparameter_summary(print_fn=display.say)
+            self._has_suggested = False  # said once
         if is_tuned and self.resolved.why:
             display.say(self.words_on_method().strip())
         if is_tuned and tuning.are_drawn:

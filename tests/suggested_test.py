@@ -56,6 +56,8 @@ def test_auto_is_printed_before_training(capsys):
     assert "l2 (L2)" in table and "learning_rate (LearningRate)" in table
     assert "Tuned by gradient: 4" in table
     assert "val_loss" in training
+    model.fit(X, Y, validation_data=VALIDATION, meta_iterations=1, verbose=2)
+    assert "l2 (L2)" not in capsys.readouterr().out  # was said
 
 
 def test_auto_is_saved_with_its_values(tmp_path):
