@@ -34,7 +34,7 @@ def test_study_in_small(tmp_path):
     rows = {}
     for experiment in ("noisy_labels", "schedule", "augmentation"):
         rows[experiment] = rows_by(folder / f"{experiment}.csv", "way")
-    assert len(rows["noisy_labels"]) == 10
+    assert len(rows["noisy_labels"]) == 11
     assert len(rows["schedule"]) == len(rows["augmentation"]) == 8
     area = float(
         rows["noisy_labels"]["kept by 2 clean nets"]["area"].split()[0]
