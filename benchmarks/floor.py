@@ -11,8 +11,7 @@ hypergradients are compared, then both are timed in turn; printed are medians of
 the seconds, and the package's over the hand-written ones: what `forward`,
 `backward` (the slope of the validation loss included), whole calls and first
 calls take. Seconds are those of the processor, on one thread, as machines do
-other work beside this. With --torch, TorchOpt and higher are timed last, fewer
-times: exact hypergradients only, as both keep whole trainings.
+other work beside this. TorchOpt and higher have exact hypergradients alone.
 """
 
 import functools
@@ -35,6 +34,11 @@ flags.DEFINE_integer("steps", 2000, "T.", 20)
 flags.DEFINE_integer("rounds", 5, "How often each is timed.", 1)
 flags.DEFINE_bool("jax", False, "Whether JAX is timed beside both.")
 flags.DEFINE_bool("torch", False, "Whether TorchOpt and higher are.")
+flags.register_multi_flags_validator(
+    ("torch", "methods"),
+    lambda given: not given["torch"] or given["methods"] == ["exact"],
+    "--torch needs --methods=exact, the one that TorchOpt and higher have.",
+)
 COLUMNS = ("forward", "backward", "call", "first call")
 
 
