@@ -1,5 +1,6 @@
 """One training with callbacks, the hyperparameters as they are."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -76,12 +77,7 @@ def fit_weights(
         callbacks.on_epoch_begin(epoch)
         model.check_trainable()
         try:
-            try:
-                state, logs = next(epochs)
-            except Stopped:
-                if watcher.reached is None:
-                    raise
-                _, state, logs = watcher.reached
+            state, logs = _end_of_next(epochs, watcher)
             problem.assign(state, hparams, is_final=False)
             if source is not None:
                 name = f"validation of {epoch}"
@@ -102,3 +98,19 @@ def fit_weights(
     problem.assign(state, hparams)
     model.keep_ends(problem, s_0, state, hparams)
     return logs
+
+
+def _end_of_next(
+    epochs: Iterator[tuple[State, dict[str, float]]], watcher: Reporter
+) -> tuple[State, dict[str, float]]:
+    """Returns the state and the metrics where the next epoch ends.
+
+    Raises:
+        Stopped: if time is up.
+    """
+    try:
+        return next(epochs)
+    except Stopped:
+        if watcher.reached is None:
+            raise
+        return watcher.reached.state, watcher.reached.logs
