@@ -190,11 +190,17 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("trials_before", [0, 1, 2])
-def test_goes_on_where_it_was_killed(trials_before, tmp_path):
-    whole = search_in(tmp_path / "whole", seed=1)
-    whole.search(**DATA)
-    assert len(whole.draws) > 3
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Returns a search that came to its end."""
+    search = search_in(tmp_path_factory.mktemp("whole"), seed=1)
+    search.search(**DATA)
+    assert len(search.draws) > 3
+    return search
+
+
+@pytest.mark.parametrize("trials_before", [0, 2])
+def test_goes_on_where_it_was_killed(trials_before, whole, tmp_path):
     built = []
 
     def killed(rates):

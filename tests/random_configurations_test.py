@@ -11,8 +11,8 @@ from checks import flat
 from keras_drmad.hyperparameters import L1, L2, LearningRate
 from small_models import CLASSES, FEATURES, data
 
-PER_METHOD = 16
-# Those in a row share a model and its loops. 13 methods: 208 configurations.
+PER_METHOD = 10
+# Those in a row share a model and its loops. 13 methods: 130 configurations.
 METHODS = [
     [
         kd.DrMAD(),
@@ -93,7 +93,7 @@ def test_hypergradients_are_finite(number):
                         x,
                         y,
                         batch_size=8,
-                        epochs=int(generator.integers(8, 20)),
+                        epochs=int(generator.integers(4, 12)),
                         validation_data=data(24, seed=number + 1000),
                     )
             except FloatingPointError:  # the training diverged, and said so

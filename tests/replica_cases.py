@@ -36,8 +36,6 @@ FULL = {"x": X[:15], "y": LABELS[:15]}
 FULL["validation"] = LABELLED[0][:10], LABELLED[1][:10]
 TRAINING = {"batch_size": SIZE, "steps_per_epoch": T, "seed": 0}
 CASES = {}
-# Models check themselves in the cases that have a name of their own.
-UNCHECKED = {"self_check": False}
 
 
 def case(function):
@@ -53,6 +51,7 @@ def compiled(inputs, outputs, hyperparameters, **options):
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "hypergradient": kd.ReverseMode(),
         "jit_compile": "auto",
+        "self_check": False,
     }
     model = kd.DrMADModel(inputs, outputs)
     model.compile(hyperparameters=hyperparameters, **defaults | options)
@@ -117,7 +116,7 @@ def _of_method(name):
         if name in ("truncated", "one_step", "neumann", "cg"):
             del chosen[1]
         method = METHODS[name]()
-        model = compiled(*mlp(), chosen, hypergradient=method, **UNCHECKED)
+        model = compiled(*mlp(), chosen, hypergradient=method)
         return hypergradient(model, **FULL)
 
     return run
@@ -128,7 +127,7 @@ def _of_optimizer(name):
         row = optimizers.OPTIMIZERS[name]
         weights = kinds.ExampleWeights(len(FULL["x"]))
         kind = kinds.LearningRate() if name == "lion" else weights
-        model = compiled(*mlp(), [kind], optimizer=row.make(), **UNCHECKED)
+        model = compiled(*mlp(), [kind], optimizer=row.make())
         return hypergradient(model, steps_per_epoch=9, **FULL)
 
     return run
@@ -139,9 +138,7 @@ def _of_kind(name):
         reseed(1)
         decay = 0.01 if name == "WeightDecay" else None
         optimizer = keras.optimizers.SGD(0.1, momentum=0.5, weight_decay=decay)
-        model = compiled(
-            *net(name), [KINDS[name]()], optimizer=optimizer, **UNCHECKED
-        )
+        model = compiled(*net(name), [KINDS[name]()], optimizer=optimizer)
         x, y = X[:11], LABELS[:11]
         return hypergradient(model, x, y, batch_size=4, steps_per_epoch=6)
 
@@ -159,8 +156,12 @@ for _name in KINDS:
 @case
 def cnn_adam():
     optimizer = keras.optimizers.Adam(0.01)
-    model = compiled(*cnn(), three_kinds()[::2], optimizer=optimizer)
-    return hypergradient(model, IMAGES, validation=(IMAGES, LABELS))
+    model = compiled(
+        *cnn(), three_kinds(15)[::2], optimizer=optimizer, self_check=True
+    )
+    return hypergradient(
+        model, IMAGES[:15], LABELS[:15], (IMAGES[:10], LABELS[:10])
+    )
 
 
 @case
@@ -192,8 +193,8 @@ def losses_one_by_one():
     loss = keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction=None
     )
-    model = compiled(*mlp(), three_kinds()[::2], loss=loss)
-    return hypergradient(model)
+    model = compiled(*mlp(), three_kinds(15)[::2], loss=loss)
+    return hypergradient(model, **FULL)
 
 
 @case
@@ -215,6 +216,7 @@ def two_outputs_weighed():
             "q": keras.losses.Huber(reduction="sum"),
         },
         loss_weights={"p": 2.0, "q": 0.3},
+        self_check=True,
     )
     targets = {"p": Y, "q": -Y}
     v = VALIDATION
@@ -227,8 +229,9 @@ def two_outputs_weighed():
     )
 
 
-def fitted(model, x=X, y=LABELS, validation=LABELLED, **options):
+def fitted(model, x=FULL["x"], y=FULL["y"], validation=None, **options):
     """Returns logs, weights and values after a `fit`."""
+    validation = validation or FULL["validation"]
     history = model.fit(
         x,
         y,
@@ -241,25 +244,26 @@ def fitted(model, x=X, y=LABELS, validation=LABELLED, **options):
         found[f"weight_{k}"] = w
     for h in model.hyperparameters:
         found[f"value_{h.name}"] = np.asarray(h.value())
-    evaluated = model.evaluate(*validation, batch_size=4, verbose=0)
-    return found | {"evaluated": np.asarray(evaluated)}
+    return found
 
 
 @case
 def whole_fit():
     model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
-    return fitted(model, initial_weights="same")
+    found = fitted(model, X, LABELS, LABELLED, initial_weights="same")
+    evaluated = model.evaluate(*LABELLED, batch_size=4, verbose=0)
+    return found | {"evaluated": np.asarray(evaluated)}
 
 
 @case
 def plain_training():
     model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
-    return fitted(model, meta_iterations=0, epochs=2)
+    return fitted(model, X, LABELS, LABELLED, meta_iterations=0, epochs=2)
 
 
 @case
 def tuned_while_training():
-    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
+    model = compiled(*mlp(), three_kinds(15), metrics=["accuracy"])
     return fitted(model, meta_iterations=None, tune_every=3)
 
 
@@ -273,26 +277,20 @@ def stream():
 
 
 @case
-def resampled_fit():
-    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
-    return fitted(model, draws=2)
-
-
-@case
 def uneven_draws():
     """Three draws, of which one of two workers has two."""
-    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
+    model = compiled(*mlp(), three_kinds(15), metrics=["accuracy"])
     return fitted(model, draws=3, meta_iterations=2)
 
 
 @case
 def checked_values():
-    model = compiled(*mlp(), three_kinds()[::2])
+    model = compiled(*mlp(), three_kinds(15)[::2])
     fitted(model, meta_iterations=2)
     check = model.check_hyperparameters(
-        X,
-        LABELS,
-        validation_data=LABELLED,
+        FULL["x"],
+        FULL["y"],
+        validation_data=FULL["validation"],
         draws=2,
         verbose=0,
         **TRAINING | {"steps_per_epoch": 9},
@@ -339,7 +337,7 @@ def xla():
 def other_data():
     """One worker has other data."""
     model = compiled(*mlp(), three_kinds()[:1])
-    return fitted(model, x=X if model.is_chief else X + 1)
+    return fitted(model, FULL["x"] if model.is_chief else FULL["x"] + 1)
 
 
 def other_length():
@@ -386,7 +384,9 @@ def out_of_time():
 def placed():
     """How many convolutions of a step backward are on each device."""
     model = compiled(*cnn(), three_kinds()[:1])
-    hypergradient(model, IMAGES, validation=(IMAGES, LABELS), steps_per_epoch=2)
+    data = {"x": IMAGES[:15], "y": LABELS[:15]}
+    data["validation"] = IMAGES[:10], LABELS[:10]
+    hypergradient(model, steps_per_epoch=2, **data)
     problem = model._assembly.loops.problem
 
     def backward():
@@ -419,7 +419,7 @@ def hidden_sum():
     def loss(y, y_pred):
         return keras.ops.sum(keras.ops.square(y - y_pred))
 
-    model = compiled(*mlp(), three_kinds()[:1], loss=loss)
+    model = compiled(*mlp(), three_kinds()[:1], loss=loss, self_check=True)
     return _warned(model, y=Y, validation=VALIDATION)
 
 
@@ -441,8 +441,10 @@ class Counting(keras.layers.Layer):
 def counts():
     """A variable that counts examples."""
     inputs, outputs = mlp()
-    model = compiled(inputs, Counting()(outputs), three_kinds()[:1])
-    found = _warned(model)
+    model = compiled(
+        inputs, Counting()(outputs), three_kinds()[:1], self_check=True
+    )
+    found = _warned(model, **FULL)
     fitted(model, meta_iterations=0)
     (count,) = [v for v in model.non_trainable_variables if v.shape == ()]
     return found | {"count": count.numpy()}
@@ -513,7 +515,7 @@ def late():
 
     def wait(batch, logs):
         if not model.is_chief and next(trainings) == 2:
-            time.sleep(22)
+            time.sleep(12)
 
     return fitted(
         model,
@@ -523,7 +525,7 @@ def late():
         callbacks=[
             keras.callbacks.BackupAndRestore(str(folder)),
             keras.callbacks.LambdaCallback(on_train_batch_end=wait),
-            kd.callbacks.TimeBudget(20),
+            kd.callbacks.TimeBudget(10),
         ],
     )
 
@@ -531,7 +533,7 @@ def late():
 @case
 def killed():
     """The second worker may end in the midst of the second training."""
-    model = compiled(*mlp(), three_kinds(), hypergradient=kd.DrMAD())
+    model = compiled(*mlp(), three_kinds(15), hypergradient=kd.DrMAD())
     backup = keras.callbacks.BackupAndRestore(os.environ["FOLDER"], save_freq=1)
     chunks = iter(range(100))
 
@@ -570,11 +572,11 @@ def _dropout():
     return inputs, keras.layers.Dense(2)(x)
 
 
-def _against_differences(net):
+def _against_differences(net, x, y):
     """Returns the largest error of a hypergradient, by differences."""
     model = compiled(*net(), [kinds.L2("input", 0.01), kinds.LearningRate()])
     training = {**TRAINING, "steps_per_epoch": 9, "validation_data": LABELLED}
-    h = model.hypergradient(X, LABELS, **training)
+    h = model.hypergradient(x, y, **training)
     errors = []
     for kind in model.hyperparameters:
         raw, eps = kind.raw, 1e-5
@@ -583,7 +585,7 @@ def _against_differences(net):
         losses = []
         for sign in (1, -1):
             raw.assign(before + sign * eps * direction)
-            losses.append(model.validation_loss_after(X, LABELS, **training))
+            losses.append(model.validation_loss_after(x, y, **training))
         raw.assign(before)
         slope = (losses[0] - losses[1]) / (2 * eps)
         exact = float(np.sum(h.gradients[kind.name] * direction))
@@ -592,8 +594,10 @@ def _against_differences(net):
 
 
 ALONE = {
-    "batch_normalization": lambda: _against_differences(_batch_normalization),
-    "dropout": lambda: _against_differences(_dropout),
+    "batch_normalization": lambda: _against_differences(
+        _batch_normalization, X, LABELS
+    ),
+    "dropout": lambda: _against_differences(_dropout, FULL["x"], FULL["y"]),
 }
 CASES |= ALONE
 WITH_SURROUNDINGS = {

@@ -67,7 +67,6 @@ WORKERS = [
     "plain_training",
     "whole_fit",
     "tuned_while_training",
-    "resampled_fit",  # each worker has one of the two draws
     "uneven_draws",
     "checked_values",
     "stream",
@@ -91,8 +90,7 @@ def run(path, count, names, **environment):
     code = (
         f"import runpy\nrunpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
     )
-    done = forked("-c", code, *flags, environment=environment)
-    return done
+    return forked("-c", code, *flags, environment=environment, self_check=True)
 
 
 def load(path):
@@ -150,6 +148,14 @@ def three(folder):
 @pytest.fixture(scope="module")
 def workers(folder):
     done, found = on_workers(folder, [*WORKERS, *DIFFER, *AGREED, "counts"])
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr
+    return found
+
+
+@pytest.fixture(scope="module")
+def writing(folder):
+    """The two workers' cases that write into the folder."""
+    done, found = on_workers(folder, ["files", "late"], FOLDER=str(folder))
     assert [one.returncode for one in done] == [0, 0], done[0].stderr
     return found
 
@@ -213,17 +219,14 @@ def test_more_cases_on_two_devices(two, one, name):
 
 
 @pytest.mark.slow
-def test_a_backup_stays_where_one_worker_was_late(folder):
-    _, found = on_workers(folder, ["late"], FOLDER=str(folder))
-    for worker in found:
+def test_a_backup_stays_where_one_worker_was_late(writing, folder):
+    for worker in writing:
         assert len(worker["late"]["log_loss"]) >= 1
     assert list((folder / "late").iterdir())
 
 
-def test_only_the_chief_writes(folder):
-    done, (chief, other) = on_workers(folder, ["files"], FOLDER=str(folder))
-    assert [one.returncode for one in done] == [0, 0], done[0].stderr
-    chief, other = chief["files"], other["files"]
+def test_only_the_chief_writes(writing, folder):
+    chief, other = (worker["files"] for worker in writing)
     for key in other:
         assert relative_error(other[key], chief[key]) < 1e-12, key
     assert len((folder / "log.csv").read_text().splitlines()) > 1

@@ -58,12 +58,12 @@ def forked(
     program: str,
     *flags: str,
     environment: Mapping[str, str] | None = None,
+    self_check: bool = False,
 ) -> subprocess.CompletedProcess:
     """Runs Python as `python` does, in a process that needs no imports.
 
     It is forked from one that has imported TensorFlow already, which takes
-    longer than many a program does. XLA compiles it as it does the tests, and
-    like theirs its models do not check themselves.
+    longer than many a program does. XLA compiles it as it does the tests.
 
     Args:
         option: str, "-m" or "-c".
@@ -71,13 +71,14 @@ def forked(
         *flags: of the program.
         environment: variables beside those of this process; `AS_A_USERS` lets
             XLA compile as it does for a user.
+        self_check: bool, whether its models may check themselves.
     """
     variables = {**os.environ} | dict(environment or {})
     with tempfile.TemporaryDirectory() as folder:
         paths = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
         process = forks().Process(
             target=_become,
-            args=(option, program, flags, paths, variables),
+            args=(option, program, flags, paths, variables, self_check),
         )
         process.start()
         process.join()
@@ -96,7 +97,7 @@ def forks():
     return context
 
 
-def _become(option, program, flags, paths, environment):
+def _become(option, program, flags, paths, environment, self_check):
     """Runs a program; called in its process."""
     for number, path in enumerate(paths, start=1):
         with path.open("w") as file:
@@ -106,7 +107,8 @@ def _become(option, program, flags, paths, environment):
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     sys.argv = [option, *flags]
-    _spare_self_checks()
+    if not self_check:
+        _spare_self_checks()
     if option == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:

@@ -214,7 +214,7 @@ def own_callbacks(folder):
     ]
 
 
-def test_callbacks_of_this_package_are_copied_for_each_trial(tmp_path):
+def test_callbacks_of_this_package_are_copied_for_each_execution(tmp_path):
     callbacks = own_callbacks(str(tmp_path / "logs"))
     public = [
         one
@@ -227,11 +227,11 @@ def test_callbacks_of_this_package_are_copied_for_each_trial(tmp_path):
         tmp_path,
         [0.03, 0.1],
         callbacks,
-        max_trials=2,
+        max_trials=1,
         executions_per_trial=2,
     )
-    trials = tuner.oracle.trials.values()
-    assert [trial.status for trial in trials] == ["COMPLETED"] * 2
+    (trial,) = tuner.oracle.trials.values()
+    assert trial.status == "COMPLETED"
     # The one given is left as it was: each execution has a copy.
     assert callbacks[0]._rows == {}
     folders = {path.parent.name for path in tmp_path.glob("logs/*/*/tuning")}
