@@ -1,5 +1,6 @@
 """Examples and studies, run as a user runs them."""
 
+import atexit
 import csv
 import functools
 import importlib
@@ -180,7 +181,7 @@ for line in sys.stdin:
 @functools.cache
 def without_tensorflow() -> subprocess.Popen:
     """Returns a process that runs code in forks of itself."""
-    return subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, "-c", SERVER],
         cwd=ROOT,
         env=_as_a_users(),
@@ -188,6 +189,8 @@ def without_tensorflow() -> subprocess.Popen:
         stdout=subprocess.PIPE,
         text=True,
     )
+    atexit.register(server.communicate)  # ends it
+    return server
 
 
 def assert_folder_is_complete(
