@@ -27,7 +27,7 @@ def test_short_run_writes_its_folder(tmp_path):
         tmp_path,
         "--meta_iterations=2",
         "--epochs=4",
-        "--trials=2",
+        "--trials=1",
     )
     folder = tmp_path / "augmentation" / "short"
     assert len(history(folder)["val_loss"]) == 2

@@ -16,6 +16,13 @@ from running import (
 from studies import wide_tables_problems
 
 SHORT = ("--steps=20", "--meta_iterations=2", "--draws=2")
+# Fewer rows and columns, fewer values of one penalty.
+SMALL = {
+    "examples.tables.SIZES": {"friedman": (200, 5, 40)},
+    "examples.tables.TEST_ROWS": 300,
+    "studies.wide_tables.GRID": (1e-6, 1e-2, 0.1),
+    "studies.wide_tables.COUNTS": (5, 20),
+}
 
 
 @pytest.mark.parametrize(
@@ -98,14 +105,15 @@ def test_example_in_short_writes_its_folder(tmp_path):
     out = run_program(
         "examples.feature_selection",
         tmp_path,
-        "--meta_iterations=8",
-        "--steps=200",
+        "--meta_iterations=5",
+        "--steps=100",
         "--draws=2",
+        constants={"examples.feature_selection.GRID": (1e-6, 0.1)},
     )
     folder = tmp_path / "feature_selection" / "short"
-    assert len(history(folder)["val_loss"]) == 8
+    assert len(history(folder)["val_loss"]) == 5
     with np.load(folder / "hyperparameters.npz") as arrays:
-        assert arrays["l2"].shape == (8, 205)
+        assert arrays["l2"].shape == (5, 205)
     losses = dict(re.findall(r"^(\S.*?) {2,}(\d\.\d{3})", out, re.MULTILINE))
     assert len(losses) == 7
     # Already, after so few and short trainings.
@@ -114,14 +122,14 @@ def test_example_in_short_writes_its_folder(tmp_path):
     assert float(losses["gradient boosting"]) < 0.14
     assert 0.25 < float(losses["lasso, cross-validated"]) < 0.28
     assert_folder_is_complete(
-        folder, {"feature_selection"}, "--meta_iterations=8"
+        folder, {"feature_selection"}, "--meta_iterations=5"
     )
 
 
 @pytest.mark.slow
 def test_study_in_small(tmp_path):
     flags = ("--problems=friedman", "--seeds=1", "--processes=0", *SHORT)
-    out = run_program("studies.wide_tables", tmp_path, *flags)
+    out = run_program("studies.wide_tables", tmp_path, *flags, constants=SMALL)
     assert "0 of 1 parts are there" in out
     folder = tmp_path / "wide_tables" / "short"
     rows = rows_by(folder / "results.csv", "way")
@@ -137,5 +145,7 @@ def test_study_in_small(tmp_path):
         "test_losses",
         "penalties",
     }
-    again = run_program("studies.wide_tables", tmp_path, *flags)
+    again = run_program(
+        "studies.wide_tables", tmp_path, *flags, constants=SMALL
+    )
     assert "1 of 1 parts are there" in again

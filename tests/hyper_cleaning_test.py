@@ -62,6 +62,11 @@ def test_longer_horizons_in_small(tmp_path):
         "--quick=2",
         "--longer=2",
         "--processes=0",
+        constants={
+            "studies.hyper_cleaning_published.LONGER": 50,
+            "studies.hyper_cleaning_published.AGAIN": 2,
+            "studies.hyper_cleaning_published.PLAIN": 20,
+        },
     )
     folder = tmp_path / "hyper_cleaning" / "short"
     rows = rows_by(folder / "published.csv", "way")
@@ -70,10 +75,10 @@ def test_longer_horizons_in_small(tmp_path):
         return float(rows[way][column].split()[0])
 
     longer = "then T = 150, sign steps of 1"
-    assert number(longer, "steps") == 2 * 10 + 2 * 150
-    again = number(longer, "steps") + 150 + 20 * 10
+    assert number(longer, "steps") == 2 * 10 + 2 * 50
+    again = number(longer, "steps") + 50 + 2 * 10
     assert number("then T = 10 again", "steps") == again
-    assert number("labels as given", "steps") == 2 * 10 + 2 * 150
+    assert number("labels as given", "steps") == 2 * 10 + 2 * 50
     assert number(longer, "area") > 0.6  # chance: 0.5 ± 0.03
     assert (folder / "figures" / "published.png").exists()
 

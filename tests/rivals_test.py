@@ -28,7 +28,12 @@ def test_flags_are_answered_without_tensorflow():
 
 @pytest.mark.slow
 def test_study_in_small(tmp_path):
-    out = run_program("studies.rivals", tmp_path, *SMALL)
+    grids = {
+        way: (how, rates[:2])
+        for way, (how, rates) in rivals_schedule.GRIDS.items()
+    }
+    constants = {"studies.rivals_schedule.GRIDS": grids}
+    out = run_program("studies.rivals", tmp_path, *SMALL, constants=constants)
     assert "0 of 3 parts are there" in out
     folder = tmp_path / "rivals" / "short"
     rows = {}

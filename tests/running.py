@@ -1,7 +1,10 @@
 """Examples and studies, run as a user runs them."""
 
+import atexit
 import csv
 import functools
+import importlib
+import json
 import multiprocessing
 import os
 import pathlib
@@ -10,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +43,9 @@ def run_program(
     save_dir: pathlib.Path,
     *flags: str,
     environment: Mapping[str, str] | None = None,
+    constants: Mapping[str, Any] | None = None,
 ) -> str:
-    """Runs `python -m <module>` into the run "short"; returns stdout."""
+    """Runs a program into the run "short", see `forked`; returns stdout."""
     done = forked(
         "-m",
         module,
@@ -48,6 +53,7 @@ def run_program(
         "--run_name=short",
         *flags,
         environment=environment,
+        constants=constants,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -59,6 +65,7 @@ def forked(
     *flags: str,
     environment: Mapping[str, str] | None = None,
     self_check: bool = False,
+    constants: Mapping[str, Any] | None = None,
 ) -> subprocess.CompletedProcess:
     """Runs Python as `python` does, in a process that needs no imports.
 
@@ -72,13 +79,23 @@ def forked(
         environment: variables beside those of this process; `AS_A_USERS` lets
             XLA compile as it does for a user.
         self_check: bool, whether its models may check themselves.
+        constants: for constants of modules, such as "examples.tables.SIZES",
+            what they are instead, in a smaller problem.
     """
     variables = {**os.environ} | dict(environment or {})
     with tempfile.TemporaryDirectory() as folder:
         paths = [pathlib.Path(folder, name) for name in ("stdout", "stderr")]
         process = forks().Process(
             target=_become,
-            args=(option, program, flags, paths, variables, self_check),
+            args=(
+                option,
+                program,
+                flags,
+                paths,
+                variables,
+                self_check,
+                constants or {},
+            ),
         )
         process.start()
         process.join()
@@ -97,7 +114,7 @@ def forks():
     return context
 
 
-def _become(option, program, flags, paths, environment, self_check):
+def _become(option, program, flags, paths, environment, self_check, constants):
     """Runs a program; called in its process."""
     for number, path in enumerate(paths, start=1):
         with path.open("w") as file:
@@ -109,7 +126,14 @@ def _become(option, program, flags, paths, environment, self_check):
     sys.argv = [option, *flags]
     if not self_check:
         _spare_self_checks()
-    if option == "-m":
+    for name, value in constants.items():
+        module, _, constant = name.rpartition(".")
+        owner = importlib.import_module(module)
+        assert hasattr(owner, constant), name
+        setattr(owner, constant, value)
+    if program in sys.modules:  # with other constants
+        sys.modules[program].app.run(sys.modules[program].main)
+    elif option == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         exec(program, {"__name__": "__main__"})
@@ -130,15 +154,53 @@ def assert_flag_is_refused_without_tensorflow(module: str, flag: str) -> None:
         module: str, the program, such as "examples.augmentation".
         flag: str, with a value that is not allowed.
     """
-    done = python(
-        "-c",
+    code = (
         f"import sys, {module} as program\n"
         f"try: program.app.run(program.main, ['x', {flag!r}])\n"
         "except SystemExit: pass\n"
-        "assert 'tensorflow' not in sys.modules, 'imported TensorFlow'\n",
+        "assert 'tensorflow' not in sys.modules, 'imported TensorFlow'\n"
     )
-    assert done.returncode == 0, done.stderr
-    assert flag.partition("=")[0] in done.stderr
+    server = without_tensorflow()
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "stderr")
+        print(json.dumps([code, str(path)]), file=server.stdin, flush=True)
+        exit_code = int(server.stdout.readline())
+        stderr = path.read_text()
+    assert exit_code == 0, stderr
+    assert flag.partition("=")[0] in stderr
+
+
+# Forks for each line, so that what all programs import is imported once.
+SERVER = """
+import json, os, sys
+import absl.app, matplotlib.pyplot, numpy
+
+for line in sys.stdin:
+    code, path = json.loads(line)
+    child = os.fork()
+    if not child:
+        with open(path, "w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        exec(code, {"__name__": "__main__"})
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@functools.cache
+def without_tensorflow() -> subprocess.Popen:
+    """Returns a process that runs code in forks of itself."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=ROOT,
+        env=_as_a_users(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(server.communicate)  # ends it
+    return server
 
 
 def assert_folder_is_complete(

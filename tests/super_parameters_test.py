@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -79,6 +80,13 @@ def test_goes_on_and_compares_with_the_sweep(save_dir):
 
 @pytest.mark.slow
 def test_workers_find_the_same(save_dir, tmp_path):
+    # The sweep is there already.
+    kept = "super_parameters/short/results"
+    shutil.copytree(
+        save_dir / kept,
+        tmp_path / kept,
+        ignore=shutil.ignore_patterns("search_*"),
+    )
     run_program("studies.super_parameters", tmp_path, *SHORT, "--workers=2")
     assert search(tmp_path)["rate"] == search(save_dir)["rate"]
     rates = tried(tmp_path)

@@ -18,6 +18,22 @@ SMALL = (
     "--folds=2",
     "--processes=0",
 )
+# Scikit-learn's, with fewer strengths of their penalties.
+CROSS_VALIDATED = {
+    "L2, cross-validated": {"l1_ratios": (0,), "Cs": 2},
+    "L1, cross-validated": {
+        "l1_ratios": (1,),
+        "Cs": 2,
+        "solver": "liblinear",
+    },
+    "elastic net, cross-validated": {
+        "l1_ratios": (0.5, 1.0),
+        "Cs": [0.01, 0.1],
+        "solver": "saga",
+        "max_iter": 100,
+        "tol": 1e-2,
+    },
+}
 
 
 def test_flags_are_answered_without_tensorflow():
@@ -56,7 +72,8 @@ def test_scores_of_a_sure_and_right_answer():
 
 @pytest.mark.slow
 def test_study_in_small(tmp_path):
-    out = run_program("studies.tabular", tmp_path, *SMALL)
+    constants = {"studies.tabular.CROSS_VALIDATED": CROSS_VALIDATED}
+    out = run_program("studies.tabular", tmp_path, *SMALL, constants=constants)
     assert "0 of 1 parts are there" in out
     folder = tmp_path / "tabular" / "short"
     rows = rows_by(folder / "results.csv", "penalty")

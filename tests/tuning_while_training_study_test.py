@@ -24,6 +24,7 @@ def test_weights_of_examples_help_and_penalties_do_not_move_as_they_should(
         "--epochs=5",
         "--meta_iterations=3",
         "--processes=0",
+        constants={"studies.tuning_while_training.TIMED": 1},
     )
     (folder,) = (tmp_path / "tuning_while_training").iterdir()
     assert (folder / "figures" / "labels.png").exists()
