@@ -130,6 +130,7 @@ def assert_trains_like_keras(
     rtol: float = 1e-9,
     plain: dict[str, Any] | None = None,
     more: dict[str, Any] | None = None,
+    ours: Any = None,
     **fit: Any,
 ) -> tuple[Any, Any]:
     """Asserts that `fit(meta_iterations=0)` gives the weights of Keras's `fit`.
@@ -147,6 +148,7 @@ def assert_trains_like_keras(
         plain: other arguments of `compile` and `fit` of Keras alone, by
             "compile" and "fit".
         more: other arguments of our `compile`.
+        ours: such a model of ours, already compiled; one is made by default.
         **fit: other arguments of both.
     """
     fit = {"shuffle": False, "verbose": 0} | fit
@@ -160,7 +162,9 @@ def assert_trains_like_keras(
     )
     first = [np.array(w) for w in theirs.get_weights()]
     theirs.fit(x, y, **(fit | plain.get("fit", {})))
-    ours = wrapped(make_model(), make_optimizer(), loss, kinds, **(more or {}))
+    if ours is None:
+        options = more or {}
+        ours = wrapped(make_model(), make_optimizer(), loss, kinds, **options)
     ours.fit(x, y, meta_iterations=0, **fit)
     expected, actual = theirs.get_weights(), ours.get_weights()
     assert any((a != b).any() for a, b in zip(first, expected, strict=True))

@@ -5,7 +5,7 @@ from functools import partial
 import keras
 
 import keras_drmad as kd
-from faults import members, refused, wrapped
+from faults import REFUSED, members, refused, wrapped
 from small_models import VALIDATION, X, Y, cross_entropy, hidden
 
 H = kd.hyperparameters
@@ -69,7 +69,7 @@ def is_refused_before_and_between(case):
     for fits in (0, 1):
         model = tuned(frozen(first) if first else normalized())
         for _ in range(fits):
-            model.fit(**FIT, meta_iterations=1)
+            model.fit(**FIT, meta_iterations=0)
         change(model)
         before = model.get_weights()
         refused(partial(model.fit, **FIT), "compile", name, "trainable")
@@ -85,7 +85,7 @@ def is_refused_before_and_between(case):
     model.compile(
         SGD(0.1), cross_entropy(), hyperparameters=kinds, jit_compile=False
     )
-    model.fit(**FIT, meta_iterations=1)
+    model.fit(**FIT, meta_iterations=0)
 
 
 class Freezes(keras.callbacks.Callback):
@@ -97,30 +97,35 @@ class Freezes(keras.callbacks.Callback):
         set_trainable(self.model, "first", False)
 
 
-@members(
-    "trainable changed by a callback",
-    {
-        name: name
-        for name in (
-            "on_epoch_begin",
-            "on_train_batch_begin",
-            "on_train_batch_end",
-            "on_epoch_end",
-        )
-    },
+MOMENTS = (
+    "on_epoch_begin",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+    "on_epoch_end",
 )
-def is_refused_within(when):
+
+
+@members("trainable changed by a callback", {", ".join(MOMENTS): MOMENTS})
+def is_refused_within(moments):
     model = tuned()
-    refused(
-        lambda: model.fit(**FIT, meta_iterations=2, callbacks=[Freezes(when)]),
-        "trainable",
-        "compile",
-    )
+    for when in moments:
+        refused(
+            partial(
+                model.fit,
+                **FIT,
+                meta_iterations=2,
+                callbacks=[Freezes(when)],
+            ),
+            "trainable",
+            "compile",
+        )
+        set_trainable(model, "first", True)
+    return REFUSED
 
 
 def of_another_model():
     optimizer = SGD(0.1, momentum=0.5)
-    tuned(optimizer=optimizer).fit(**FIT, meta_iterations=1)
+    tuned(optimizer=optimizer).fit(**FIT, meta_iterations=0)
     tuned(optimizer=optimizer)
 
 
@@ -133,7 +138,7 @@ def of_a_plain_model():
 
 def before_unfreezing():
     model, optimizer = frozen("first"), SGD(0.1)
-    tuned(model, optimizer).fit(**FIT, meta_iterations=1)
+    tuned(model, optimizer).fit(**FIT, meta_iterations=0)
     set_trainable(model, "first", True)
     tuned(model, optimizer)
 
@@ -141,8 +146,8 @@ def before_unfreezing():
 def of_a_model_compiled_alike():
     optimizer = SGD(0.1)
     first, second = (tuned(optimizer=optimizer) for _ in range(2))
-    first.fit(**FIT, meta_iterations=1)
-    second.fit(**FIT, meta_iterations=1)
+    first.fit(**FIT, meta_iterations=0)
+    second.fit(**FIT, meta_iterations=0)
 
 
 @members(
@@ -182,6 +187,6 @@ def is_refused_as_both(meta):
 def of_fewer_weights(momentum):
     """Frozen and compiled again: Keras goes on with the optimizer, too."""
     model, optimizer = normalized(), SGD(0.1, momentum=momentum)
-    tuned(model, optimizer).fit(**FIT, meta_iterations=1)
+    tuned(model, optimizer).fit(**FIT, meta_iterations=0)
     set_trainable(model, "first", False)
     tuned(model, optimizer).fit(**FIT, meta_iterations=1)

@@ -9,7 +9,6 @@ import tensorflow as tf
 import keras_drmad as kd
 from faults import (
     assert_right_by_differences,
-    assert_trains_like_keras,
     members,
     refused,
     wrapped,
@@ -68,31 +67,46 @@ def in_a_dict(city):
 @members(
     "strings",
     {
-        "StringLookup": (looks_up, CITY, 4),
-        "of objects": (looks_up, CITY.astype(object), 4),
-        "bytes": (looks_up, np.char.encode(CITY, "utf-8"), 4),
-        "a tensor": (looks_up, tf.constant(CITY), 4),
-        "a short batch": (looks_up, CITY, 5),
-        "TextVectorization": (reads, TEXT, 4),
-        "Hashing": (hashes, CITY, 4),
-        "beside numbers": (both, in_a_dict(CITY), 4),
-        "objects beside numbers": (both, in_a_dict(CITY.astype(object)), 4),
+        "StringLookup, of objects, bytes, a tensor, a short batch": (
+            looks_up,
+            [
+                CITY,
+                CITY.astype(object),
+                np.char.encode(CITY, "utf-8"),
+                tf.constant(CITY),
+            ],
+            5,
+        ),
+        "TextVectorization": (reads, [TEXT], 4),
+        "Hashing": (hashes, [CITY], 4),
+        "beside numbers, also objects": (
+            both,
+            [in_a_dict(CITY), in_a_dict(CITY.astype(object))],
+            4,
+        ),
     },
 )
 def arrays_of_strings(case):
-    make, x, size = case
-    kinds = [H.LearningRate("layer", initial=0.05), H.L2("layer", initial=0.1)]
+    make, forms, size = case
+    kinds = [H.LearningRate("layer", initial=0.05)]
     model = wrapped(make(), keras.optimizers.SGD(0.05), "mse", kinds)
-    given = dict(TRAINING, batch_size=size, validation_data=(x, T))
-    assert_right_by_differences(model, x, T, **given)
-    given.pop("validation_data")
+    given = dict(TRAINING, batch_size=size)
+    x, *others = forms
+    assert_right_by_differences(model, x, T, **given, validation_data=(x, T))
+    expected = model.validation_loss_after(
+        x, T, **given, validation_data=(x, T)
+    )
+    for other in others:
+        loss = model.validation_loss_after(
+            other, T, **given, validation_data=(other, T)
+        )
+        assert loss == expected
     ours = tf.convert_to_tensor if not isinstance(x, dict) else _tensors
-    plain, other = make(), make()
+    plain = make()
     plain.compile(keras.optimizers.SGD(0.05), "mse", run_eagerly=True)
     plain.fit(ours(x), T, **given, shuffle=False, verbose=0)
-    other = wrapped(other, keras.optimizers.SGD(0.05), "mse", [kinds[0]])
-    other.fit(x, T, **given, shuffle=False, verbose=0, meta_iterations=0)
-    for a, b in zip(plain.get_weights(), other.get_weights(), strict=True):
+    model.fit(x, T, **given, shuffle=False, verbose=0, meta_iterations=0)
+    for a, b in zip(plain.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
@@ -132,23 +146,21 @@ class Refills(keras.utils.PyDataset):
 
 @members(
     "a stream that fills one array again and again",
-    {"float32": "float32", "float64": "float64", "float16": "float16"},
+    {"float32, float64, float16": ("float32", "float64", "float16")},
 )
-def refilled(dtype):
-    found = []
-    for make in (lambda x, y: dict(x=x, y=y, batch_size=4), Refills):
-        data = make(X[:16].astype(dtype), Y[:16])
-        data = data if isinstance(data, dict) else dict(x=data)
-        model = wrapped(
-            linear(), keras.optimizers.SGD(0.1), cross_entropy(), [H.L2()]
+def refilled(dtypes):
+    model = wrapped(
+        linear(), keras.optimizers.SGD(0.1), cross_entropy(), [H.L2()]
+    )
+    model.set_weights([w + 0.1 for w in model.get_weights()])
+    given = dict(epochs=2, shuffle=False, validation_data=VALIDATION)
+    for dtype in dtypes:
+        x, y = X[:16].astype(dtype), Y[:16]
+        expected, found = (
+            model.hypergradient(**data, **given).gradients["l2"]
+            for data in (dict(x=x, y=y, batch_size=4), dict(x=Refills(x, y)))
         )
-        model.set_weights([w + 0.1 for w in model.get_weights()])
-        found.append(
-            model.hypergradient(
-                **data, epochs=2, shuffle=False, validation_data=VALIDATION
-            ).gradients["l2"]
-        )
-    np.testing.assert_allclose(*found, rtol=1e-6)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, err_msg=dtype)
 
 
 class Yields(keras.utils.PyDataset):
@@ -207,11 +219,9 @@ def arrive(case):
         data = tf.data.Dataset.from_tensors((x, T)).repeat(2)
     model = wrapped(make(), "sgd", "mse", [H.L2("layer")])
     loss = model.validation_loss_after(data, validation_data=data)
-    dense = wrapped(make(), "sgd", "mse", [H.L2("layer")])
-    dense.set_weights(model.get_weights())
     x = CITY if make is looks_up else {"age": T}
     twice = tf.data.Dataset.from_tensors((x, y)).repeat(2)
-    assert loss == dense.validation_loss_after(twice, validation_data=twice)
+    assert loss == model.validation_loss_after(twice, validation_data=twice)
 
 
 @members(
@@ -283,35 +293,27 @@ HAS_PANDAS = importlib.util.find_spec("pandas") is not None
 HAS_SCIPY = importlib.util.find_spec("scipy") is not None
 
 
+CHANGES = (of_objects, nullable, mixed, of_bools, of_categories)
+
+
 @members(
     "tables of pandas",
-    {
-        f.__name__: f
-        for f in (of_objects, nullable, mixed, of_bools, of_categories)
-        if HAS_PANDAS
-    },
+    {", ".join(f.__name__ for f in CHANGES): CHANGES} if HAS_PANDAS else {},
 )
-def columns_become_numbers(change):
+def columns_become_numbers(changes):
     import pandas
 
-    table = tables(change)
-    assert_trains_like_keras(
-        linear,
-        lambda: keras.optimizers.SGD(0.1),
-        cross_entropy(),
-        [H.L2(initial=1e-12)],
-        np.array(table.astype(float)),
-        Y,
-        rtol=1e-6,
-        epochs=1,
-    )
     model = wrapped(linear(), "sgd", cross_entropy(), [H.L2()])
     labels = pandas.Series(Y, dtype="Int64")
     given = dict(batch_size=8, seed=0)
-    arrays = np.array(table.astype(float)), Y
-    assert model.validation_loss_after(
-        table, labels, validation_data=(table, labels), **given
-    ) == model.validation_loss_after(*arrays, validation_data=arrays, **given)
+    for change in changes:
+        table = tables(change)
+        arrays = np.array(table.astype(float)), Y
+        assert model.validation_loss_after(
+            table, labels, validation_data=(table, labels), **given
+        ) == model.validation_loss_after(
+            *arrays, validation_data=arrays, **given
+        ), change.__name__
 
 
 @members(
@@ -342,29 +344,21 @@ def scipys(form):
     return getattr(scipy.sparse, form)(X * (X > 0))
 
 
-@members(
-    "sparse arrays",
-    {
-        "a tensor": lambda: tf.sparse.from_dense(X * (X > 0)),
-        **(
-            {
-                form: lambda form=form: scipys(form)
-                for form in ("csr_matrix", "csc_array", "coo_matrix")
-            }
-            if HAS_SCIPY
-            else {}
-        ),
-    },
-)
-def are_made_dense(make):
+@members("sparse arrays", {"a tensor, and those of SciPy": None})
+def are_made_dense(_):
     model = wrapped(linear(), "sgd", cross_entropy(), [H.L2()])
-    x, dense = make(), X * (X > 0)
+    forms = [tf.sparse.from_dense(X * (X > 0))]
+    if HAS_SCIPY:
+        forms += map(scipys, ("csr_matrix", "csc_array", "coo_matrix"))
+    dense = X * (X > 0)
     given = dict(batch_size=8, seed=0)
-    assert model.validation_loss_after(
-        x, Y, validation_data=(x, Y), **given
-    ) == model.validation_loss_after(
+    expected = model.validation_loss_after(
         dense, Y, validation_data=(dense, Y), **given
     )
+    for x in forms:
+        assert expected == model.validation_loss_after(
+            x, Y, validation_data=(x, Y), **given
+        ), type(x)
 
 
 def generator():
@@ -419,36 +413,44 @@ def autoencoder(kind=Reconstructs):
     return kind(inputs, y)
 
 
+def streamed(x):
+    return tf.data.Dataset.from_tensor_slices(x).batch(8)
+
+
 @members(
     "models without targets",
     {
-        "x alone": (Reconstructs, X, VALIDATION[0]),
-        "(x,)": (Reconstructs, X, (VALIDATION[0],)),
-        "[x]": (Reconstructs, X, [VALIDATION[0]]),
-        "a tensor": (Reconstructs, X, tf.constant(VALIDATION[0])),
-        "a data set": (
+        "x alone, (x,), [x], a tensor, a data set": (
             Reconstructs,
-            tf.data.Dataset.from_tensor_slices(X).batch(8),
-            tf.data.Dataset.from_tensor_slices(VALIDATION[0]).batch(8),
+            [
+                VALIDATION[0],
+                (VALIDATION[0],),
+                [VALIDATION[0]],
+                tf.constant(VALIDATION[0]),
+                streamed(VALIDATION[0]),
+            ],
         ),
-        "add_loss": (AddsLoss, X, VALIDATION[0]),
-        "add_loss, (x,)": (AddsLoss, X, (VALIDATION[0],)),
+        "add_loss, x alone, (x,)": (
+            AddsLoss,
+            [VALIDATION[0], (VALIDATION[0],)],
+        ),
     },
 )
 def train_without_y(case):
-    kind, x, held_out = case
+    kind, forms = case
     model = wrapped(autoencoder(kind), "sgd", None, [H.L2()])
-    size = None if isinstance(x, tf.data.Dataset) else 8
-    logs = model.fit(
-        x,
-        validation_data=held_out,
-        batch_size=size,
-        meta_iterations=1,
-        initial_weights="same",
-        verbose=0,
-    ).history
-    found = model.evaluate(VALIDATION[0], batch_size=8, verbose=0)
-    np.testing.assert_allclose(logs["val_loss"][0], found, rtol=1e-6)
+    for held_out in forms:
+        is_stream = isinstance(held_out, tf.data.Dataset)
+        logs = model.fit(
+            streamed(X) if is_stream else X,
+            validation_data=held_out,
+            batch_size=None if is_stream else 8,
+            meta_iterations=1,
+            initial_weights="same",
+            verbose=0,
+        ).history
+        found = model.evaluate(VALIDATION[0], batch_size=8, verbose=0)
+        np.testing.assert_allclose(logs["val_loss"][0], found, rtol=1e-6)
 
 
 @members("targets that are missing", {"x alone": X, "(x,)": (X,)})

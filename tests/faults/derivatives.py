@@ -8,7 +8,8 @@ import tensorflow as tf
 from keras import layers, losses
 from tensorflow.nn import moments as moments_by_name
 
-from checks import assert_derivative, assert_exact_hypergradient
+from checks import assert_exact_hypergradient, differences, loss_after
+from conformance import assert_all_right
 from faults import members, refused, wrapped
 from keras_drmad.hyperparameters import L2, LabelSmoothing, LearningRate
 
@@ -17,18 +18,22 @@ X, Y = RNG.normal(size=(8, 4)), RNG.normal(size=(8, 2))
 HELD_OUT = RNG.normal(size=(4, 4)), RNG.normal(size=(4, 2))
 IMAGES = RNG.normal(size=(8, 6, 6, 2))
 CLASSES = RNG.integers(0, 2, 8)
-ONE_HOT = np.eye(3)[RNG.integers(0, 3, 8)]
 
 
 def momentum():
     return keras.optimizers.SGD(0.1, momentum=0.5)
 
 
-def dense(layer):
+def dense(*added):
+    """Returns a model with a branch for each of some layers."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
-    x = layer(layers.Dense(3, activation="tanh")(inputs))
-    return keras.Model(inputs, layers.Dense(2)(x))
+    outputs = [
+        layers.Dense(2)(layer(layers.Dense(3, activation="tanh")(inputs)))
+        for layer in added
+    ]
+    total = layers.Add()(outputs) if len(outputs) > 1 else outputs[0]
+    return keras.Model(inputs, total)
 
 
 def assert_exact(model, x=X, y=Y, held_out=HELD_OUT, loss="mse", kinds=None):
@@ -44,36 +49,19 @@ def normalized(moments):
         mean, variance = moments(x, [-1], keepdims=True)
         return (x - mean) / tf.sqrt(variance + 1e-3)
 
-    return layers.Lambda(by_moments)
+    return by_moments
 
 
-@members(
-    "moments, whatever their name",
-    {
-        "tf.nn.moments": lambda *a, **k: tf.nn.moments(*a, **k),
-        "from tensorflow.nn import moments": moments_by_name,
-        "compat.v1": tf.compat.v1.nn.moments,
-        "compat.v2": tf.compat.v2.nn.moments,
-    },
-)
-def moments_elsewhere(moments):
-    assert_exact(dense(normalized(moments)))
-
-
-@members(
-    "moments, whatever their name",
-    {
-        "weighted_moments": lambda x: (
-            x
-            - tf.nn.weighted_moments(x, [-1], tf.ones_like(x), keepdims=True)[1]
-        ),
-        "reduce_variance": lambda x: (
-            x / tf.math.reduce_std(x, axis=-1, keepdims=True)
-        ),
-    },
-)
-def other_moments(function):
-    assert_exact(dense(layers.Lambda(function)))
+MOMENTS = {
+    "from tensorflow.nn import moments": normalized(moments_by_name),
+    "compat.v1": normalized(tf.compat.v1.nn.moments),
+    "weighted_moments": lambda x: (
+        x - tf.nn.weighted_moments(x, [-1], tf.ones_like(x), keepdims=True)[1]
+    ),
+    "reduce_variance": lambda x: (
+        x / tf.math.reduce_std(x, axis=-1, keepdims=True)
+    ),
+}
 
 
 def of_saved_model():
@@ -135,54 +123,74 @@ def clipped(x):
     return tf.sin(x), lambda d: tf.clip_by_value(d, -1e-2, 1e-2)
 
 
-@members(
-    "a gradient of one's own",
-    {
-        "reversal": reversed_,
-        "scaled": scaled,
-        "straight through a rounding": rounded,
-        "clipped": clipped,
-        "keras.ops.custom_gradient": keras.ops.custom_gradient(
-            lambda x: (x * 1, lambda *a, upstream=None: -(upstream or a[0]))
+GRADIENTS = {
+    "reversal": reversed_,
+    "scaled": scaled,
+    "straight through a rounding": rounded,
+    "clipped": clipped,
+    "keras.ops.custom_gradient": keras.ops.custom_gradient(
+        lambda x: (x * 1, lambda *a, upstream=None: -(upstream or a[0]))
+    ),
+    "stop_gradient": lambda x: x + tf.stop_gradient(tf.sin(x) - x),
+    "recomputed": tf.recompute_grad(lambda x: tf.sin(x)),
+}
+
+
+@members("moments, whatever their name", {", ".join(MOMENTS): MOMENTS})
+@members("a gradient of one's own", {", ".join(GRADIENTS): GRADIENTS})
+def functions_of_one_model(functions):
+    assert_all_right(
+        [*functions],
+        lambda names: assert_exact(
+            dense(*(layers.Lambda(functions[name]) for name in names))
         ),
-        "stop_gradient": lambda x: x + tf.stop_gradient(tf.sin(x) - x),
-        "recomputed": tf.recompute_grad(lambda x: tf.sin(x)),
-    },
-)
-def own_gradients(function):
-    assert_exact(dense(layers.Lambda(function)))
+    )
 
 
-def pooled(layer, shape):
-    def model():
-        keras.utils.set_random_seed(1)
-        inputs = keras.Input((6, 6, 2))
-        x = layers.Conv2D(2, 3, padding="same", activation="tanh")(inputs)
-        x = layer()(layers.Reshape(shape)(x))
+def pooled(*makes):
+    """Returns a model with a branch for each function that makes a layer."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((6, 6, 2))
+    outputs = []
+    for k, (make, shape) in enumerate(makes):
+        x = layers.Conv2D(
+            2, 3, padding="same", activation="tanh", name=f"conv_{k}"
+        )(inputs)
+        x = make()(layers.Reshape(shape)(x))
         x = layers.Dense(3, activation="tanh")(layers.Flatten()(x))
-        return keras.Model(inputs, layers.Dense(2)(x))
+        outputs.append(layers.Dense(2)(x))
+    total = layers.Add()(outputs) if len(outputs) > 1 else outputs[0]
+    return keras.Model(inputs, total)
 
-    return model
+
+POOLED = {
+    "1-D": (lambda: layers.MaxPooling1D(3, 1, "same"), (36, 2)),
+    "2-D": (lambda: layers.MaxPooling2D(2, 1, "same"), (6, 6, 2)),
+    "2-D of size 3": (lambda: layers.MaxPooling2D(3, 1, "same"), (6, 6, 2)),
+    "of size 1": (lambda: layers.MaxPooling2D(1), (6, 6, 2)),
+    "tf.nn.max_pool": (
+        lambda: layers.Lambda(lambda x: tf.nn.max_pool(x, 2, 1, "SAME")),
+        (6, 6, 2),
+    ),
+    "max_pool_with_argmax, smaller": (
+        lambda: layers.Lambda(
+            lambda x: tf.nn.max_pool_with_argmax(x, 2, 2, "VALID")[0]
+        ),
+        (6, 6, 2),
+    ),
+}
 
 
 @members(
-    "max pooling with equal shapes in and out",
-    {
-        "1-D": pooled(lambda: layers.MaxPooling1D(3, 1, "same"), (36, 2)),
-        "2-D": pooled(lambda: layers.MaxPooling2D(2, 1, "same"), (6, 6, 2)),
-        "2-D of size 3": pooled(
-            lambda: layers.MaxPooling2D(3, 1, "same"), (6, 6, 2)
-        ),
-        "of size 1": pooled(lambda: layers.MaxPooling2D(1), (6, 6, 2)),
-        "tf.nn.max_pool": pooled(
-            lambda: layers.Lambda(lambda x: tf.nn.max_pool(x, 2, 1, "SAME")),
-            (6, 6, 2),
-        ),
-    },
+    "max pooling with equal shapes in and out", {", ".join(POOLED): POOLED}
 )
-def max_pooling(make):
-    model = wrapped(make(), momentum(), "mse", [LearningRate()])
-    assert_exact_hypergradient(model, IMAGES, Y, rtol=1e-5, **ON_IMAGES)
+def max_pooling(makes):
+    def check(names):
+        model = pooled(*(makes[name] for name in names))
+        model = wrapped(model, momentum(), "mse", [LearningRate()])
+        assert_exact_hypergradient(model, IMAGES, Y, rtol=1e-5, **ON_IMAGES)
+
+    assert_all_right([*makes], check)
 
 
 ON_IMAGES = {
@@ -195,79 +203,73 @@ ON_IMAGES = {
 @members("max pooling with equal shapes in and out", {"3-D": (1, 2, 2)})
 def max_pooling_3d(size):
     # TensorFlow has it in float32 alone, whose differences say little.
-    same = pooled(lambda: layers.MaxPooling2D(size[1:], 1, "same"), (6, 6, 2))
-    make = pooled(
-        lambda: layers.MaxPooling3D(size, 1, "same", dtype="float32"),
-        (1, 6, 6, 2),
-    )
     found = []
-    for model in (make(), same()):
-        model = wrapped(model, momentum(), "mse", [LearningRate()])
+    for layer in (
+        (lambda: layers.MaxPooling2D(size[1:], 1, "same"), (6, 6, 2)),
+        (
+            lambda: layers.MaxPooling3D(size, 1, "same", dtype="float32"),
+            (1, 6, 6, 2),
+        ),
+    ):
+        model = wrapped(pooled(layer), momentum(), "mse", [LearningRate()])
         record = model.hypergradient(IMAGES, Y, **ON_IMAGES)
         found.append(float(record.gradients["learning_rate"]))
     np.testing.assert_allclose(*found, rtol=1e-4)
 
 
-def resized(function):
-    return pooled(function, (6, 6, 2))
+RESIZED = {
+    "softsign": lambda: layers.Activation("softsign"),
+    "nearest": lambda: layers.Resizing(3, 3, interpolation="nearest"),
+    "bilinear": lambda: layers.Resizing(4, 4),
+    "bilinear upsampling": lambda: layers.UpSampling2D(
+        interpolation="bilinear"
+    ),
+    "bicubic": lambda: layers.Resizing(4, 4, interpolation="bicubic"),
+    "lanczos": lambda: layers.Resizing(
+        4, 4, interpolation="lanczos5", dtype="float32"
+    ),
+    "antialiased": lambda: layers.Resizing(
+        3, 3, antialias=True, dtype="float32"
+    ),
+    "area": lambda: layers.Lambda(lambda x: tf.image.resize(x, (3, 3))),
+    "crop_and_resize": lambda: layers.Lambda(
+        lambda x: tf.cast(
+            tf.image.crop_and_resize(
+                x,
+                tf.tile([[0.0, 0.0, 0.7, 0.9]], [tf.shape(x)[0], 1]),
+                tf.range(tf.shape(x)[0]),
+                (3, 3),
+            ),
+            x.dtype,
+        )
+    ),
+}
 
 
 @members(
-    "operations whose gradient has no gradient",
-    {
-        "softsign": resized(lambda: layers.Activation("softsign")),
-        "nearest": resized(
-            lambda: layers.Resizing(3, 3, interpolation="nearest")
-        ),
-        "bilinear": resized(lambda: layers.Resizing(4, 4)),
-        "bilinear upsampling": resized(
-            lambda: layers.UpSampling2D(interpolation="bilinear")
-        ),
-        "bicubic": resized(
-            lambda: layers.Resizing(4, 4, interpolation="bicubic")
-        ),
-        "lanczos": resized(
-            lambda: layers.Resizing(
-                4, 4, interpolation="lanczos5", dtype="float32"
-            )
-        ),
-        "antialiased": resized(
-            lambda: layers.Resizing(3, 3, antialias=True, dtype="float32")
-        ),
-        "area": resized(
-            lambda: layers.Lambda(lambda x: tf.image.resize(x, (3, 3)))
-        ),
-        "max_pool_with_argmax": resized(
-            lambda: layers.Lambda(
-                lambda x: tf.nn.max_pool_with_argmax(x, 2, 2, "VALID")[0]
-            )
-        ),
-        "crop_and_resize": resized(
-            lambda: layers.Lambda(
-                lambda x: tf.cast(
-                    tf.image.crop_and_resize(
-                        x,
-                        tf.tile([[0.0, 0.0, 0.7, 0.9]], [tf.shape(x)[0], 1]),
-                        tf.range(tf.shape(x)[0]),
-                        (3, 3),
-                    ),
-                    x.dtype,
-                )
-            )
-        ),
-    },
+    "operations whose gradient has no gradient", {", ".join(RESIZED): RESIZED}
 )
-def right_by_a_few_lines(make):
+def right_by_a_few_lines(makes):
+    """The rate of each branch alone, by differences."""
+
     # TensorFlow has most of these in float32 alone, whatever comes in.
-    model = wrapped(make(), momentum(), "mse", [LearningRate()])
-    record = model.hypergradient(IMAGES, Y, **ON_IMAGES)
-    assert_derivative(
-        lambda: model.validation_loss_after(IMAGES, Y, **ON_IMAGES),
-        [model.hyperparameters[0].raw],
-        [record.gradients["learning_rate"]],
-        rtol=2e-2,
-        step=3e-2,
-    )
+    def check(names):
+        model = pooled(*((makes[name], (6, 6, 2)) for name in names))
+        rates = [
+            LearningRate(layers=f"conv_{k}", name=f"rate_{k}")
+            for k in range(len(names))
+        ]
+        model = wrapped(model, momentum(), "mse", rates)
+        record = model.hypergradient(IMAGES, Y, **ON_IMAGES)
+        loss = loss_after(model, IMAGES, Y, **ON_IMAGES)
+        for name, h in zip(names, model.hyperparameters, strict=True):
+            expected = differences(loss, [h.raw], [[np.array(1.0)]], step=3e-2)
+            found = record.gradients[h.name]
+            np.testing.assert_allclose(
+                found, expected[0], rtol=2e-2, err_msg=name
+            )
+
+    assert_all_right([*makes], check)
 
 
 @members(
@@ -289,7 +291,8 @@ def right_by_a_few_lines(make):
     },
 )
 def no_second_derivative(function):
-    model = resized(lambda: layers.Lambda(function, name="odd"))()
+    odd = layers.Lambda(function, name="odd")
+    model = pooled((lambda: odd, (6, 6, 2)))
     model = wrapped(model, momentum(), "mse", [LearningRate()])
     model.fit(IMAGES, Y, batch_size=4, meta_iterations=0, verbose=0)
     return refused(
@@ -302,15 +305,15 @@ def no_second_derivative(function):
 
 @members(
     "operations that nothing differentiates twice",
-    {"CTC": losses.CTC, "CTC by name": lambda: "ctc"},
+    {"CTC by name": "ctc"},
 )
-def ctc(make):
+def ctc(name):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((6, 3))
     model = wrapped(
         keras.Model(inputs, layers.Dense(5)(inputs)),
         momentum(),
-        make(),
+        name,
         [LearningRate()],
     )
     x, y = RNG.normal(size=(8, 6, 3)), RNG.integers(1, 4, (8, 2))
@@ -319,15 +322,18 @@ def ctc(make):
     )
 
 
+ODD_LABELS = np.concatenate(
+    [
+        np.eye(3)[[0, 1, 2, 0]] * [[0], [0], [1], [1]],
+        [[1.0, 1, 0], [0, 1, 1], [1, 1, 1], [1, 0, 0]],
+        np.full((4, 3), 0.2),
+    ]
+)
+
+
 @members(
     "labels that do not add up to 1",
-    {
-        "rows of zeros": np.eye(3)[[0, 1, 2, 0]] * [[0], [0], [1], [1]],
-        "several classes": np.array(
-            [[1.0, 1, 0], [0, 1, 1], [1, 1, 1], [1, 0, 0]]
-        ),
-        "parts": np.full((4, 3), 0.2),
-    },
+    {"rows of zeros, several classes, parts": ODD_LABELS},
 )
 def odd_labels(labels):
     keras.utils.set_random_seed(1)
@@ -336,8 +342,8 @@ def odd_labels(labels):
     model = keras.Model(inputs, layers.Dense(3)(x))
     loss = losses.CategoricalCrossentropy(from_logits=True)
     kinds = [L2("layer", 1e-2), LabelSmoothing(0.1)]
-    y = np.concatenate([labels, ONE_HOT[:4]])
-    assert_exact(model, X, y, (HELD_OUT[0], labels), loss, kinds)
+    x, held_out = RNG.normal(size=(2, 12, 4))
+    assert_exact(model, x, labels, (held_out, labels), loss, kinds)
 
 
 @members(

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from checks import relative_error
+from conformance import assert_all_right
 from faults import (
     assert_right_by_differences,
     members,
@@ -110,106 +111,124 @@ def trained(model, loss, x, y, learned, **fit):
     return ours
 
 
-@members(
-    KIND,
-    {
-        "ExampleWeights, as many steps as examples": (
-            net,
-            sparse,
-            (X, Y),
-            (N, T),
-            {"batch_size": T},
-        ),
-        "ExampleWeights, a short last batch": (
-            net,
-            sparse,
-            (X, Y),
-            (N, T),
-            {"batch_size": 4},
-        ),
-        "ExampleWeights, squared error (N, T, k)": (
-            net,
-            keras.losses.MeanSquaredError,
-            (X, ONE_HOT),
-            (N, T),
-            {"batch_size": 4},
-        ),
-        "ExampleWeights, images (N, H, W, 1)": (
-            images,
-            binary,
-            (IMAGES, MASKS),
-            (N, 4, 3),
-            {"batch_size": 4},
-        ),
-        "ExampleWeights, a loss with all axes": (
-            net,
-            lambda: by_element,
-            (X, ONE_HOT),
-            (N, T, K),
-            {"batch_size": 5},
-        ),
-        "ExampleWeights, a sum": (
-            net,
-            lambda: sparse(reduction="sum"),
-            (X, Y),
-            (N, T),
-            {"batch_size": 5},
-        ),
-        "ExampleWeights, a mean by weights": (
-            net,
-            lambda: one_hot(reduction="mean_with_sample_weight"),
-            (X, ONE_HOT),
-            (N, T),
-            {"batch_size": 4},
-        ),
-        "ExampleWeights, a mask": (
-            masked,
-            sparse,
-            (X * (X[..., :1] > -0.5), Y),
-            (N, T),
-            {"batch_size": 5},
-        ),
-        "ExampleWeights, one step": (
-            lambda: net(1, shape=(1, 3)),
-            keras.losses.MeanSquaredError,
-            (X[:, :1], X[:, :1, :1]),
-            (N, 1),
-            {"batch_size": 4},
-        ),
-    },
-)
-def weighs_examples(case):
-    make_model, loss, (x, y), shape, fit = case
-    theirs = trained_by_keras(
-        make_model(), loss(), x, y, sample_weight=spread(WEIGHTS, shape), **fit
+# A model, its loss, its data, the shape that its loss has before a mean.
+CASES = {
+    "class numbers": (net, sparse, (X, Y), (N, T)),
+    "squared error (N, T, k)": (
+        net,
+        keras.losses.MeanSquaredError,
+        (X, ONE_HOT),
+        (N, T),
+    ),
+    "images (N, H, W, 1)": (images, binary, (IMAGES, MASKS), (N, 4, 3)),
+    "a loss with all axes": (net, lambda: by_element, (X, ONE_HOT), (N, T, K)),
+    "a sum": (net, lambda: sparse(reduction="sum"), (X, Y), (N, T)),
+    "a mean by weights": (
+        net,
+        lambda: one_hot(reduction="mean_with_sample_weight"),
+        (X, ONE_HOT),
+        (N, T),
+    ),
+    "a mask": (masked, sparse, (X * (X[..., :1] > -0.5), Y), (N, T)),
+    "one step": (
+        lambda: net(1, shape=(1, 3)),
+        keras.losses.MeanSquaredError,
+        (X[:, :1], X[:, :1, :1]),
+        (N, 1),
+    ),
+}
+
+
+def beside(names):
+    """Returns a model of models with an output each, if there are several."""
+    models = [CASES[name][0]() for name in names]
+    if len(models) == 1:
+        return models[0]
+    return keras.Model(
+        [model.input for model in models], [model.output for model in models]
     )
-    learned = [kinds.ExampleWeights(N)]
-    ours = trained(make_model(), loss(), x, y, learned, values=[WEIGHTS], **fit)
+
+
+def arguments(names):
+    """Returns losses, x, y and the weights that Keras needs."""
+    losses, x, y, weights = [], [], [], []
+    for name in names:
+        _, loss, data, shape = CASES[name]
+        losses.append(loss())
+        x.append(data[0])
+        y.append(data[1])
+        weights.append(spread(WEIGHTS, shape))
+    given = losses, x, y, weights
+    return given if len(names) > 1 else [one[0] for one in given]
+
+
+@members(KIND, {f"ExampleWeights, {', '.join(CASES)}": [*CASES]})
+def weighs_examples(names):
+    assert_all_right(names, assert_weighs)
+
+
+def assert_weighs(names):
+    # Of nine examples: as many as there are steps, and a short last batch.
+    loss, *given = arguments(names)
+    x, y, weights = keras.tree.map_structure(lambda a: a[:9], given)
+    theirs = trained_by_keras(
+        beside(names), loss, x, y, batch_size=T, sample_weight=weights
+    )
+    ours = trained(
+        beside(names),
+        arguments(names)[0],
+        x,
+        y,
+        [kinds.ExampleWeights(9)],
+        values=[WEIGHTS[:9]],
+        batch_size=T,
+    )
     assert_same_weights(ours, theirs)
 
 
 @members(
     KIND,
     {
-        "ExampleWeights times sample_weight (N,)": WEIGHTS[::-1],
-        "ExampleWeights times sample_weight (N, 1)": WEIGHTS[::-1, None],
-        "ExampleWeights times sample_weight (N, T)": STEPS,
+        f"ExampleWeights in plain Keras, {name}": name
+        for name in ("class numbers", "images (N, H, W, 1)")
     },
 )
-def multiplies_own_weights(own):
+def weighs_examples_in_plain_keras(name):
+    """Of one output; with the weights that Keras needs, and with ours."""
+    make_model, loss, (x, y), shape = CASES[name]
+    learned = [kinds.ExampleWeights(N)]
+    ours = trained(
+        make_model(), loss(), x, y, learned, values=[WEIGHTS], batch_size=T
+    )
+    for weights in (spread(WEIGHTS, shape), ours.to_keras().sample_weight):
+        theirs = trained_by_keras(
+            make_model(), loss(), x, y, batch_size=T, sample_weight=weights
+        )
+        assert_same_weights(ours, theirs)
+
+
+@members(
+    KIND, {"ExampleWeights times sample_weight (N,), (N, 1) and (N, T)": None}
+)
+def multiplies_own_weights(_):
+    names = ["class numbers"] * 3
+    loss, x, y, weights = arguments(names)
+    own = [WEIGHTS[::-1], WEIGHTS[::-1, None], STEPS]
     theirs = trained_by_keras(
-        net(),
-        sparse(),
-        X,
-        Y,
+        beside(names),
+        loss,
+        x,
+        y,
         batch_size=5,
-        sample_weight=spread(own, (N, T)) * WEIGHTS[:, None],
+        sample_weight=[
+            w * spread(o, (N, T)) for w, o in zip(weights, own, strict=True)
+        ],
     )
     ours = trained(
-        net(),
-        sparse(),
-        X,
-        Y,
+        beside(names),
+        arguments(names)[0],
+        x,
+        y,
         [kinds.ExampleWeights(N)],
         values=[WEIGHTS],
         batch_size=5,
@@ -221,68 +240,21 @@ def multiplies_own_weights(own):
 @members(
     KIND,
     {
-        "ExampleWeights in plain Keras, sequences": (net, sparse, X, Y),
-        "ExampleWeights in plain Keras, images": (
-            images,
-            binary,
-            IMAGES,
-            MASKS,
-        ),
-    },
-)
-def weighs_examples_in_plain_keras(case):
-    make_model, loss, x, y = case
-    learned = [kinds.ExampleWeights(N)]
-    ours = trained(
-        make_model(), loss(), x, y, learned, values=[WEIGHTS], batch_size=T
-    )
-    theirs = trained_by_keras(
-        make_model(),
-        loss(),
-        x,
-        y,
-        batch_size=T,
-        sample_weight=ours.to_keras().sample_weight,
-    )
-    assert_same_weights(ours, theirs)
-
-
-@members(
-    KIND,
-    {
-        "sample_weight (N,)": (
-            sparse,
-            Y,
-            {"sample_weight": WEIGHTS},
-            spread(WEIGHTS, (N, T)),
-        ),
-        "class_weight, targets (N, T)": (
-            sparse,
-            Y,
-            {"class_weight": {0: 2.0, 2: 0.5}},
-            np.array([2.0, 1.0, 0.5])[Y],
-        ),
-        "class_weight, targets (N, T, 1)": (
-            sparse,
-            Y[..., None],
-            {"class_weight": {0: 2.0, 2: 0.5}},
-            np.array([2.0, 1.0, 0.5])[Y],
-        ),
         "class_weight, targets (N, T, K)": (
             one_hot,
             ONE_HOT,
             {"class_weight": {0: 2.0, 2: 0.5}},
             np.array([2.0, 1.0, 0.5])[Y],
         ),
-        "class_weight times sample_weight (N,)": (
+        "class_weight, targets (N, T, 1), times sample_weight (N,)": (
             sparse,
             Y[..., None],
             {"class_weight": {0: 2.0}, "sample_weight": WEIGHTS},
             np.array([2.0, 1.0, 1.0])[Y] * WEIGHTS[:, None],
         ),
-        "class_weight times sample_weight (N, 1)": (
+        "class_weight, targets (N, T), times sample_weight (N, 1)": (
             sparse,
-            Y[..., None],
+            Y,
             {"class_weight": {0: 2.0}, "sample_weight": WEIGHTS[:, None]},
             np.array([2.0, 1.0, 1.0])[Y] * WEIGHTS[:, None],
         ),
@@ -302,8 +274,6 @@ def weighs_by_arguments(case):
 @members(
     KIND,
     {
-        "a list": (as_list, as_list),
-        "a dict": (as_dict, as_dict),
         "a list, targets in a dict": (as_list, as_dict),
         "deeper": (deep, deep),
     },
@@ -337,9 +307,7 @@ def weighs_several_outputs(case):
     assert_same_weights(ours, theirs)
 
 
-@members(
-    KIND, {"hypergradients, a list": as_list, "hypergradients, deeper": deep}
-)
+@members(KIND, {"hypergradients, deeper": deep})
 def right_by_differences(nested):
     model = wrapped(
         several(nested),

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from checks import relative_error
+from conformance import assert_all_right
 from faults import (
     RIGHT,
     assert_right_by_differences,
@@ -48,14 +49,19 @@ class Squares(keras.regularizers.Regularizer):
         return self.factor * keras.ops.sum(x**2)
 
 
+def boxed(x, name, outer, inner, deeper):
+    """Returns what a box makes of x; a deeper one is within a model."""
+    box = Box(outer, inner, name=name)
+    if deeper:
+        part = keras.Input(x.shape[1:])
+        box = keras.Model(part, box(part), name=f"of_{name}")
+    return box(x)
+
+
 def net(outer=0.0, inner=0.0, deeper=False):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
-    box = Box(outer, inner, name="box")
-    if deeper:
-        part = keras.Input((4,))
-        box = keras.Model(part, box(part), name="part")
-    h = box(inputs)
+    h = boxed(inputs, "box", outer, inner, deeper)
     return keras.Model(inputs, keras.layers.Dense(1, name="last")(h))
 
 
@@ -113,38 +119,45 @@ def chooses_weights(case):
     return RIGHT
 
 
-@members(
-    KIND,
-    {
-        "LossWeights of a layer that has layers": ({"outer": 0.5}, "box"),
-        "LossWeights of a layer, its layer adds the loss": (
-            {"inner": 0.5},
-            "box",
-        ),
-        "LossWeights of a layer within a layer": ({"inner": 0.5}, "inner"),
-        "LossWeights of a layer within, by its path": (
-            {"inner": 0.5},
-            "box/inner",
-        ),
-        "LossWeights of both together": ({"outer": 0.5, "inner": 0.5}, "box"),
-        "LossWeights in a model within": (
-            {"outer": 0.5, "deeper": True},
-            "box",
-        ),
-        "LossWeights of a model within": (
-            {"outer": 0.5, "deeper": True},
-            "part",
-        ),
-    },
-)
-def weighs_losses_of_layers(case):
-    options, layers = case
-    tripled = {k: v if k == "deeper" else 3 * v for k, v in options.items()}
-    theirs = net(**tripled)
+# A box and its inner layer, whose losses are chosen by what is said last.
+CHOSEN = {
+    "of a layer that has layers": ({"outer": 0.5}, "a"),
+    "of a layer, its layer adds the loss": ({"inner": 0.5}, "b"),
+    "of a layer within, by its path": ({"inner": 0.5}, "c/inner"),
+    "of both together": ({"outer": 0.5, "inner": 0.5}, "d"),
+    "in a model within": ({"outer": 0.5, "deeper": True}, "e"),
+    "of a model within": ({"outer": 0.5, "deeper": True}, "of_f"),
+}
+
+
+def boxes(names, factor=1.0):
+    """Returns a model with a box for each name, behind each other."""
+    keras.utils.set_random_seed(1)
+    inputs = h = keras.Input((4,))
+    for name in names:
+        options, layers = CHOSEN[name]
+        h = boxed(
+            h,
+            layers.split("/")[0].removeprefix("of_"),
+            factor * options.get("outer", 0.0),
+            factor * options.get("inner", 0.0),
+            options.get("deeper", False),
+        )
+    return keras.Model(inputs, keras.layers.Dense(1, name="last")(h))
+
+
+@members(KIND, {f"LossWeights {', '.join(CHOSEN)}": CHOSEN})
+def weighs_losses_of_layers(chosen):
+    assert_all_right([*chosen], weighs_losses)
+
+
+def weighs_losses(names):
+    theirs = boxes(names, 3.0)
     theirs.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
     theirs.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
+    layers = [CHOSEN[name][1] for name in names]
     ours = wrapped(
-        net(**options),
+        boxes(names),
         keras.optimizers.SGD(0.1),
         "mse",
         [kinds.LossWeights(3.0, layers=layers)],

@@ -106,45 +106,51 @@ def sgd():
     return keras.optimizers.SGD(0.1)
 
 
+def everywhere():
+    """Returns a model with a value in each of six places."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    h = keras.layers.Lambda(functools.partial(power, value()))(inputs)
+    h = Decays()(h)
+    h = keras.layers.Dense(
+        3,
+        kernel_regularizer=Squares(),
+        bias_regularizer=in_closure(),
+        activity_regularizer=Squares(),
+        activation=functools.partial(power, value()),
+    )(h)
+    return keras.Model(inputs, keras.layers.Dense(2)(h))
+
+
+def two():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, [keras.layers.Dense(2)(inputs) for _ in "ab"])
+
+
 @members(
     KIND,
     {
-        "a kernel's regularizer": (
-            lambda: net(kernel_regularizer=Squares()),
-            None,
+        "regularizers, an activation, a Lambda layer; a loss": (
+            everywhere,
+            Scaled,
+            Y,
+            7,
         ),
-        "a regularizer that is a function": (
-            lambda: net(kernel_regularizer=in_closure()),
-            None,
+        "losses of two outputs, one a function": (
+            two,
+            lambda: [Scaled(), in_loss(value())],
+            [Y, Y],
+            2,
         ),
-        "an activity regularizer": (
-            lambda: net(activity_regularizer=Squares()),
-            None,
-        ),
-        "a regularizer of add_weight": (lambda: net(Decays()), None),
-        "an activation": (
-            lambda: net(activation=functools.partial(power, value())),
-            None,
-        ),
-        "a Lambda layer": (
-            lambda: net(keras.layers.Lambda(functools.partial(power, value()))),
-            None,
-        ),
-        "a loss": (net, Scaled),
-        "a loss that is a function": (net, lambda: in_loss(value())),
     },
 )
 def is_learned(case):
-    make_model, loss = case
-    model = wrapped(
-        make_model(),
-        sgd(),
-        "mse" if loss is None else loss(),
-        [kinds.LearningRate()],
-    )
-    assert len(model.hyperparameters) == 2
+    make_model, loss, y, count = case
+    model = wrapped(make_model(), sgd(), loss(), [kinds.LearningRate()])
+    assert len(model.hyperparameters) == 1 + count
     assert_right_by_differences(
-        model, X, Y, batch_size=4, epochs=1, validation_data=(X * 0.9, Y)
+        model, X, y, batch_size=4, epochs=2, validation_data=(X * 0.9, y)
     )
 
 

@@ -25,7 +25,7 @@ WORDS = np.where(X[..., 0] == 0, 0, 1 + Y)
 
 
 class Shift(kinds.Hyperparameter):
-    """A kind of a user's own: a number added to all outputs."""
+    """A kind of a user's own: numbers added to outputs, more to later ones."""
 
     transform = Identity()
 
@@ -36,7 +36,9 @@ class Shift(kinds.Hyperparameter):
         self.create((), 0.0)
 
     def outputs(self, raw, y_pred):
-        return keras.tree.map_structure(lambda z: z + raw, y_pred)
+        return keras.tree.map_structure(
+            lambda z: z + raw * keras.ops.arange(3, dtype=z.dtype), y_pred
+        )
 
 
 def sparse(**options):
@@ -69,8 +71,24 @@ def embedding():
     keras.utils.set_random_seed(1)
     inputs = keras.Input((5,))
     h = keras.layers.Embedding(4, 3, mask_zero=True)(inputs)
-    h = keras.layers.SimpleRNN(3, return_sequences=True)(h)
-    return keras.Model(inputs, keras.layers.Dense(3)(h))
+    last = keras.layers.Dense(3, name="last")(h[:, 0])
+    each = keras.layers.Dense(3, name="each")(h)
+    return keras.Model(inputs, as_dict(each, last))
+
+
+def linear():
+    """Returns a model with an output for each of three losses."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((5, 3))
+    h = keras.layers.Masking()(inputs)
+    return keras.Model(
+        inputs,
+        [
+            keras.layers.Dense(3)(h),
+            keras.layers.Dense(3, "softmax")(h),
+            keras.layers.Dense(3)(h),
+        ],
+    )
 
 
 def several(nested):
@@ -99,41 +117,23 @@ def as_dict(each, last):
             one_hot,
             (X, ONE_HOT),
         ),
-        "Temperature, Embedding and SimpleRNN": (
+        "Temperature, Embedding, outputs in a dict": (
             embedding,
             lambda: kinds.Temperature(),
-            sparse,
-            (WORDS, Y),
+            lambda: as_dict(sparse(), sparse()),
+            (WORDS, as_dict(Y, Y[:, 0])),
         ),
-        "Temperature, reduction='sum'": (
-            masking,
-            lambda: kinds.Temperature(),
-            lambda: sparse(reduction="sum"),
-            (X, Y),
-        ),
-        "Temperature, outputs in a list": (
+        "Temperature, outputs in a list, reduction='sum'": (
             lambda: several(as_list),
             lambda: kinds.Temperature(),
-            lambda: [sparse(), sparse()],
+            lambda: [sparse(reduction="sum"), sparse()],
             (X, [Y, Y[:, 0]]),
         ),
-        "Temperature, outputs in a dict": (
-            lambda: several(as_dict),
-            lambda: kinds.Temperature(),
-            lambda: as_dict(sparse(), sparse()),
-            (X, as_dict(Y, Y[:, 0])),
-        ),
-        "a kind of one's own, squared error": (
-            masking,
+        "a kind of one's own, squared error and a loss function": (
+            lambda: several(as_list),
             Shift,
-            keras.losses.MeanSquaredError,
-            (X, ONE_HOT),
-        ),
-        "a kind of one's own, a loss function": (
-            masking,
-            Shift,
-            lambda: cubed,
-            (X, ONE_HOT),
+            lambda: [cubed, keras.losses.MeanSquaredError()],
+            (X, [ONE_HOT, ONE_HOT[:, 0]]),
         ),
     },
 )
@@ -147,7 +147,6 @@ def trains_like_keras(case):
 @members(
     KIND,
     {
-        "LabelSmoothing, Masking": (masking, one_hot, {}),
         "LabelSmoothing, sample weights": (
             masking,
             one_hot,
@@ -186,63 +185,51 @@ def smooths_sparse_labels(_):
     assert error < 1e-9, error
 
 
-@members(
-    KIND,
-    {
-        "hypergradient of Temperature and LabelSmoothing": (
-            lambda: [kinds.Temperature(1.5), kinds.LabelSmoothing(0.2)],
-            sparse,
-            Y,
-        ),
-        "hypergradient of a kind of one's own": (
-            lambda: [Shift(), kinds.ExampleWeights(8)],
-            keras.losses.MeanSquaredError,
-            ONE_HOT,
-        ),
-    },
-)
-def right_by_differences(case):
-    make_kinds, loss, y = case
-    model = wrapped(masking(), sgd(), loss(), make_kinds())
+@members(KIND, {"hypergradients, also of a kind of one's own": None})
+def right_by_differences(_):
+    model = wrapped(
+        masking(),
+        sgd(),
+        sparse(),
+        [
+            kinds.Temperature(1.5),
+            kinds.LabelSmoothing(0.2),
+            Shift(),
+            kinds.ExampleWeights(8),
+        ],
+    )
     assert_right_by_differences(
-        model, X, y, batch_size=4, epochs=1, validation_data=(X * 0.9, y)
+        model, X, Y, batch_size=4, epochs=1, validation_data=(X * 0.9, Y)
     )
 
 
 @members(
     KIND,
     {
-        "Gauss-Newton, cross-entropy of logits": (
-            masking,
-            one_hot,
-        ),
-        "Gauss-Newton, cross-entropy of a softmax": (
-            lambda: masking("softmax"),
-            keras.losses.CategoricalCrossentropy,
-        ),
-        "Gauss-Newton, squared error": (masking, keras.losses.MeanSquaredError),
+        "Gauss-Newton, logits, a softmax, squared error": (
+            lambda: [
+                one_hot(),
+                keras.losses.CategoricalCrossentropy(),
+                keras.losses.MeanSquaredError(),
+            ]
+        )
     },
 )
-def gauss_newton_of_a_linear_model(case):
+def gauss_newton_of_a_linear_model(losses):
     # Where logits are linear in the weights, it is the Hessian.
-    make_model, loss = case
     found = []
+    y = [ONE_HOT] * 3
     for curvature in ("hessian", "gauss_newton"):
         model = wrapped(
-            make_model(),
+            linear(),
             sgd(),
-            loss(),
+            losses(),
             [kinds.L2("layer", 0.01)],
             hypergradient=kd.DrMAD(1.0, curvature=curvature),
         )
-        found.append(
-            model.hypergradient(
-                X,
-                ONE_HOT,
-                batch_size=4,
-                epochs=2,
-                validation_data=(X * 0.9, ONE_HOT),
-            ).gradients["l2"]
+        record = model.hypergradient(
+            X, y, batch_size=4, epochs=2, validation_data=(X * 0.9, y)
         )
+        found.append(record.gradients["l2"])
     error = relative_error(found[1], found[0])
     assert error < 1e-9, error

@@ -7,12 +7,12 @@ import numpy as np
 
 import keras_drmad as kd
 from faults import ONE_PATH, members, wrapped
-from small_models import At, cross_entropy, linear
+from small_models import At, built_once, cross_entropy, linear
 
 H = kd.hyperparameters
 
 
-def tuned():
+def new():
     return wrapped(
         linear(),
         keras.optimizers.SGD(0.3),
@@ -21,6 +21,10 @@ def tuned():
         metrics=["accuracy"],
         meta_optimizer=keras.optimizers.SGD(3.0),
     )
+
+
+# The same model for all, as new; another one by another name.
+tuned = built_once(lambda name="one": new())
 
 
 def known(model):
@@ -112,7 +116,7 @@ def loads_one_meta_iteration(options):
         if path.endswith(".keras"):
             loaded = keras.models.load_model(path)
         else:
-            loaded = tuned()
+            loaded = tuned("other")
             loaded.load_weights(path)
     assert same(known(loaded), keep.kept[int(np.argmax(norms))])
 
@@ -165,7 +169,7 @@ def moves_each_time(loop):
 )
 def is_one_fit(options):
     """From the same weights, a loop of three is a fit of three."""
-    one, many = tuned(), tuned()
+    one, many = new(), new()
     start = one.get_weights()
     keep = Keep()
     one.fit(**ONE_PATH, meta_iterations=3, callbacks=[keep])

@@ -39,11 +39,14 @@ def losses():
     "metrics whose result is a dict",
     {
         "one": dict(metrics=lambda: [Two()]),
-        "nested": dict(metrics=lambda: [Two(nested=True)]),
-        "with a vector": dict(metrics=lambda: [Two(vector=True)]),
-        "with others": dict(metrics=lambda: ["accuracy", Two()]),
-        "weighted": dict(weighted_metrics=lambda: [Two()]),
-        "two of them": dict(metrics=lambda: [Two(), Two("b", nested=True)]),
+        "nested, with a vector, with others, weighted": dict(
+            metrics=lambda: [
+                "accuracy",
+                Two("nested", nested=True),
+                Two("vector", vector=True),
+            ],
+            weighted_metrics=lambda: [Two("weighted")],
+        ),
     },
 )
 def are_logged_as_keras_does(case):

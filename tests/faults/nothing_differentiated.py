@@ -56,28 +56,35 @@ def sgd():
 @members(
     KIND,
     {
-        "Lion, L2": (lion, dense, lambda: kinds.L2(initial=1e-300), X),
-        "Lion, L1": (lion, dense, lambda: kinds.L1(initial=1e-300), X),
-        "Lion, ExampleWeights": (
+        "Lion, L2, L1, ExampleWeights, LearningRate": (
             lion,
             dense,
-            lambda: kinds.ExampleWeights(8, initial=1.0, transform="log"),
+            lambda: [
+                kinds.L2(initial=1e-300),
+                kinds.L1(initial=1e-300),
+                kinds.ExampleWeights(8, initial=1.0, transform="log"),
+                kinds.LearningRate(),
+            ],
             X,
         ),
-        "Lion, LearningRate": (lion, dense, lambda: kinds.LearningRate(), X),
-        "a quantized layer": (sgd, quantized, lambda: kinds.LearningRate(), X),
+        "a quantized layer": (
+            sgd,
+            quantized,
+            lambda: [kinds.LearningRate()],
+            X,
+        ),
         "bilinear resizing": (
             sgd,
             resized,
-            lambda: kinds.L2(initial=1e-300),
+            lambda: [kinds.L2(initial=1e-300)],
             IMAGES,
         ),
     },
 )
 def trains_like_keras(case):
-    make_optimizer, make_model, kind, x = case
+    make_optimizer, make_model, made, x = case
     assert_trains_like_keras(
-        make_model, make_optimizer, "mse", [kind()], x, Y, batch_size=4
+        make_model, make_optimizer, "mse", made(), x, Y, batch_size=4
     )
 
 

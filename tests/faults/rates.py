@@ -98,29 +98,28 @@ def net():
 @members(
     "rates of one's own",
     {
-        "a schedule without config": lambda: keras.optimizers.SGD(
-            Bare(), momentum=0.5
+        "a schedule without config, sums of gradients": lambda: (
+            keras.optimizers.SGD(
+                Bare(), momentum=0.5, gradient_accumulation_steps=2
+            )
         ),
-        "a schedule that is not registered": lambda: keras.optimizers.SGD(
-            NotRegistered()
+        "a schedule that is not registered, averages": lambda: (
+            keras.optimizers.SGD(
+                NotRegistered(), use_ema=True, ema_momentum=0.5
+            )
         ),
-        "a lambda": lambda: keras.optimizers.Adam(lambda: 0.1),
-        "a function": lambda: keras.optimizers.RMSprop(constant),
-        "a bound method": lambda: keras.optimizers.SGD(Rate().now),
-        "an object that is called": lambda: keras.optimizers.SGD(Rate()),
-        "a partial function": lambda: keras.optimizers.SGD(
+        "a lambda, Adagrad": lambda: keras.optimizers.Adagrad(lambda: 0.1),
+        "a function, RMSprop": lambda: keras.optimizers.RMSprop(constant),
+        "a bound method, Lamb": lambda: keras.optimizers.Lamb(Rate().now),
+        "an object that is called, an optimizer of one's own": lambda: Momenta(
+            Rate()
+        ),
+        "a partial function, Adam": lambda: keras.optimizers.Adam(
             functools.partial(constant)
         ),
-        "with averages": lambda: keras.optimizers.SGD(
-            Bare(), use_ema=True, ema_momentum=0.5
+        "a schedule without config, Nadam": lambda: keras.optimizers.Nadam(
+            Bare()
         ),
-        "with sums of gradients": lambda: keras.optimizers.SGD(
-            Bare(), gradient_accumulation_steps=2
-        ),
-        "Adagrad": lambda: keras.optimizers.Adagrad(Bare()),
-        "Nadam": lambda: keras.optimizers.Nadam(Bare()),
-        "Lamb": lambda: keras.optimizers.Lamb(Bare()),
-        "an optimizer of one's own": lambda: Momenta(Bare()),
     },
 )
 def trains_and_starts_anew(make):
@@ -171,7 +170,6 @@ def begins_anew_or_says_so(case):
             lambda: keras.optimizers.Muon(0.05, nesterov=False),
             "momentum",
         ),
-        "Adam": (lambda: keras.optimizers.Adam(0.05), "beta_1"),
         "RMSprop, centered": (
             lambda: keras.optimizers.RMSprop(0.05, centered=True),
             "rho",
@@ -197,12 +195,10 @@ def momentum_by_differences(case):
     "to plain Keras",
     {
         "a schedule without config": Bare(),
-        "a function": constant,
         "a bound method": Rate().now,
         "a stock schedule": keras.optimizers.schedules.ExponentialDecay(
             0.1, 2, 0.5
         ),
-        "a number": 0.1,
     },
 )
 def leaves_with_its_rate(rate):

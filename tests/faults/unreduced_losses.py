@@ -33,24 +33,25 @@ def net(shape=(4,)):
     return keras.Model(inputs, keras.layers.Dense(3)(inputs))
 
 
-def two():
+def several(count):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
-    one, other = (keras.layers.Dense(3, name=name) for name in "ab")
-    return keras.Model(inputs, [one(inputs), other(inputs)])
+    outputs = [keras.layers.Dense(3, name=name)(inputs) for name in "abc"]
+    return keras.Model(inputs, outputs[:count])
 
 
-def with_classes(kind):
+def with_classes():
+    """Returns a model with an output of classes, and others without a loss."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
     z = keras.layers.Dense(3, name="z")(inputs)
     more = {
-        "integers": lambda: keras.ops.argmax(z, -1),
-        "booleans": lambda: z > 0,
-        "probabilities": lambda: keras.ops.softmax(z),
-        "a layer's": lambda: keras.layers.Dense(2, name="rest")(inputs),
-    }[kind]
-    return keras.Model(inputs, {"z": z, "more": more()})
+        "integers": keras.ops.argmax(z, -1),
+        "booleans": z > 0,
+        "probabilities": keras.ops.softmax(z),
+        "a_layer": keras.layers.Dense(2, name="rest")(inputs),
+    }
+    return keras.Model(inputs, {"z": z} | more)
 
 
 def squares(**options):
@@ -66,8 +67,6 @@ def sparse():
 @members(
     KIND,
     {
-        "reduction=None": (net, squares, (X, Y), {}),
-        "reduction='none', class numbers": (net, sparse, (X, CLASSES), {}),
         "reduction=None, sample weights": (
             net,
             squares,
@@ -80,16 +79,10 @@ def sparse():
             (STEPS, STEPS[..., :3]),
             {},
         ),
-        "reduction=None, two outputs": (
-            two,
-            lambda: [squares(), squares()],
-            (X, [Y, Y]),
-            {},
-        ),
-        "reduction=None and a sum": (
-            two,
-            lambda: [squares(), keras.losses.MeanSquaredError("sum")],
-            (X, [Y, Y]),
+        "reduction=None, 'none' and class numbers, a sum": (
+            lambda: several(3),
+            lambda: [squares(), sparse(), keras.losses.MeanSquaredError("sum")],
+            (X, [Y, CLASSES, Y]),
             {},
         ),
     },
@@ -127,25 +120,15 @@ def reports_like_keras(loss):
     )
 
 
-@members(
-    KIND,
-    {
-        "hypergradient, reduction=None": (net, squares, Y),
-        "hypergradient, two outputs": (
-            two,
-            lambda: [squares(), keras.losses.MeanSquaredError()],
-            [Y, Y],
-        ),
-    },
-)
-def right_by_differences(case):
-    make_model, loss, y = case
+@members(KIND, {"hypergradient, reduction=None and two outputs": None})
+def right_by_differences(_):
     model = wrapped(
-        make_model(),
+        several(2),
         sgd(),
-        loss(),
+        [squares(), keras.losses.MeanSquaredError()],
         [kinds.L2("layer", 0.1), kinds.LearningRate(), kinds.ExampleWeights(N)],
     )
+    y = [Y, Y]
     assert_right_by_differences(
         model, X, y, batch_size=3, epochs=1, validation_data=(X * 0.9, y)
     )
@@ -154,30 +137,27 @@ def right_by_differences(case):
 @members(
     KIND,
     {
-        "Gauss-Newton, an output of integers": "integers",
-        "Gauss-Newton, an output of booleans": "booleans",
-        "Gauss-Newton, probabilities without a loss": "probabilities",
-        "Gauss-Newton, a layer without a loss": "a layer's",
+        "Gauss-Newton, outputs of integers, booleans, probabilities and a "
+        "layer without a loss": None
     },
 )
-def gauss_newton_without_a_loss(kind):
+def gauss_newton_without_a_loss(_):
     found = []
     for curvature in ("hessian", "gauss_newton"):
         model = wrapped(
-            with_classes(kind),
+            with_classes(),
             sgd(),
             {"z": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
             [kinds.L2(initial=0.1, layers="z")],
             hypergradient=kd.DrMAD(1.0, curvature=curvature),
         )
-        found.append(
-            model.hypergradient(
-                X,
-                {"z": CLASSES},
-                batch_size=4,
-                epochs=2,
-                validation_data=(X * 0.9, {"z": CLASSES}),
-            ).gradients["l2"]
+        record = model.hypergradient(
+            X,
+            {"z": CLASSES},
+            batch_size=4,
+            epochs=2,
+            validation_data=(X * 0.9, {"z": CLASSES}),
         )
+        found.append(record.gradients["l2"])
     error = relative_error(found[1], found[0])
     assert error < 1e-9, error

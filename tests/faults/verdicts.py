@@ -30,22 +30,18 @@ def of_numbers(claimed, directions, is_exact=False, gradient=GRADIENT):
 
 @members(
     "a cosine beside exact",
-    {
-        f"{n} directions, seed {seed}": (n, seed)
-        for n in (1, 2)
-        for seed in (0, 1)
-    },
+    {"1 and 2 directions, seeds 0 and 1": [(1, 0), (1, 1), (2, 0), (2, 1)]},
 )
-def agrees_with_exact(case):
-    directions, seed = case
+def agrees_with_exact(cases):
     model = exact_model(
         tanh_net(), [H.L2("all", 0.05), H.LearningRate("layer")]
     )
-    report = model.check_hypergradient(
-        X, Y, directions=directions, seed=seed, length=1e-3, **TRAINING
-    )
-    assert report.verdict == "exact"
-    assert report.cosine > 0.99, report.cosine
+    for directions, seed in cases:
+        report = model.check_hypergradient(
+            X, Y, directions=directions, seed=seed, length=1e-3, **TRAINING
+        )
+        assert report.verdict == "exact", (directions, seed)
+        assert report.cosine > 0.99, (directions, seed, report.cosine)
 
 
 @members("a cosine from few directions", {str(n): n for n in (1, 2, 5, 20)})
