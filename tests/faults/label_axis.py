@@ -225,6 +225,16 @@ def smooths_sparse_labels(case):
 @members(
     KIND,
     {
+        "hypergradient, axis=1": (
+            (3, 5),
+            lambda: LOSSES.CategoricalCrossentropy(True, axis=1),
+            labels(3, (5,), 1),
+        ),
+        "hypergradient, binary focal": (
+            (3,),
+            lambda: LOSSES.BinaryFocalCrossentropy(from_logits=True),
+            labels(3, (), -1),
+        ),
         "hypergradient, focal": (
             (3,),
             lambda: LOSSES.CategoricalFocalCrossentropy(from_logits=True),

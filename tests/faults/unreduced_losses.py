@@ -120,15 +120,25 @@ def reports_like_keras(loss):
     )
 
 
-@members(KIND, {"hypergradient, reduction=None and two outputs": None})
-def right_by_differences(_):
+@members(
+    KIND,
+    {
+        "hypergradient, reduction=None": (net, squares, Y),
+        "hypergradient, reduction=None and two outputs": (
+            lambda: several(2),
+            lambda: [squares(), keras.losses.MeanSquaredError()],
+            [Y, Y],
+        ),
+    },
+)
+def right_by_differences(case):
+    make_model, loss, y = case
     model = wrapped(
-        several(2),
+        make_model(),
         sgd(),
-        [squares(), keras.losses.MeanSquaredError()],
+        loss(),
         [kinds.L2("layer", 0.1), kinds.LearningRate(), kinds.ExampleWeights(N)],
     )
-    y = [Y, Y]
     assert_right_by_differences(
         model, X, y, batch_size=3, epochs=1, validation_data=(X * 0.9, y)
     )
