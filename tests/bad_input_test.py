@@ -89,6 +89,15 @@ WRONG_KINDS_OF_DATA = [
     (of(iter([(X, Y)])), "x", "iterator"),
     (dict(x=X.astype(str)), "x", "<U"),
     (dict(y=np.array([None, *Y[1:]], object)), "y", "object"),
+    (
+        dict(
+            x=np.array(
+                [row[: 1 + k % 2].tolist() for k, row in enumerate(X)], object
+            )
+        ),
+        "x",
+        "different lengths",
+    ),
     (dict(validation_data=x_val), "validation_data", "ndarray"),
     (dict(class_weight=[1, 2, 3]), "class_weight", "[1, 2, 3]"),
     (split("0.2"), "validation_split", "'0.2'"),

@@ -201,6 +201,16 @@ def as_array(a: Any, name: str, *, strings: bool = False) -> np.ndarray:
         array = array.astype("float32")
     if array.dtype.kind in "fiub":
         return array
+    sequences = (list, tuple, np.ndarray)
+    if array.dtype.kind == "O" and any(
+        isinstance(one, sequences) for one in array.flat
+    ):
+        raise _refusal(
+            name,
+            "an array of sequences of different lengths",
+            "Pad them first: `keras.utils.pad_sequences(...)`, with a mask in "
+            "the model.",
+        )
     if array.dtype.kind not in "SU":
         raise _refusal(name, f"an array of dtype {array.dtype}", ADVICE)
     if not strings:
