@@ -107,6 +107,20 @@ def broken_off_after(model_of, method, folder, monkeypatch, at, **options):
     return before, after, end(model, history)
 
 
+def moments(whole):
+    """Returns after how many chunks to break off: once in each stage.
+
+    By turns in the second and in the first meta-iteration, where there are two.
+    """
+    stages = {}
+    for at, (_, stage) in enumerate(whole, start=1):
+        stages.setdefault(stage, []).append(at)
+    return [
+        places[(len(places) - k % 2) // 2]
+        for k, places in enumerate(stages.values())
+    ]
+
+
 OPTIONS = {
     "line": dict(initial_weights="resample"),
     "anchors": dict(initial_weights="continue"),
@@ -128,9 +142,7 @@ def test_no_chunk_is_done_twice_wherever_it_breaks(
     with Chunks(monkeypatch) as whole:
         expected = end(model, fit(model, **options))
     assert {"forward", "slopes"} < {stage for _, stage in whole}
-    moments = range(1, len(whole) + 1)
-    moments = moments[:: 1 + len(moments) // 10]
-    for at in moments:
+    for at in moments(whole):
         folder = tmp_path / str(at)
         before, after, found = broken_off_after(
             model_of, method, folder, monkeypatch, at, **options
@@ -149,7 +161,7 @@ def test_plain_training_goes_on_within_an_epoch(
     with Chunks(monkeypatch) as whole:
         expected = end(model, fit(model, **options))
     assert len(whole) > 8
-    for at in range(1, len(whole) + 1, 2):
+    for at in range(1, len(whole) + 1, 4):
         before, after, found = broken_off_after(
             model_of, "line", tmp_path / str(at), monkeypatch, at, **options
         )
@@ -162,14 +174,14 @@ def test_a_stream_is_read_again_up_to_the_place(
     meta_iterations, model_of, monkeypatch, tmp_path
 ):
     def options():
-        stream = tf.data.Dataset.from_tensor_slices((X, Y))
+        stream = tf.data.Dataset.from_tensor_slices((X, Y)).repeat(4)
         stream = stream.shuffle(24, seed=1).batch(8)
         held_out = tf.data.Dataset.from_tensor_slices(VALIDATION)
         return dict(
             x=stream,
             y=None,
             batch_size=None,
-            epochs=30 if meta_iterations else 4,
+            epochs=8 if meta_iterations else 2,
             meta_iterations=meta_iterations,
             validation_data=held_out.shuffle(16, seed=2).batch(4),
         )
@@ -177,8 +189,7 @@ def test_a_stream_is_read_again_up_to_the_place(
     model = model_of("line")
     with Chunks(monkeypatch) as whole:
         expected = end(model, fit(model, **options()))
-    ends = {k + 1 for k, one in enumerate(whole) if one[1] == "outcome"}
-    for at in sorted(ends | set(range(1, len(whole), 4))):
+    for at in moments(whole):
         folder = tmp_path / str(at)
         with Chunks(monkeypatch, at), pytest.raises(Break):
             fit(model_of("line"), **options(), callbacks=[backup(folder)])
@@ -198,10 +209,11 @@ class OfPasses(keras.utils.PyDataset):
         self.order = np.arange(24)
 
     def __len__(self):
-        return 3
+        return 12
 
     def __getitem__(self, k):
-        rows = self.order[8 * k : 8 * k + 8]
+        first = 8 * (k % 3)
+        rows = self.order[first : first + 8]
         return X[rows], Y[rows]
 
     def on_epoch_end(self):
@@ -212,10 +224,10 @@ def test_a_data_set_is_told_of_passes_that_were(
     model_of, monkeypatch, tmp_path
 ):
     model = model_of("line")
-    options = dict(y=None, batch_size=None, epochs=40, shuffle=False)
+    options = dict(y=None, batch_size=None, epochs=10, shuffle=False)
     with Chunks(monkeypatch) as whole:
         expected = end(model, fit(model, x=OfPasses(), **options))
-    for at in range(1, len(whole), 5):
+    for at in range(1, len(whole), 9):
         folder = tmp_path / str(at)
         with Chunks(monkeypatch, at), pytest.raises(Break):
             fit(
@@ -235,9 +247,9 @@ def test_other_batches_are_seen_and_the_training_begun_anew(
     model_of, monkeypatch, tmp_path
 ):
     def options(seed):
-        stream = tf.data.Dataset.from_tensor_slices((X, Y))
+        stream = tf.data.Dataset.from_tensor_slices((X, Y)).repeat(4)
         stream = stream.shuffle(24, seed=seed).batch(8)
-        return dict(x=stream, y=None, batch_size=None, epochs=40)
+        return dict(x=stream, y=None, batch_size=None, epochs=10)
 
     for at, again in ((2, 2), (9, 2)):  # within each of the trainings
         folder = tmp_path / str(at)
@@ -266,7 +278,7 @@ def test_rates_that_a_callback_sets_within_a_training(
     model = model_of("stored")
     with Chunks(monkeypatch) as whole:
         expected = end(model, fit(model, **options, callbacks=[Warm()]))
-    for at in range(1, len(whole) + 1, 3):
+    for at in range(1, len(whole) + 1, 5):
         folder = tmp_path / str(at)
         callbacks = [Warm(), backup(folder)]
         with Chunks(monkeypatch, at), pytest.raises(Break):

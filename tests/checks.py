@@ -87,6 +87,8 @@ def assert_derivative(
         [generator.normal(size=tuple(v.shape)) for v in variables]
         for _ in range(count)
     ]
+    if len(flat(gradients)) == 1:
+        directions = directions[-1:]  # others are multiples of it
     expected = differences(f, variables, directions, step)
     actual = [flat(gradients) @ flat(d) for d in directions]
     # A derivative of 0 would agree with a gradient that never arrives.

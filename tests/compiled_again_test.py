@@ -3,6 +3,7 @@
 Witness of every number is a model that was compiled only once.
 """
 
+import functools
 import gc
 
 import keras
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
+from checks import loops_of
 from closed_forms import regression
 from conftest import reseed
 from keras_drmad.hyperparameters import L1, L2, LearningRate, Momentum
@@ -83,17 +85,37 @@ def numbers(model):
     return [found.validation_loss, *map(np.asarray, found.gradients.values())]
 
 
-def assert_as_compiled_once(model, net, change=None, **options):
-    again = model_of(net)
-    if change:
-        change(again)
-    compile_(again, **options)
-    for a, b in zip(numbers(model), numbers(again), strict=True):
+def prepare(model):
+    """Settles which loops `numbers` would take, of which it traces none."""
+    model.prepared(X, Y, batch_size=8, epochs=3, validation_data=HELD_OUT)
+
+
+def assert_same(some, others):
+    for a, b in zip(some, others, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
+def assert_as_compiled_once(model, net, **options):
+    again = model_of(net)
+    compile_(again, **options)
+    assert_same(numbers(model), numbers(again))
+
+
+@pytest.fixture(scope="module")
+def linear_model(float64):
+    """Returns the model that tests compile, each of them twice."""
+    return model_of(linear)
+
+
+@pytest.fixture(scope="module")
+def compiled_once(float64):
+    model = model_of(linear)
+    compile_(model)
+    return model
+
+
 def forward_of(model):
-    return model._assembly.loops._loops  # what is kept, by name and record
+    return loops_of(model)._loops  # what is kept, by name and record
 
 
 def kept(model, before):
@@ -122,20 +144,18 @@ GOES_ON = {
         dict(optimizer=keras.optimizers.Adam(0.01)),
         dict(optimizer=keras.optimizers.Adam(0.02)),
     ),
-    "a tuned rate": (
-        dict(hyperparameters=[LearningRate(), Momentum()]),
-        dict(hyperparameters=[LearningRate(), Momentum()]),
-    ),
-    "an equal function": (dict(loss=times(2.0)), dict(loss=times(2.0))),
-    "an equal tensor": (
-        dict(loss=times(tf.constant(2.0, "float64"))),
-        dict(loss=times(tf.constant(2.0, "float64"))),
-    ),
-    "a variable around Keras": (dict(loss=by_variable), dict(loss=by_variable)),
-    "no averages": (
-        dict(optimizer=sgd(use_ema=True)),
-        dict(optimizer=sgd(use_ema=True)),
-    ),
+    "a tuned rate, averages": (
+        dict(
+            optimizer=sgd(use_ema=True),
+            hyperparameters=[LearningRate(), Momentum()],
+        ),
+    )
+    * 2,
+}
+EQUAL_LOSSES = {
+    "an equal function": lambda: times(2.0),
+    "an equal tensor": lambda: times(tf.constant(2.0, "float64")),
+    "a variable around Keras": lambda: by_variable,
 }
 BEGINS_ANEW = {
     "another momentum": dict(optimizer=sgd(momentum=0.25)),
@@ -157,15 +177,11 @@ BEGINS_ANEW = {
 
 @pytest.mark.parametrize(
     "name, net",
-    [
-        *((name, linear) for name in GOES_ON),
-        ("another rate", deep),
-        ("another rate", recurrent),
-    ],
+    [*((name, linear) for name in GOES_ON), ("another rate", deep)],
 )
-def test_goes_on(name, net):
+def test_goes_on(linear_model, name, net):
     first, second = GOES_ON[name]
-    model = model_of(net)
+    model = linear_model if net is linear else model_of(net)
     compile_(model, **renewed(first))
     numbers(model)
     before = dict(forward_of(model))
@@ -173,8 +189,28 @@ def test_goes_on(name, net):
     gc.collect()  # the first optimizer and the first metrics
     numbers(model)
     assert kept(model, before) == STEPS
-    assert max(model._assembly.loops.traces().values()) == 1
+    assert max(loops_of(model).traces().values()) == 1
     assert_as_compiled_once(model, net, **renewed(second))
+
+
+@pytest.mark.parametrize("name", EQUAL_LOSSES)
+def test_goes_on_with_an_equal_loss(linear_model, name):
+    compile_(linear_model, loss=EQUAL_LOSSES[name]())
+    prepare(linear_model)
+    before = loops_of(linear_model)
+    compile_(linear_model, loss=EQUAL_LOSSES[name]())
+    prepare(linear_model)
+    assert loops_of(linear_model) is before
+
+
+def test_goes_on_with_equal_functions_within_a_step():
+    model = model_of(recurrent)
+    compile_(model)
+    prepare(model)
+    before = loops_of(model)
+    compile_(model, optimizer=sgd(0.01))
+    prepare(model)
+    assert loops_of(model) is before
 
 
 def renewed(options):
@@ -192,96 +228,106 @@ def renewed(options):
 
 
 @pytest.mark.parametrize("name", BEGINS_ANEW)
-def test_begins_anew(name):
+def test_begins_anew(linear_model, name):
+    compile_(linear_model, loss=times(2.0))
+    prepare(linear_model)
+    before = loops_of(linear_model)
     options = dict(loss=times(2.0)) | BEGINS_ANEW[name]
+    compile_(linear_model, **renewed(options))
+    prepare(linear_model)
+    assert loops_of(linear_model) is not before
+
+
+def test_loops_made_anew_know_nothing_of_the_first_ones():
     model = model_of(linear)
-    compile_(model, loss=times(2.0))
+    compile_(model)
     numbers(model)
     before = dict(forward_of(model))
+    names = "another optimizer", "other metrics", "more kinds"
+    options = functools.reduce(dict.__or__, map(BEGINS_ANEW.get, names))
     compile_(model, **renewed(options))
     numbers(model)
     assert not kept(model, before)
-    # Loops that were all made anew know nothing of the first ones.
-    if name in ("another optimizer", "other metrics", "more kinds"):
-        assert_as_compiled_once(model, linear, **renewed(options))
+    assert_as_compiled_once(model, linear, **renewed(options))
 
 
-@pytest.mark.parametrize(
-    "name, goes_on", [("trained", False), ("validated", True)]
-)
-def test_a_number_changed_in_a_layer_counts(name, goes_on):
+def change(model, name):
+    (layer,) = (x for x in model.layers if isinstance(x, Scaled))
+    setattr(layer, name, 2.0)
+
+
+def test_a_number_changed_in_a_layer_begins_anew():
+    model = model_of(linear)
+    compile_(model)
+    prepare(model)
+    before = loops_of(model)
+    change(model, "trained")
+    compile_(model)
+    prepare(model)
+    assert loops_of(model) is not before
+
+
+def test_a_number_changed_for_validation_is_read():
     model = model_of(linear)
     compile_(model)
     numbers(model)
     before = dict(forward_of(model))
-
-    def change(model):
-        (layer,) = (x for x in model.layers if isinstance(x, Scaled))
-        setattr(layer, name, 2.0)
-
-    change(model)
+    change(model, "validated")
     compile_(model)
-    numbers(model)
-    assert kept(model, before) == (STEPS if goes_on else set())
-    assert_as_compiled_once(model, linear, change)
+    found = numbers(model)
+    assert kept(model, before) == STEPS
+    again = model_of(linear)
+    change(again, "validated")
+    compile_(again)
+    assert_same(found, numbers(again))
 
 
-def test_another_variable_around_keras_is_read():
-    model = model_of(linear)
+def test_another_variable_around_keras_is_read(linear_model):
     variables = [tf.Variable(v, dtype="float64") for v in (1.5, 1.5)]
     losses = [
         lambda y, z, v=v: v * keras.ops.mean((y - z) ** 2) for v in variables
     ]
-    compile_(model, loss=losses[0])
-    numbers(model)
-    before = dict(forward_of(model))
-    compile_(model, loss=losses[1])
-    variables[0].assign(100.0)
-    numbers(model)
-    assert not kept(model, before)
-    assert_as_compiled_once(model, linear, loss=times(1.5))
+    compile_(linear_model, loss=losses[0])
+    prepare(linear_model)
+    before = loops_of(linear_model)
+    compile_(linear_model, loss=losses[1])
+    prepare(linear_model)
+    assert loops_of(linear_model) is not before
 
 
-def test_what_the_first_compile_had_is_not_read():
-    model = model_of(linear)
+def test_what_the_first_compile_had_is_not_read(linear_model, compiled_once):
     optimizer, l2 = sgd(), L2(per="input", initial=1e-2)
-    compile_(model, optimizer=optimizer, hyperparameters=[l2])
-    numbers(model)
-    before = dict(forward_of(model))
-    compile_(model)
+    compile_(linear_model, optimizer=optimizer, hyperparameters=[l2])
+    numbers(linear_model)
+    before = dict(forward_of(linear_model))
+    compile_(linear_model)
     optimizer.learning_rate = 100.0
     l2.raw.assign(l2.raw + 10)
-    numbers(model)
-    assert kept(model, before) == STEPS
-    assert_as_compiled_once(model, linear)
+    found = numbers(linear_model)
+    assert kept(linear_model, before) == STEPS
+    assert_same(found, numbers(compiled_once))
 
 
 def test_frozen_layers_begin_anew():
     model = model_of(deep)
     compile_(model)
-    numbers(model)
-    before = dict(forward_of(model))
-
-    def change(model):
-        model.layers[1].trainable = False
-
-    change(model)
+    prepare(model)
+    before = loops_of(model)
+    model.layers[1].trainable = False
     compile_(model)
-    numbers(model)
-    assert not kept(model, before)
-    assert_as_compiled_once(model, deep, change)
+    prepare(model)
+    assert loops_of(model) is not before
 
 
-def test_goes_on_over_a_compile_without_training():
-    model = model_of(linear)
-    compile_(model)
-    numbers(model)
-    before = dict(forward_of(model))
-    compile_(model, loss="mae")
-    compile_(model)
-    numbers(model)
-    assert kept(model, before) == STEPS
-    assert_as_compiled_once(model, linear)
+def test_goes_on_over_a_compile_without_training(linear_model, compiled_once):
+    compile_(linear_model)
+    numbers(linear_model)
+    before = dict(forward_of(linear_model))
+    compile_(linear_model, loss="mae")
+    compile_(linear_model)
+    found = numbers(linear_model)
+    assert kept(linear_model, before) == STEPS
+    assert_same(found, numbers(compiled_once))
 
 
 def test_gauss_newton_begins_anew():
@@ -296,45 +342,38 @@ def test_gauss_newton_begins_anew():
     assert_as_compiled_once(model, linear, **method)
 
 
-def test_goes_on_with_other_lengths_and_batches():
-    model = model_of(linear)
-    compile_(model)
-    numbers(model)
-    compile_(model)
-    fresh = model_of(linear)
-    compile_(fresh)
-    for one in (3, 8, 5):
+def test_goes_on_with_other_lengths_and_batches(linear_model, compiled_once):
+    compile_(linear_model)
+    numbers(linear_model)
+    compile_(linear_model)
+    for one in (8, 5):
         a, b = (
             each.hypergradient(X, Y, one, epochs=2, validation_data=HELD_OUT)
-            for each in (model, fresh)
+            for each in (linear_model, compiled_once)
         )
         assert a.validation_loss == b.validation_loss
-        for x, y in zip(
-            a.gradients.values(), b.gradients.values(), strict=True
-        ):
-            np.testing.assert_array_equal(x, y)
+        assert_same(a.gradients.values(), b.gradients.values())
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_xla_or_not_begins_anew(first):
-    model = model_of(linear)
-    compile_(model, jit_compile=first)
-    numbers(model)
-    before = dict(forward_of(model))
-    compile_(model, jit_compile=not first)
-    numbers(model)
-    assert not kept(model, before)
-    assert model.uses_xla is not first
+def test_xla_or_not_begins_anew(linear_model, first):
+    compile_(linear_model, jit_compile=first)
+    prepare(linear_model)
+    before = loops_of(linear_model)
+    compile_(linear_model, jit_compile=not first)
+    prepare(linear_model)
+    assert loops_of(linear_model) is not before
+    assert linear_model.uses_xla is not first
 
 
 def test_goes_on_with_xla_that_has_been_paid_for(monkeypatch):
     monkeypatch.setattr(traits, "PAYS_FROM", 20)
     model = model_of(linear)
     compile_(model, jit_compile="auto")
-    numbers(model)
+    prepare(model)
     assert not model.uses_xla  # 9 steps
-    for _ in range(2):
-        numbers(model)
+    prepare(model)
+    numbers(model)
     assert model.uses_xla
     before = dict(forward_of(model))
     compile_(model, jit_compile="auto")

@@ -8,6 +8,7 @@ import tensorflow as tf
 import keras_drmad as kd
 from checks import loops_of, relative_error
 from conftest import reseed
+from keras_drmad.core.loops import Loops
 from keras_drmad.differentiation import line
 from keras_drmad.seam import traits
 from keras_drmad.seam.compiler import Compiler
@@ -35,15 +36,49 @@ def soon(monkeypatch):
     monkeypatch.setattr(traits, "PAYS_FROM", 20)
 
 
-def test_auto_takes_xla_and_gives_the_same_numbers(soon):
-    without, expected = result(False)
-    model, logs = result("auto")
-    assert model.uses_xla and not without.uses_xla
+@pytest.fixture(scope="module")
+def without():
+    """Returns what `result` does without XLA."""
+    reseed()
+    return result(False)
+
+
+@pytest.mark.parametrize(
+    "jit_compile, pays_from, validates",
+    [("auto", 20, False), (True, 1, True)],
+    ids=["auto, few held-out batches", "all"],
+)
+def test_xla_gives_the_same_numbers(
+    without, monkeypatch, jit_compile, pays_from, validates
+):
+    plain, expected = without
+    monkeypatch.setattr(traits, "PAYS_FROM", pays_from)
+    model, logs = result(jit_compile)
+    loops = loops_of(model)
+    assert model.uses_xla and not plain.uses_xla
+    assert loops.forward(line.SUM).jit_compile
+    assert loops.differentiate.jit_compile is validates
     # float32, sums in another order, and three steps on hyperparameters.
     for name, values in expected.items():
         np.testing.assert_allclose(logs[name], values, rtol=1e-3, atol=1e-6)
     tolerance = dict(rtol=1e-3, atol=1e-5)
-    assert_same(model.get_weights(), without.get_weights(), **tolerance)
+    assert_same(model.get_weights(), plain.get_weights(), **tolerance)
+    # The last one of the held-out batches a short one.
+    found, same = (
+        one.hypergradient(
+            X,
+            Y,
+            batch_size=7,
+            epochs=2,
+            validation_data=VALIDATION,
+            validation_batch_size=6,
+            seed=0,
+        )
+        for one in (model, plain)
+    )
+    assert found.validation_loss == pytest.approx(
+        same.validation_loss, rel=1e-3
+    )
 
 
 def asked_for(**training):
@@ -80,47 +115,32 @@ def test_steps_change_nothing_where_jit_compile_says_it(jit_compile):
         assert model.uses_xla is jit_compile
 
 
-def test_auto_counts_all_trainings_of_a_fit_and_of_a_check(soon):
-    model = compiled(jit_compile="auto")
-    fit(model, epochs=1, steps_per_epoch=3, meta_iterations=6)
-    assert not model.uses_xla  # 18 steps
-    model = compiled(jit_compile="auto")
-    fit(model, epochs=1, steps_per_epoch=3, meta_iterations=7)
-    assert model.uses_xla
-    model = compiled(jit_compile="auto")
-    model.check_hypergradient(X, Y, **asked_for(steps_per_epoch=3))
-    assert model.uses_xla  # 7 trainings
+class Begun(Exception):
+    """A training asks for its first loop: XLA is taken, or not."""
 
 
-@pytest.mark.parametrize("pays_from, expected", [(1, True), (100, False)])
-def test_few_held_out_batches_are_not_compiled(
-    monkeypatch, pays_from, expected
-):
-    without, numbers = result(False)
-    monkeypatch.setattr(traits, "PAYS_FROM", pays_from)
-    model, logs = result(True)
-    loops = loops_of(model)
-    assert model.uses_xla and loops.differentiate.jit_compile is expected
-    assert loops.forward(line.SUM).jit_compile
-    for name, values in numbers.items():
-        np.testing.assert_allclose(logs[name], values, rtol=1e-3, atol=1e-6)
-    # The last one of them a short one.
-    x, y = VALIDATION
-    found, same = (
-        one.hypergradient(
-            X,
-            Y,
-            batch_size=7,
-            epochs=2,
-            validation_data=(x, y),
-            validation_batch_size=6,
-            seed=0,
-        )
-        for one in (model, without)
-    )
-    assert found.validation_loss == pytest.approx(
-        same.validation_loss, rel=1e-3
-    )
+def test_auto_counts_all_trainings_of_a_fit_and_of_a_check(soon, monkeypatch):
+    def begin(self, *args, **options):
+        raise Begun
+
+    monkeypatch.setattr(Loops, "_loop", begin)
+
+    def uses_xla(train):
+        model = compiled(jit_compile="auto")
+        with pytest.raises(Begun):
+            train(model)
+        return model.uses_xla
+
+    def fitted(count):
+        options = dict(epochs=1, steps_per_epoch=3, meta_iterations=count)
+        return lambda model: fit(model, **options)
+
+    def checked(model):
+        model.check_hypergradient(X, Y, **asked_for(steps_per_epoch=3))
+
+    assert not uses_xla(fitted(6))  # 18 steps
+    assert uses_xla(fitted(7))
+    assert uses_xla(checked)  # 7 trainings
 
 
 def test_held_out_batches_are_counted():
@@ -138,8 +158,9 @@ def test_held_out_batches_are_counted():
 def test_a_mean_of_the_last_steps_takes_a_second_loop_where_that_pays(
     monkeypatch,
 ):
+    model = compiled(jit_compile=True)
+
     def gradients():
-        model = compiled(jit_compile=True)
         found = model.hypergradient(X, Y, 8, 4, validation_data=VALIDATION)
         return loops_of(model).traces(), list(found.gradients.values())
 
@@ -232,20 +253,18 @@ def test_what_was_found_of_a_problem_is_kept():
     )
     traced = []
     for _ in range(2):
-        model.hypergradient(X, Y, **asked_for(steps_per_epoch=3))
+        model.prepared(X, Y, **asked_for(steps_per_epoch=3))
         traced.append(model._assembly._convex)
     assert traced[0] is not None and traced[0] is traced[1]
 
 
-@pytest.mark.parametrize("layer", ["LSTM", "GRU"])
-def test_recurrent_loops_are_the_same_with_xla(layer):
+def test_loops_of_layers_are_the_same_with_xla():
     x = np.random.default_rng(0).normal(size=(16, 3, 2))
 
     def gradients(jit_compile):
         reseed()
         inputs = keras.Input((3, 2))
-        recurrent = getattr(keras.layers, layer)(4)
-        outputs = keras.layers.Dense(3)(recurrent(inputs))
+        outputs = keras.layers.Dense(3)(keras.layers.GRU(2)(inputs))
         model = compiled(
             keras.Model(inputs, outputs),
             hypergradient=kd.ReverseMode(),

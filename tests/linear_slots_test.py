@@ -153,9 +153,6 @@ CASES = {
         [LearningRate],
         VELOCITIES,
     ),
-    "adam": (lambda: keras.optimizers.Adam(0.02), [LearningRate], set()),
-    "lion": (lambda: keras.optimizers.Lion(0.01), [LearningRate], set()),
-    "rmsprop": (lambda: keras.optimizers.RMSprop(0.01), [], set()),
     # The velocity is divided, and so read; the momentum is not.
     "rmsprop, momentum": (
         lambda: keras.optimizers.RMSprop(0.01, momentum=0.5),
@@ -183,9 +180,15 @@ def test_slots_that_optimizers_do_not_read(name):
     assert len(found) == 4 * len(expected)  # kernels and biases of two layers
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# Others have the slots of the first three, and more.
+@pytest.mark.parametrize(
+    "name",
+    [name for name in OPTIMIZERS if name not in ("sgd", "momentum", "adam")],
+)
 def test_a_step_back_does_not_depend_on_unread_slots(name):
     problem, batch = problem_of(OPTIMIZERS[name].make(), [LearningRate()])
+    if not problem.unread_slots:
+        return  # all are kept
     generator = np.random.default_rng(0)
     state = problem.initial_state()
     filled = [

@@ -10,6 +10,7 @@ from closed_forms import exact_model, regression, tanh_net
 from keras_drmad.core import left_out
 from keras_drmad.core.state import State
 from keras_drmad.hyperparameters import L2, ExampleWeights, LearningRate
+from small_models import built_once, numbers, put_back
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -37,34 +38,42 @@ def test_left_out_and_put_back():
 # ---- whole hypergradients
 
 
-def kept_whole(model):
+def keep_whole(model, monkeypatch):
     """Makes a model's trainings keep every slot from now on."""
-    model._assembly.problem.unread_slots = ()
+    monkeypatch.setattr(model._assembly.problem, "unread_slots", ())
+
+
+@pytest.fixture(scope="module")
+def model_of(float64):
+    """Returns a function to a model without XLA, or with it."""
+
+    def build(jit_compile):
+        # RMSprop's velocity is kept, its momentum is not; neither are averages.
+        optimizer = keras.optimizers.RMSprop(0.01, momentum=0.5, use_ema=True)
+        kinds = [L2("input", 0.05), LearningRate()]
+        return exact_model(
+            tanh_net(), kinds, optimizer, jit_compile=jit_compile
+        )
+
+    return built_once(build)
 
 
 @pytest.mark.parametrize(
-    "method",
+    "method, jit_compile",
     [
-        kd.ReverseMode(),
-        kd.ReverseMode("bfloat16"),
-        kd.ReverseMode("checkpointed"),
-        kd.Truncated(5),
+        (kd.ReverseMode(), False),
+        (kd.ReverseMode("bfloat16"), False),
+        (kd.ReverseMode("checkpointed"), False),
+        (kd.Truncated(5), False),
+        (kd.ReverseMode("checkpointed"), True),  # windows are of stored states
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-def test_the_same_hypergradient(method, jit_compile):
-    # RMSprop's velocity is kept, its momentum is not; neither are averages.
-    optimizer = keras.optimizers.RMSprop(0.01, momentum=0.5, use_ema=True)
-    model = exact_model(
-        tanh_net(),
-        [L2("input", 0.05), LearningRate()],
-        optimizer,
-        hypergradient=method,
-        jit_compile=jit_compile,
-    )
+def test_the_same_hypergradient(model_of, monkeypatch, method, jit_compile):
+    model = model_of(jit_compile)
+    monkeypatch.setattr(model._assembly, "method", method)
     without = model.hypergradient(X, Y, **TRAINING)
-    kept_whole(model)
+    keep_whole(model, monkeypatch)
     whole = model.hypergradient(X, Y, **TRAINING)
     for name, gradient in whole.gradients.items():
         np.testing.assert_allclose(
@@ -84,25 +93,28 @@ def test_the_same_hypergradient(method, jit_compile):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-def test_the_same_windows(jit_compile):
-    def fitted(keeps_whole):
-        keras.utils.set_random_seed(0)
-        model = exact_model(
-            tanh_net(),
-            [ExampleWeights(len(X))],
-            keras.optimizers.SGD(0.1, momentum=0.9),
-            jit_compile=jit_compile,
-        )
+def test_the_same_windows(monkeypatch, jit_compile):
+    keras.utils.set_random_seed(0)
+    model = exact_model(
+        tanh_net(),
+        [ExampleWeights(len(X))],
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        jit_compile=jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
+    before = numbers(model)
+
+    def fitted():
+        put_back(model, before)
         options = TRAINING | {"verbose": 0, "shuffle": False, "seed": 0}
-        if keeps_whole:
-            model.hypergradient(X, Y, **TRAINING)
-            kept_whole(model)
         model.fit(X, Y, tune_every=2, look_back=2, **options)
-        places = model._assembly.problem.unread_slots
-        assert bool(places) != keeps_whole
         (weights,) = model.hyperparameters
         return np.array(weights.raw.value)
 
-    without, whole = fitted(False), fitted(True)
+    without = fitted()
+    assert model._assembly.problem.unread_slots
+    keep_whole(model, monkeypatch)
+    whole = fitted()
+    assert not model._assembly.problem.unread_slots
     assert np.ptp(whole) > 0
     np.testing.assert_allclose(without, whole, rtol=1e-11)

@@ -80,8 +80,9 @@ UPDATES_OF_ALL = {
 }
 OPTIONS = {
     "amsgrad": Update(lambda: Adam(0.02, amsgrad=True)),
-    "rmsprop-momentum": Update(lambda: RMSprop(0.01, momentum=0.5)),
-    "rmsprop-centered": Update(lambda: RMSprop(0.01, centered=True)),
+    "rmsprop-options": Update(
+        lambda: RMSprop(0.01, momentum=0.5, centered=True)
+    ),
     # Schedules compute in float32, and graphs may round a cosine otherwise.
     "cosine-decay": Update(
         lambda: SGD(CosineDecay(0.2, 10), momentum=0.9),
@@ -89,19 +90,20 @@ OPTIONS = {
         reversible=True,
     ),
     "exponential-decay": Update(lambda: Adam(ExponentialDecay(0.05, 4, 0.7))),
-    "clipnorm": Update(lambda: SGD(0.1, clipnorm=0.5)),
-    "clipvalue": Update(lambda: SGD(0.1, clipvalue=0.2)),
-    "global-clipnorm": Update(lambda: SGD(0.1, global_clipnorm=0.5)),
-    "weight-decay": Update(
-        lambda: excluding_biases(SGD(0.1, weight_decay=0.1))
+    "clipnorm-ema": Update(
+        lambda: SGD(0.1, clipnorm=0.5, use_ema=True, ema_momentum=0.75)
     ),
-    "ema": Update(lambda: SGD(0.1, use_ema=True, ema_momentum=0.75)),
+    "clipvalue-weight-decay": Update(
+        lambda: excluding_biases(SGD(0.1, clipvalue=0.2, weight_decay=0.1))
+    ),
+    "global-clipnorm": Update(
+        lambda: SGD(0.1, global_clipnorm=0.5, loss_scale_factor=128.0)
+    ),
     "ema-overwrite": Update(
         lambda: SGD(
             0.1, use_ema=True, ema_momentum=0.75, ema_overwrite_frequency=4
         )
     ),
-    "loss-scale": Update(lambda: Adam(0.02, loss_scale_factor=128.0)),
     "accumulation": Update(lambda: Adam(0.05, gradient_accumulation_steps=2)),
 }
 CLASSES = {
@@ -116,7 +118,7 @@ CLASSES = {
     "Lion": ["lion"],
     "Muon": ["muon"],
     "Nadam": ["nadam"],
-    "RMSprop": ["rmsprop", "rmsprop-momentum", "rmsprop-centered"],
+    "RMSprop": ["rmsprop", "rmsprop-options"],
     "SGD": ["sgd", "momentum", "nesterov"],
     "ScheduleFreeAdamW": ["schedule-free"],
 }
