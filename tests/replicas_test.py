@@ -54,7 +54,6 @@ MORE = [
     "method_lines",
     "method_neumann",
     "optimizer_ema-overwrite",
-    "optimizer_loss-scale",
     "kind_LossWeights",
     "kind_WeightSharing",
 ]

@@ -47,6 +47,7 @@ CASES = {
     "stored": (kd.ReverseMode(), "small"),
     "bfloat16": (kd.ReverseMode("bfloat16"), "small"),
     "reversible": (kd.ReverseMode("reversible"), "small"),
+    "stored, with state": (kd.ReverseMode(), "with state"),
     "checkpointed": (kd.ReverseMode("checkpointed"), "with state"),
     "replayed": (kd.ReverseMode("checkpointed"), "small"),
 }
@@ -125,6 +126,7 @@ T = 36
         ("stored", [1, T // 2]),
         ("bfloat16", [1, T // 2]),
         ("reversible", [1, T // 2]),
+        ("stored, with state", [T // 2]),
         ("checkpointed", [T // 2]),
     ],
 )
