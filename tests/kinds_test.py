@@ -127,7 +127,7 @@ REGRESSION = {
         [L(**STEP), M("layer", **STEP)],
     ),
 }
-SLOW = {"decay-step", "lamb"}
+SLOW = {"decay-step", "rmsprop"}
 
 
 def filled(model):
