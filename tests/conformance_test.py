@@ -60,7 +60,10 @@ def test_losses(name):
     )
 
 
-@pytest.mark.parametrize("name", named(Refused, losses.LOSSES))
+# Their functions are what they call.
+@pytest.mark.parametrize(
+    "name", [n for n in named(Refused, losses.LOSSES) if n[0].isupper()]
+)
 def test_losses_that_are_refused(name):
     row = losses.LOSSES[name]
     with pytest.raises(ValueError, match=row.words):

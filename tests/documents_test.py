@@ -31,8 +31,8 @@ FEW = {
     "draws": 2,
     "directions": 1,
     "initial_epoch": 2,  # as many meta-iterations there are
-    "n_trials": 2,  # of Optuna
-    "max_epochs": 3,  # of KerasTuner
+    "n_trials": 1,  # of Optuna
+    "max_epochs": 2,  # of KerasTuner
 }
 LONG_RUNNING = (
     "fit",

@@ -107,23 +107,27 @@ class Slices(keras.utils.PyDataset):
 
 
 def of_unknown_cardinality():
-    unknown = dataset(X, Y).filter(lambda x, y: True)
+    unknown = dataset(tf.cast(X, tf.bfloat16), Y).filter(lambda x, y: True)
     assert unknown.cardinality() == tf.data.UNKNOWN_CARDINALITY
     return unknown
 
 
 KINDS = {
     "arrays": lambda: dict(x=X, y=Y, batch_size=8),
-    "a short last batch": lambda: dict(x=X, y=Y, batch_size=7),
     "one batch, by default": lambda: dict(x=X, y=Y),
-    "tensors of doubles": lambda: dict(
-        x=tf.constant(X.astype(float)), y=tf.constant(Y), batch_size=8
+    "tensors of doubles, a short last batch": lambda: dict(
+        x=tf.constant(X.astype(float)), y=tf.constant(Y), batch_size=7
     ),
     "tensors of bfloat16": lambda: dict(
         x=tf.cast(X, tf.bfloat16), y=Y, batch_size=8
     ),
-    "weighted": lambda: dict(x=X, y=Y, sample_weight=W, batch_size=7),
-    "by class": lambda: dict(x=X, y=Y, class_weight={0: 3.0}, batch_size=8),
+    "weighted, validation as well": lambda: dict(
+        x=X,
+        y=Y,
+        sample_weight=W,
+        validation_data=(*VALIDATION, W[:16]),
+        batch_size=7,
+    ),
     "a column of classes": lambda: dict(
         x=X, y=Y[:, None], class_weight={0: 3.0, 7: 9.0}, batch_size=8
     ),
@@ -131,26 +135,19 @@ KINDS = {
     "tf.data, by class": lambda: dict(
         x=dataset(X, Y), class_weight={0: 3.0, 1: 1.0, 2: 0.5}
     ),
-    "tf.data, bfloat16": lambda: dict(x=dataset(tf.cast(X, tf.bfloat16), Y)),
-    "tf.data, unknown cardinality": lambda: dict(x=of_unknown_cardinality()),
-    "tf.data, endless": lambda: dict(
-        x=dataset(X, Y).repeat(), steps_per_epoch=4
+    "tf.data, bfloat16, unknown cardinality": lambda: dict(
+        x=of_unknown_cardinality()
     ),
-    "PyDataset, by class": lambda: dict(
-        x=Slices(X, Y, workers=2), class_weight={0: 3.0}
-    ),
-    "validation, weighted": lambda: dict(
-        x=X, y=Y, validation_data=(*VALIDATION, W[:16]), batch_size=6
-    ),
-    "validation by tf.data, some steps": lambda: dict(
-        x=X,
-        y=Y,
-        batch_size=8,
+    "tf.data, endless, validation as well": lambda: dict(
+        x=dataset(X, Y).repeat(),
+        steps_per_epoch=4,
         validation_data=dataset(*VALIDATION, batch_size=3).repeat(),
         validation_steps=2,
     ),
-    "validation by PyDataset": lambda: dict(
-        x=X, y=Y, batch_size=8, validation_data=Slices(*VALIDATION)
+    "PyDataset, by class, validation as well": lambda: dict(
+        x=Slices(X, Y, workers=2),
+        class_weight={0: 3.0},
+        validation_data=Slices(*VALIDATION),
     ),
     "validation_split, weighted": lambda: dict(
         x=X,
@@ -223,31 +220,37 @@ def test_weights_of_classes_and_examples_multiply(usual):
 # ---- hyper_data
 
 
-def test_hyper_data_is_what_hyperparameters_are_fitted_to():
+@pytest.fixture(scope="module")
+def small():
+    """Returns a function to the small model, as new: one trace."""
+    return built_once(compiled)
+
+
+def test_hyper_data_is_what_hyperparameters_are_fitted_to(small):
     other = data(40, seed=2)
     options = dict(x=X, y=Y, batch_size=8, seed=0, verbose=0)
     options["initial_weights"] = "same"
 
     def fitted(**sets):
-        model = compiled()
-        logs = model.fit(**options, **sets, meta_iterations=2).history
-        return model, logs, np.array(model.hyperparameters[0].raw)
+        model = small()
+        logs = model.fit(
+            **options, **sets, meta_iterations=2, keep="last"
+        ).history
+        loss = model.evaluate(*other, verbose=0)
+        return logs, loss, np.array(model.hyperparameters[0].raw)
 
-    model, logs, raw = fitted(
-        validation_data=other, hyper_data=VALIDATION, keep="last"
-    )
-    _, expected, same = fitted(validation_data=VALIDATION, keep="last")
-    _, _, different = fitted(validation_data=other, keep="last")
+    logs, loss, raw = fitted(validation_data=other, hyper_data=VALIDATION)
+    expected, _, same = fitted(validation_data=VALIDATION)
+    _, _, different = fitted(validation_data=other)
     np.testing.assert_allclose(raw, same, rtol=1e-6)
     assert np.abs(raw - different).max() > 1e-3
     # The report is on validation_data.
     assert logs["hyper_loss"] == pytest.approx(expected["val_loss"])
-    loss = model.evaluate(*other, verbose=0)
     assert logs["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
 
 
-def test_hyper_data_is_enough():
+def test_hyper_data_is_enough(small):
     sets = dict(hyper_data=VALIDATION)
-    logs = compiled().fit(X, Y, **sets, meta_iterations=1, verbose=0).history
+    logs = small().fit(X, Y, **sets, meta_iterations=1, verbose=0).history
     assert np.isfinite(logs["val_loss"][0])
     assert "hyper_loss" not in logs

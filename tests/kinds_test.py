@@ -47,16 +47,12 @@ M = kinds.Momentum
 D = kinds.WeightDecay
 
 
-def nesterov():
-    return SGD(0.1, 0.8, nesterov=True)
+def nesterov_with_decay():
+    return SGD(0.1, 0.8, nesterov=True, weight_decay=0.1)
 
 
 def rmsprop():
     return keras.optimizers.RMSprop(0.01, momentum=0.5)
-
-
-def sgd_with_decay():
-    return SGD(0.1, weight_decay=0.1)
 
 
 def penalties():
@@ -77,11 +73,18 @@ def penalties():
 # once.
 REGRESSION = {
     # L1 has a kink where a weight crosses 0: steps of differences are small.
-    "penalties": (momentum, penalties()),
-    "one-layer": (momentum, [L(layers="a"), kinds.L2("input", 0.02)]),
-    "plain": (momentum, [L(), M(), kinds.InitialScale()]),
-    "layer": (nesterov, [L("layer"), M("layer"), kinds.InitialWeights()]),
-    "input": (momentum, [L("input"), kinds.InitialScale("input", biases=True)]),
+    "penalties": (
+        momentum,
+        [
+            *penalties(),
+            L("input"),
+            kinds.InitialScale("input", biases=True),
+        ],
+    ),
+    "layer": (
+        nesterov_with_decay,
+        [L("layer"), M("layer"), D("weight"), kinds.InitialWeights()],
+    ),
     "output": (
         momentum,
         [
@@ -91,8 +94,15 @@ REGRESSION = {
             kinds.InitialScale("output", biases=True),
         ],
     ),
-    "weight": (Adam, [L("weight"), M("layer"), M(coefficient="beta_2")]),
-    "step": (momentum, [L(**STEP), M("layer", **STEP)]),
+    "weight": (
+        Adam,
+        [
+            L("weight"),
+            M("layer"),
+            M(coefficient="beta_2"),
+            kinds.ExampleWeights(groups=[0, 1, 2] * 4, transform="log"),
+        ],
+    ),
     "step-layer": (
         Adam,
         [L("layer", **STEP), kinds.InitialWeights("a", biases=False)],
@@ -104,16 +114,20 @@ REGRESSION = {
     "schedule": (schedule, [L("input", **PIECES), kinds.LearnedData(X)]),
     "decay": (adamw, [L(), D("layer"), M(coefficient="beta_1", **PIECES)]),
     "decay-step": (adamw, [D("input", **STEP)]),
-    "decay-sgd": (sgd_with_decay, [D("weight"), kinds.InitialWeights()]),
-    "rmsprop": (rmsprop, [M("layer"), M("layer", coefficient="rho")]),
-    "lamb": (lambda: keras.optimizers.Lamb(0.01), [M("layer")]),
-    "adamax": (lambda: keras.optimizers.Adamax(0.01), [M("layer")]),
-    "groups": (
-        Adam,
-        [kinds.ExampleWeights(groups=[0, 1, 2] * 4, transform="log")],
+    "rmsprop": (
+        rmsprop,
+        [L(), M(), M("layer", coefficient="rho"), kinds.InitialScale()],
+    ),
+    "lamb": (
+        lambda: keras.optimizers.Lamb(0.01),
+        [L(layers="a"), M("layer")],
+    ),
+    "adamax": (
+        lambda: keras.optimizers.Adamax(0.01),
+        [L(**STEP), M("layer", **STEP)],
     ),
 }
-SLOW = {"decay-step", "decay-sgd", "lamb", "adamax", "rmsprop", "plain"}
+SLOW = {"decay-step", "rmsprop"}
 
 
 def filled(model):
@@ -329,7 +343,7 @@ def test_hyperparameter_of_a_layer_learns_and_is_saved(tmp_path):
 # ---- shared between tasks
 
 
-def towers(tasks=3):
+def towers(tasks=2):
     inputs = keras.Input((4,))
     outputs = []
     for k in range(tasks):
@@ -345,7 +359,7 @@ def shared(**options):
             towers(),
             [sharing, kinds.L2("input", 0.01)],
             momentum(),
-            loss=["mse"] * 3,
+            loss=["mse"] * 2,
             **options,
         )
     )
@@ -356,14 +370,14 @@ def test_hypergradient_of_weight_sharing():
         exact_model(
             towers(),
             [
-                kinds.WeightSharing(["bottom_.", ["top_0", "top_1", "top_2"]]),
+                kinds.WeightSharing(["bottom_.", ["top_0", "top_1"]]),
                 kinds.L2("input", 0.01),
             ],
             Adam(),
-            loss=["mse"] * 3,
+            loss=["mse"] * 2,
         )
     )
-    y = [Y, Y + X[:, :2], Y - X[:, 2:]]
+    y = [Y, Y + X[:, :2]]
     held_out = (X[:6], [a[:6] for a in y])
     training = TRAINING | dict(validation_data=held_out)
     assert_exact_hypergradient(model, X, y, **training)
@@ -371,7 +385,7 @@ def test_hypergradient_of_weight_sharing():
 
 def test_weight_sharing_leaves_the_model_with_what_it_computes_with():
     model = shared()
-    y = [Y, Y + X[:, :2], Y - X[:, 2:]]
+    y = [Y, Y + X[:, :2]]
     held_out = (X[:6], [a[:6] for a in y])
     training = TRAINING | dict(validation_data=held_out)
     before = model.get_weights()
@@ -396,7 +410,7 @@ def test_mixed_weights_by_hand():
         id(v): tf.convert_to_tensor(v.value) for v in model.trainable_variables
     }
     mixed = sharing.weights(sharing.raw.value, problem_params)
-    kernels = [model.get_layer(f"top_{k}").kernel for k in range(3)]
+    kernels = [model.get_layer(f"top_{k}").kernel for k in range(2)]
     z = np.stack([np.array(v) for v in kernels])
     for k, v in enumerate(kernels):
         expected = np.tensordot(matrices[1][k], z, 1)

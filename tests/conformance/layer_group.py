@@ -1,7 +1,8 @@
 """Layers in one model, each a branch of it.
 
-A branch has weights of its own before the layer and after it, so that a wrong
-derivative shows in its share of the gradient. Layers for images stand first, as
+All branches share the weights before the layers and those after them, so that
+a wrong derivative shows in its share of their gradients: a small one, where
+others are large, which `rtol` has to see. Layers for images stand first, as
 users put them: what pixels have no part in the gradient.
 """
 
@@ -21,11 +22,13 @@ class Group(NamedTuple):
     Attributes:
         shape: of what the layers are given.
         makes: dict from a layer's name to a function that returns a function
-            of x.
+            of x; layers within one another have the same, and one branch.
         is_first: bool, whether the layers stand before all weights.
         dtype: str, the policy; float32 where TensorFlow or Keras has no other.
         note: str, what a reader should know of all.
         rtol: float, of derivatives.
+        scale: float, of what comes after the layers, whose tanh would be flat
+            of pixels.
     """
 
     shape: tuple[int, ...]
@@ -33,23 +36,22 @@ class Group(NamedTuple):
     is_first: bool = False
     dtype: str = "float64"
     note: str = ""
-    rtol: float = 1e-5
+    rtol: float = 1e-7
+    scale: float = 1.0
 
 
 def model_of(group: Group, names: Sequence[str]) -> keras.Model:
     """Returns a model with a branch for each layer, compiled."""
     keras.utils.set_random_seed(1)
     size = int(np.prod(group.shape))
-    inputs = keras.Input((size,) if group.is_first else (2,))
-    outputs = []
-    for name in names:
-        x = inputs
-        if not group.is_first:
-            x = L.Dense(size, activation="tanh")(x)
-        y = group.makes[name]()(L.Reshape(group.shape)(x))
-        y = L.Flatten()(y) if len(y.shape) > 2 else y
-        outputs.append(L.Dense(2, activation="tanh")(y))
-    total = L.Add()(outputs) if len(outputs) > 1 else outputs[0]
+    inputs = x = keras.Input((size,) if group.is_first else (2,))
+    if not group.is_first:
+        x = L.Dense(size, activation="tanh")(x)
+    x = L.Reshape(group.shape)(x)
+    makes = dict.fromkeys(group.makes[name] for name in names)
+    outputs = [L.Flatten()(make()(x)) for make in makes]
+    y = L.Concatenate()(outputs) if len(outputs) > 1 else outputs[0]
+    total = L.Dense(2, activation="tanh")(L.Rescaling(group.scale)(y))
     model = keras.Model(inputs, total)
     model.compile(momentum(), "mse")
     return model

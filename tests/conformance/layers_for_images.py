@@ -116,6 +116,7 @@ PIXELS = Group(
         "Solarization": lambda: L.Solarization(0.5, 0.5),
     },
     is_first=True,
+    scale=1 / 127,
 )
 MOVED_PIXELS = Group(
     (5, 5, 3),
@@ -132,6 +133,7 @@ MOVED_PIXELS = Group(
         "RandomZoom": lambda: L.RandomZoom(0.3),
     },
     is_first=True,
+    scale=1 / 127,
     dtype="float32",
     note="before all weights that are trained; behind them it is refused",
 )

@@ -21,15 +21,26 @@ def itself(layer: keras.Layer) -> Callable:
     return lambda x: layer(x, x)
 
 
-def unrolled(cell: keras.Layer) -> keras.Layer:
-    """Returns a layer without a loop, which takes long to trace."""
-    return L.RNN(cell, unroll=True)
+# Without a loop, which takes long to trace.
 
 
-def masked(x):
-    """Takes the first step for padding."""
-    hidden = ops.concatenate([ops.zeros_like(x[:, :1]), x[:, 1:]], 1)
-    return L.SimpleRNN(2)(L.Masking()(hidden))
+def stacked_cells() -> keras.Layer:
+    cells = L.StackedRNNCells([L.GRUCell(2), L.LSTMCell(2)])
+    return L.RNN(cells, unroll=True)
+
+
+def backwards() -> keras.Layer:
+    return L.RNN(L.SimpleRNNCell(2), go_backwards=True, unroll=True)
+
+
+def masked() -> Callable:
+    """Returns a function of x that takes the first step for padding."""
+
+    def simple_rnn(x):
+        hidden = ops.concatenate([ops.zeros_like(x[:, :1]), x[:, 1:]], 1)
+        return L.SimpleRNN(2)(L.Masking()(hidden))
+
+    return simple_rnn
 
 
 def is_high(x):
@@ -77,7 +88,7 @@ def saved(trainable: bool) -> keras.Layer:
 
 
 VECTORS = Group(
-    (4,),
+    (6,),
     {
         "Activation": lambda: L.Activation("tanh"),
         "ActivityRegularization": lambda: L.ActivityRegularization(0.1, 0.1),
@@ -99,7 +110,7 @@ VECTORS = Group(
         "ReLU": lambda: L.ReLU(negative_slope=0.1, threshold=0.1),
         "RepeatVector": lambda: L.RepeatVector(2),
         "Rescaling": lambda: L.Rescaling(2.0, 1.0),
-        "Reshape": lambda: L.Reshape((2, 2)),
+        "Reshape": lambda: L.Reshape((2, 3)),
         "Softmax": lambda: L.Softmax(),
         "UnitNormalization": lambda: L.UnitNormalization(),
     },
@@ -163,18 +174,14 @@ RECURRENT = Group(
     {
         "Bidirectional": lambda: L.Bidirectional(L.SimpleRNN(2, unroll=True)),
         "GRU": lambda: L.GRU(2),
-        "GRUCell": lambda: unrolled(L.GRUCell(2)),
+        "GRUCell": stacked_cells,
         "LSTM": lambda: L.LSTM(2, dropout=0.2, recurrent_dropout=0.2),
-        "LSTMCell": lambda: unrolled(L.LSTMCell(2)),
-        "Masking": lambda: masked,
-        "RNN": lambda: L.RNN(
-            L.SimpleRNNCell(2), go_backwards=True, unroll=True
-        ),
-        "SimpleRNN": lambda: L.SimpleRNN(2),
-        "SimpleRNNCell": lambda: unrolled(L.SimpleRNNCell(2)),
-        "StackedRNNCells": lambda: unrolled(
-            L.StackedRNNCells([L.GRUCell(2), L.LSTMCell(2)])
-        ),
+        "LSTMCell": stacked_cells,
+        "Masking": masked,
+        "RNN": backwards,
+        "SimpleRNN": masked,
+        "SimpleRNNCell": backwards,
+        "StackedRNNCells": stacked_cells,
     },
 )
 CONVOLUTIONAL_RECURRENT = Group(

@@ -1,6 +1,7 @@
 """The table of losses: each is that of one output of a model.
 
-Its output has weights of its own. A family of losses shares its targets.
+Its output has weights of its own, but for a class and its function, which share
+them. A family of losses shares its targets.
 """
 
 from collections.abc import Sequence
@@ -177,10 +178,13 @@ def check(group: Group, names: Sequence[str]) -> None:
     """Asserts that a model with these losses, one an output, is right."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((2,))
-    outputs, chosen = {}, {}
+    outputs, chosen, values = {}, {}, {}
     for name in names:
-        x = L.Dense(int(np.prod(group.shape)), activation=group.activation)
-        outputs[name] = L.Reshape(group.shape)(x(inputs))
+        formula = name.replace("_", "").lower()
+        if formula not in values:
+            x = L.Dense(int(np.prod(group.shape)), activation=group.activation)
+            values[formula] = x(inputs)
+        outputs[name] = L.Reshape(group.shape)(values[formula])
         make = group.makes[name]
         chosen[name] = make() if name[0].isupper() else make
     model = keras.Model(inputs, outputs)
