@@ -368,16 +368,16 @@ def shared(**options):
 def test_hypergradient_of_weight_sharing():
     model = filled(
         exact_model(
-            towers(),
+            towers(3),
             [
-                kinds.WeightSharing(["bottom_.", ["top_0", "top_1"]]),
+                kinds.WeightSharing(["bottom_.", ["top_0", "top_1", "top_2"]]),
                 kinds.L2("input", 0.01),
             ],
             Adam(),
-            loss=["mse"] * 2,
+            loss=["mse"] * 3,
         )
     )
-    y = [Y, Y + X[:, :2]]
+    y = [Y, Y + X[:, :2], Y - X[:, 2:]]
     held_out = (X[:6], [a[:6] for a in y])
     training = TRAINING | dict(validation_data=held_out)
     assert_exact_hypergradient(model, X, y, **training)
