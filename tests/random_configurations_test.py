@@ -93,7 +93,7 @@ def test_hypergradients_are_finite(number):
                         x,
                         y,
                         batch_size=8,
-                        epochs=int(generator.integers(4, 12)),
+                        epochs=int(generator.integers(6, 14)),
                         validation_data=data(24, seed=number + 1000),
                     )
             except FloatingPointError:  # the training diverged, and said so

@@ -45,9 +45,9 @@ def dense(layer):
 
 
 def images(layer):
-    make = derivatives.pooled(lambda: layer, (6, 6, 2))
+    pooled = derivatives.pooled((lambda: layer, (6, 6, 2)))
     x, y = derivatives.IMAGES, derivatives.Y
-    return wrapped(make(), sgd(), "mse", [LearningRate()]), x, y, (x, y)
+    return wrapped(pooled, sgd(), "mse", [LearningRate()]), x, y, (x, y)
 
 
 def tokens():
