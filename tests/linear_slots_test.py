@@ -180,6 +180,17 @@ def test_slots_that_optimizers_do_not_read(name):
     assert len(found) == 4 * len(expected)  # kernels and biases of two layers
 
 
+LEAVE_OUT = {
+    "adafactor",
+    "clipnorm-ema",
+    "cosine-decay",
+    "ema-overwrite",
+    "nesterov",
+    "rmsprop-options",
+    "schedule-free",
+}
+
+
 # Others have the slots of the first three, and more.
 @pytest.mark.parametrize(
     "name",
@@ -187,8 +198,9 @@ def test_slots_that_optimizers_do_not_read(name):
 )
 def test_a_step_back_does_not_depend_on_unread_slots(name):
     problem, batch = problem_of(OPTIMIZERS[name].make(), [LearningRate()])
-    if not problem.unread_slots:
-        return  # all are kept
+    assert bool(problem.unread_slots) == (name in LEAVE_OUT)
+    if name not in LEAVE_OUT:
+        return
     generator = np.random.default_rng(0)
     state = problem.initial_state()
     filled = [
