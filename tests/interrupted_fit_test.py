@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
-from keras_drmad.training import streams as batches
+from keras_drmad.training import kept_batches
 from small_models import (
     FIT,
     VALIDATION,
@@ -200,13 +200,14 @@ def test_divergence_of_one_hypergradient_is_an_error():
 
 @pytest.mark.parametrize("end", ["well", "at ctrl-c", "diverged"])
 def test_a_stream_leaves_no_files(model, end, monkeypatch, tmp_path):
-    monkeypatch.setattr(batches.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(kept_batches.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(kept_batches, "IN_MEMORY", 0)
     stream = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
     options = dict(x=stream, y=None, batch_size=None)
     seen = []
 
     def look():
-        seen.extend(tmp_path.rglob("*.npz"))
+        seen.extend(tmp_path.rglob("*.npy"))
 
     callbacks = [At(0, look, within=True)]
     if end == "well":

@@ -15,7 +15,7 @@ from keras_drmad.core.span import CHUNK_SIZE
 from keras_drmad.core.walked import NOBODY, Diverged
 from keras_drmad.differentiation.recorders import Pages
 from keras_drmad.hyperparameters import L2, LearningRate
-from keras_drmad.training import inputs, streams
+from keras_drmad.training import inputs, kept_batches
 from keras_drmad.training.draws import Draws
 from keras_drmad.training.edge import Rates
 from keras_drmad.training.initial_weights import InitialState
@@ -175,7 +175,9 @@ def test_a_validation_loss_keeps_nothing(monkeypatch):
     training = dict(steps_per_epoch=30, validation_data=VALIDATION)
     model.hypergradient(stream, **training)
     kept = []
-    monkeypatch.setattr(streams.tempfile, "mkdtemp", kept.append)
+    monkeypatch.setattr(
+        kept_batches.KeptBatches, "push", lambda *stack: kept.append(stack)
+    )
     monkeypatch.setattr(Pages, "note", lambda *state: kept.append(state))
     model.validation_loss_after(stream, **training)
     assert not kept

@@ -1,5 +1,7 @@
 """Batches of streams: what the way there saw, the way back sees again."""
 
+import gc
+import time
 import tracemalloc
 
 import keras
@@ -7,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_drmad.core.span import Span
+from keras_drmad.core.span import CHUNK_SIZE, Span
 from keras_drmad.core.state import Batch
+from keras_drmad.training import kept_batches, stacks
 from keras_drmad.training import passes as passes_over
-from keras_drmad.training import streams as batches
 from keras_drmad.training.streams import StreamBatches
 from small_models import assert_same_batches, visited
 
@@ -52,7 +54,8 @@ def test_a_stream_is_read_again_where_it_ends():
 
 def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
     # A new shape of chunk would mean a new trace of the compiled loop.
-    monkeypatch.setattr(batches, "CHUNK_SIZE", 4)
+    monkeypatch.setattr(stacks, "SHORT", 4)
+    monkeypatch.setattr(stacks, "CHUNK_SIZE", 4)
     source = stream_batches(tf.data.Dataset.range(20).batch(3))
     walk = list(source.forward(Span(0, 14), (), NOTHING))
     assert [iterations.tolist() for iterations, _ in walk] == [
@@ -67,7 +70,7 @@ def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
 
 
 def test_a_chunk_has_room_for_its_longest_strings(monkeypatch):
-    monkeypatch.setattr(batches, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(stacks, "CHUNK_BYTES", 1000)
     texts = [np.array([b"a" * n] * 2) for n in (1, 2, 1, 100, 3, 1, 100, 1)]
 
     def passes(seed, number):
@@ -127,15 +130,47 @@ def test_first_is_the_first_batch():
     np.testing.assert_array_equal(source.first()[0], [0, 1, 2])
 
 
-def test_temporary_files_are_deleted(monkeypatch, tmp_path):
-    monkeypatch.setattr(batches.tempfile, "tempdir", str(tmp_path))
-    source = stream_batches(reshuffled())
+def test_chunks_of_short_walks_are_short():
+    # What lacks of a chunk is filled up, and copied with it.
+    source = stream_batches(tf.data.Dataset.range(1000).batch(2))
+    shapes = set()
+    for span, cuts in ((Span(0, 20), ()), (Span(20, 110), (70,))):
+        walk = source.forward(span, cuts, np.arange(*span), goes_on=True)
+        shapes |= {tuple(chunk.data[0].shape) for _, chunk in walk}
+        walk = source.backward(span, cuts, np.arange(*span))
+        list(walk)
+    assert shapes == {(stacks.SHORT, 2)}
+    ((_, chunk),) = source.forward(Span(0, stacks.SHORT + 1))
+    assert chunk.data[0].shape == (CHUNK_SIZE, 2)
+
+
+@pytest.mark.parametrize("in_memory", [0, 5 * 48, 10**6])
+def test_what_does_not_fit_into_memory_is_in_files_until_the_end(
+    monkeypatch, tmp_path, in_memory
+):
+    monkeypatch.setattr(kept_batches.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(kept_batches, "IN_MEMORY", in_memory)
+    source, every = stream_batches(reshuffled()), np.arange(8)
     for _ in range(2):
-        for _ in source.forward(Span(0, 8), (), np.arange(8)):
-            pass
-        assert len(list(tmp_path.rglob("*.npz"))) > 0
-    for _ in source.backward(Span(0, 8), (), np.arange(8)):
-        pass
+        there = visited(source.forward(Span(0, 8), (), every))
+        # Chunks of 3 and 1 batches, of x and y, twice.
+        files = len(list(tmp_path.rglob("*.npy")))
+        assert files == {0: 8, 5 * 48: 2, 10**6: 0}[in_memory]
+    back = visited(source.backward(Span(0, 8), (), every))
+    assert_same_batches(back, there)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_of_a_walk_that_was_broken_off_are_deleted(monkeypatch, tmp_path):
+    monkeypatch.setattr(kept_batches.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(kept_batches, "IN_MEMORY", 0)
+    source = stream_batches(reshuffled())
+    walk = source.forward(Span(0, 8), (), np.arange(8))
+    next(walk)
+    next(walk)
+    assert list(tmp_path.iterdir())
+    del walk, source
+    gc.collect()
     assert not list(tmp_path.iterdir())
 
 
@@ -154,21 +189,118 @@ def generated(count, kilobytes, asked=None):
 
 
 def test_a_long_stream_is_taken_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(batches, "CHUNK_BYTES", 10 * 8 * 2**10)
+    monkeypatch.setattr(stacks, "CHUNK_BYTES", 10 * 8 * 2**10)
     asked = []
     walk = stream_batches(generated(50, 4, asked)).forward(
         Span(0, 50), (), NOTHING
     )
     iterations, _ = next(walk)  # x and y: 8 KB a batch, 10 in a chunk
     assert iterations.tolist() == list(range(10))
-    assert len(asked) <= 12
+    assert len(asked) <= 22  # one more chunk is on its way
     next(walk)
-    assert len(asked) <= 22
+    assert len(asked) <= 32
+
+
+def within(seconds, condition):
+    """Returns whether a condition comes true in this time."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_the_next_chunk_is_read_meanwhile_and_no_other(monkeypatch):
+    monkeypatch.setattr(stacks, "CHUNK_BYTES", 10 * 8 * 2**10)
+    dataset = Large()
+    source = StreamBatches(
+        passes_over.py_dataset_passes(dataset, shuffle=False), seed=0
+    )
+    walk = source.forward(Span(0, 60), (40,), NOTHING, waits=(40,))
+    for begin in (0, 10, 20):
+        iterations, _ = next(walk)
+        assert iterations[0] == begin
+        seen = source.seen
+        assert within(5, lambda begin=begin: len(dataset.asked) == begin + 20)
+        time.sleep(0.05)
+        assert len(dataset.asked) == begin + 20
+        assert source.seen == seen  # of what was yielded, not of what is read
+    # What comes after 40 may be other data by then.
+    assert next(walk)[0][0] == 30
+    time.sleep(0.1)
+    assert len(dataset.asked) == 40
+    assert next(walk)[0][0] == 40
+
+
+def test_a_walk_that_is_broken_off_has_begun_as_many_passes_each_time():
+    begun = []
+    for _ in range(5):
+        source = stream_batches(reshuffled())
+        walk = source.forward(Span(0, 20), (), NOTHING)
+        next(walk)  # three batches, and on the way the short one
+        walk.close()
+        begun.append(source.counted.begun)
+        again = visited(source.forward(Span(0, 8), (), NOTHING))
+        assert len(again) == 8
+    assert len(set(begun)) == 1
+
+
+def test_an_error_of_a_stream_is_heard_when_its_chunk_is_wanted(monkeypatch):
+    monkeypatch.setattr(stacks, "CHUNK_BYTES", 10 * 8 * 2**10)
+
+    class Broken(Large):
+        def __getitem__(self, k):
+            if k == 15:
+                raise OSError("the file of batch 15 is gone")
+            return super().__getitem__(k)
+
+    source = StreamBatches(
+        passes_over.py_dataset_passes(Broken(), shuffle=False), seed=0
+    )
+    walk = source.forward(Span(0, 60), (), NOTHING)
+    assert next(walk)[0].tolist() == list(range(10))
+    with pytest.raises(OSError, match="batch 15"):
+        next(walk)
+
+
+# ---- one chunk
+
+
+@pytest.mark.parametrize(
+    "size, batch_size, span, expected",
+    [
+        (20, 4, Span(0, 12), True),
+        (20, 3, Span(0, 6), True),
+        (20, 3, Span(0, 7), False),  # the last one has two examples
+        (20, 3, Span(6, 7), True),
+        (20, 3, Span(7, 13), True),
+        (20, 4, Span(0, CHUNK_SIZE), True),
+        (20, 4, Span(0, CHUNK_SIZE + 1), False),
+    ],
+)
+def test_a_span_is_one_chunk_or_not(size, batch_size, span, expected):
+    source = stream_batches(tf.data.Dataset.range(size).batch(batch_size))
+    assert source.is_one_chunk(span) == expected
+    # To look ahead takes nothing away.
+    walk = list(source.forward(span, (), NOTHING))
+    assert (len(walk) == 1) == expected
+    plain = stream_batches(tf.data.Dataset.range(size).batch(batch_size))
+    assert_same_batches(
+        visited(walk), visited(plain.forward(span, (), NOTHING))
+    )
+
+
+def test_a_span_of_large_batches_is_several_chunks(monkeypatch):
+    source = stream_batches(tf.data.Dataset.range(20).batch(4))
+    monkeypatch.setattr(stacks, "CHUNK_BYTES", 3 * 64)
+    assert source.is_one_chunk(Span(0, 3))
+    assert not source.is_one_chunk(Span(0, 4))
+    assert len(list(source.forward(Span(0, 4)))) == 2
 
 
 def test_a_stream_larger_than_memory_needs_little(monkeypatch):
     megabyte = 2**20
-    monkeypatch.setattr(batches, "CHUNK_BYTES", megabyte)
+    monkeypatch.setattr(stacks, "CHUNK_BYTES", megabyte)
+    monkeypatch.setattr(kept_batches, "IN_MEMORY", megabyte)
     source = stream_batches(generated(512, 64))  # x and y: 64 MB
     tracemalloc.start()
     try:
@@ -193,6 +325,21 @@ def test_a_stream_larger_than_memory_needs_little(monkeypatch):
 
 
 # ---- PyDataset
+
+
+class Large(keras.utils.PyDataset):
+    """Batches of 4 KB, and targets of 4 KB; notes which were asked for."""
+
+    def __init__(self):
+        super().__init__(max_queue_size=1)
+        self.asked = []
+
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, k):
+        self.asked.append(k)
+        return np.full((1, 1024), k, np.float32), np.zeros((1, 1024), "f4")
 
 
 class Numbers(keras.utils.PyDataset):

@@ -151,6 +151,7 @@ class Walk:
             begins,
             revisited,
             begins if keeps_chunks else (),
+            waits=self.epochs,  # callbacks may change the data between them
             goes_on=self.last is None or span.last < self.last,
         )
         recording = recorder, records_from, notes

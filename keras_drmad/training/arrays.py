@@ -141,6 +141,10 @@ class ArrayBatches:
         x, y, sample_weight = data
         return Batch(x, y, sample_weight, index)
 
+    def is_one_chunk(self, span: Span) -> bool:
+        """Returns whether a span is one chunk, if nothing cuts it."""
+        return span.steps <= CHUNK_SIZE
+
     def forward(
         self,
         span: Span,
@@ -148,6 +152,7 @@ class ArrayBatches:
         revisited: Sequence[int] | np.ndarray = (),
         cuts_backward: Sequence[int] = (),
         *,
+        waits: Sequence[int] = (),
         goes_on: bool = False,
     ) -> Iterator:
         """Yields `(iterations, chunk)` for the walk forward through a span.
@@ -157,9 +162,12 @@ class ArrayBatches:
             cuts: iterations at which a new chunk has to begin, ascending.
             revisited: the iterations that `backward` will ask for, ascending.
             cuts_backward: the cuts of `backward`.
+            waits: those of the cuts that a stream is not read beyond before the
+                chunk is asked for.
             goes_on: bool, whether another span follows this one.
         """
-        del revisited, cuts_backward, goes_on  # any batch can be had again
+        # Any batch can be had again.
+        del revisited, cuts_backward, waits, goes_on
         for iterations in divide(np.arange(*span), CHUNK_SIZE, cuts):
             yield iterations, self._chunk(iterations)
 

@@ -3,23 +3,21 @@
 See `arrays` for what a chunk is.
 """
 
-import os
-import shutil
-import tempfile
-import weakref
+import collections
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_drmad.core.nested import leaves, map_arrays
-from keras_drmad.core.span import CHUNK_SIZE, Span
+from keras_drmad.core.span import Span
 from keras_drmad.core.state import Batch
+from keras_drmad.training import stacks
 from keras_drmad.training.arrays import reversed_order
-
-CHUNK_BYTES = 64 * 2**20  # of a stream's stacked batches, at most
+from keras_drmad.training.kept_batches import KeptBatches
 
 
 class StackedChunk(NamedTuple):
@@ -49,11 +47,19 @@ class StackedChunk(NamedTuple):
 
 
 class StreamBatches:
-    """Batches of a stream, of which only one chunk is in memory at a time.
+    """Batches of a stream, of which only two chunks are in memory at a time.
 
-    The batches that the walk backward will visit are written to temporary files
-    as they pass, so the walk sees the very same batches, whatever the stream
-    shuffles.
+    While a loop goes through one chunk, a thread reads the next. The batches
+    that the walk backward will visit are kept as they pass, so the walk sees
+    the very same batches, whatever the stream shuffles.
+
+    Attributes:
+        counted: `Passes` that count the passes over the stream.
+        passes: see `__init__`.
+        seed: see `__init__`.
+        size: `None`; the number of examples is not known.
+        seen: int, a checksum of the batches from the beginning of the stream to
+            the end of the last chunk.
     """
 
     def __init__(
@@ -78,13 +84,16 @@ class StreamBatches:
         self.passes = passes
         self.seed = seed
         self._checks = list(checks)
-        self.size = None  # the number of examples is not known
-        self._files: list[tuple[np.ndarray, Any]] = []
-        self._folder = ""
-        self._remove_folder: Callable[[], Any] = lambda: None
+        self.size = None
+        self._kept = KeptBatches()
         self._t = 0  # the iteration of the batch that `_ahead` yields next
         self._ahead: Iterator = iter(())
-        self.seen = 0  # a checksum of the batches from the beginning to `_t`
+        self._read = 0  # a checksum of the batches from the beginning to `_t`
+        self.seen = 0
+        self._reading: Future | None = None  # of the next chunk
+        self._gives_up = False  # is set where a thread is to stop reading
+        # Batches that `_ahead` has yielded, and `_next` has not.
+        self._seen_ahead: collections.deque[Batch] = collections.deque()
 
     def with_seed(self, seed: int) -> "StreamBatches":
         """Returns the same stream in another order, if it has none itself."""
@@ -113,6 +122,7 @@ class StreamBatches:
         revisited: Sequence[int] | np.ndarray = (),
         cuts_backward: Sequence[int] = (),
         *,
+        waits: Sequence[int] = (),
         goes_on: bool = False,
     ) -> Iterator:
         """Yields `(iterations, chunk)`; see `ArrayBatches.forward`.
@@ -121,18 +131,93 @@ class StreamBatches:
         another one begins with the stream and passes over what comes before.
         """
         self._go_to(span.first)
-        if len(revisited) and not self._folder:
-            self._folder = tempfile.mkdtemp(prefix="keras_drmad_")
-            # Also where the walk backward never comes, or ends early.
-            self._remove_folder = weakref.finalize(
-                self, shutil.rmtree, self._folder, ignore_errors=True
-            )
-        kept = _Stack(self._write, pads=False)
-        wanted = set(np.asarray(revisited).tolist())
-        begin, begin_backward = set(cuts), set(cuts_backward)
+        ends = [t for t in cuts if span.first < t < span.last]
+        stretches = np.diff([span.first, *ends, span.last])
+        chunks = self._stacked(
+            span,
+            set(cuts),
+            set(np.asarray(revisited).tolist()),
+            set(cuts_backward),
+            stacks.length(max(stretches)),
+        )
+        for iterations, stacked, seen in self._one_ahead(chunks, waits):
+            self.seen = seen
+            yield iterations, _chunk(stacked)
+        if not goes_on:  # lets go of threads, and of what is read ahead
+            self._t, self._ahead = 0, iter(())
+
+    def is_one_chunk(self, span: Span) -> bool:
+        """Returns whether a span is one chunk, if nothing cuts it.
+
+        Looks at the batches that come next in the stream.
+        """
+        self._go_to(span.first)
+        ahead = self._seen_ahead
+        length = stacks.length(span.steps)
+        largest: list[int] = []  # bytes of each array
+        for k in range(span.steps):
+            if len(ahead) == k:
+                ahead.append(next(self._ahead))
+            own = [a.nbytes for a in leaves(ahead[k])]
+            largest = list(map(max, own, largest or own))
+            if (
+                stacks.shapes(ahead[k]) != stacks.shapes(ahead[0])
+                or stacks.capacity(sum(largest), length) < span.steps
+            ):
+                return False
+        return True
+
+    def _one_ahead(self, chunks: Iterator, waits: Sequence[int]) -> Iterator:
+        """Yields chunks; a thread gets the next one before it is asked for.
+
+        Always exactly one, so that how often a stream was begun, which decides
+        in which order it comes next, does not depend on how fast it is.
+        """
+        self._gives_up = False
+        with ThreadPoolExecutor(1) as pool:
+            self._reading = pool.submit(next, chunks, None)
+            while (chunk := self._result()) is not None:
+                is_awaited = chunk[0][-1] + 1 in waits
+                if not is_awaited:
+                    self._reading = pool.submit(next, chunks, None)
+                yield chunk
+                if is_awaited:
+                    self._reading = pool.submit(next, chunks, None)
+
+    def _result(self) -> Any:
+        """Waits for the next chunk; an interrupt ends the reading."""
+        assert self._reading is not None
+        try:
+            return self._reading.result()
+        except KeyboardInterrupt:
+            self._gives_up = True
+            raise
+
+    def _stacked(
+        self,
+        span: Span,
+        begin: set[int],
+        wanted: set[int],
+        begin_backward: set[int],
+        length: int,
+    ) -> Iterator:
+        """Yields `(iterations, stacked batches, checksum)`; reads the stream.
+
+        Args:
+            span: the iterations.
+            begin: those with which a chunk has to begin.
+            wanted: those that the walk backward visits.
+            begin_backward: those with which a chunk of it has to begin.
+            length: int, of the chunks.
+        """
         ready: list = []
-        stack = _Stack(lambda *chunk: ready.append(chunk), pads=True)
+        stack = stacks.Stack(
+            lambda *chunk: ready.append(chunk), length, pads=True
+        )
+        kept = stacks.Stack(self._kept.push, stacks.CHUNK_SIZE, pads=False)
         for t in range(*span):
+            if self._gives_up:
+                return
             if t in begin:
                 stack.flush()
             if t in begin_backward:
@@ -141,27 +226,31 @@ class StreamBatches:
             stack.push(t, batch)
             if t in wanted:
                 kept.push(t, batch)
-            yield from _drain(ready)
+            while ready:
+                yield *ready.pop(0), self._read
         stack.flush()
         kept.flush()
-        if not goes_on:  # lets go of threads, and of what is read ahead
-            self._t, self._ahead = 0, iter(())
-        yield from _drain(ready)
+        while ready:
+            yield *ready.pop(0), self._read
 
     def _go_to(self, t: int) -> None:
         """Makes the batch of iteration t the next one of the stream."""
+        if self._reading is not None:  # of a walk that was broken off
+            wait([self._reading])
         if t == 0 or t != self._t:
-            self.close()
-            self._t = self.seen = 0
+            self._kept.close()
+            self._seen_ahead.clear()
+            self._t = self._read = 0
             self._ahead = _endless(self.passes, self.seed, self._checks)
         while self._t < t:
             self._next()
 
     def _next(self) -> Batch:
         """Returns the next batch of the stream."""
-        batch = next(self._ahead)
+        ahead = self._seen_ahead
+        batch = ahead.popleft() if ahead else next(self._ahead)
         self._t += 1
-        self.seen = _checksum(batch, self.seen)
+        self._read = _checksum(batch, self._read)
         return batch
 
     def backward(
@@ -173,42 +262,21 @@ class StreamBatches:
             RuntimeError: if the stream was walked from its beginning since.
         """
         del cuts  # as they were in `forward`
-        kept = [t for t, _ in self._files if t[0] >= span.first]
-        if not np.array_equal(np.concatenate([[], *kept]), revisited):
+        if not np.array_equal(self._kept.iterations(span.first), revisited):
             raise RuntimeError(
                 f"The batches of iterations {span.first} to {span.last - 1} of "
                 "a stream are not kept any more: a walk backward goes through "
                 "the spans of the last walk forward, once, the last span first."
             )
-        while self._files and self._files[-1][0][0] >= span.first:
-            iterations, structure = self._files.pop()
-            path = self._path(len(self._files))
-            with np.load(path) as arrays:
-                flat = [arrays[str(k)] for k in range(len(arrays.files))]
-            os.remove(path)
-            stacked = _unflatten(structure, flat)
-            size = sum(a.nbytes for a in flat) // len(iterations)
-            length = max(_capacity(size), len(iterations))
-            yield (
-                iterations,
-                _chunk(map_arrays(lambda a, n=length: _joined(a, n), stacked)),
-            )
-        if not self._files:
-            self.close()
-
-    def close(self) -> None:
-        """Deletes the temporary files."""
-        self._remove_folder()
-        self._folder, self._files = "", []
-
-    def _path(self, number: int) -> str:
-        return f"{self._folder}/{number}.npz"
-
-    def _write(self, iterations: np.ndarray, stacked: Any) -> None:
-        flat = {str(k): a for k, a in enumerate(leaves(stacked))}
-        np.savez(self._path(len(self._files)), **flat)
-        structure = map_arrays(lambda a: 0, stacked)
-        self._files.append((iterations, structure))
+        length = stacks.length(len(revisited))
+        while len(self._kept.iterations(span.first)):
+            iterations, stacked = self._kept.pop()
+            size = sum(a.nbytes for a in leaves(stacked)) // len(iterations)
+            n = max(stacks.capacity(size, length), len(iterations))
+            filled = map_arrays(lambda a, n=n: stacks.joined(a, n), stacked)
+            yield iterations, _chunk(filled)
+        if not self._kept:
+            self._kept.close()
 
 
 def _endless(passes: Callable, seed: int, checks: list) -> Iterator:
@@ -235,91 +303,8 @@ def _endless(passes: Callable, seed: int, checks: list) -> Iterator:
         number += 1
 
 
-class _Stack:
-    """Gathers consecutive batches of one shape and emits them stacked.
-
-    Emits when `CHUNK_SIZE` of them or `CHUNK_BYTES` are gathered, each as large
-    as with the longest strings in any, when a batch has another shape than the
-    one before, and at `flush`.
-    """
-
-    def __init__(self, emit: Callable[[np.ndarray, Any], None], *, pads: bool):
-        """Initializes the stack.
-
-        Args:
-            emit: takes the iterations and the stacked batches.
-            pads: bool, whether the last batch is repeated until they are as
-                many as a chunk holds.
-        """
-        self.emit = emit
-        self.pads = pads
-        self.iterations: list[int] = []
-        self.batches: list = []
-        self._nbytes: list[int] = []  # of each array, the largest
-
-    def push(self, t: int, batch) -> None:
-        if self.batches and _shapes(batch) != _shapes(self.batches[0]):
-            self.flush()
-        own = [a.nbytes for a in leaves(batch)]
-        largest = list(map(max, own, self._nbytes or own))
-        if len(self.batches) >= _capacity(sum(largest)):
-            self.flush()
-            largest = own
-        self._nbytes = largest
-        self.iterations.append(t)
-        self.batches.append(batch)
-        if len(self.batches) == self._capacity():
-            self.flush()
-
-    def flush(self) -> None:
-        if self.batches:
-            n = self._capacity() if self.pads else len(self.batches)
-            stacked = _zip_map(lambda *a: _joined(a, n), self.batches)
-            self.emit(np.array(self.iterations), stacked)
-        self.iterations, self.batches, self._nbytes = [], [], []
-
-    def _capacity(self) -> int:
-        return _capacity(sum(self._nbytes))
-
-
-def _capacity(size: int) -> int:
-    """Returns how many batches of a number of bytes a chunk holds."""
-    return int(np.clip(CHUNK_BYTES // max(size, 1), 1, CHUNK_SIZE))
-
-
-def _drain(ready: list) -> Iterator:
-    while ready:
-        iterations, stacked = ready.pop(0)
-        yield iterations, _chunk(stacked)
-
-
 def _chunk(stacked: Any) -> StackedChunk:
     return StackedChunk(map_arrays(tf.constant, stacked))
-
-
-def _joined(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """Returns arrays along a new first axis, the last one until the end.
-
-    So that a chunk has its full length, and one trace serves all.
-    """
-    n = len(arrays)
-    if isinstance(arrays, np.ndarray) and n == length:
-        return arrays
-    joined = np.empty((length, *arrays[0].shape), np.result_type(*arrays))
-    np.stack(arrays, out=joined[:n])
-    joined[n:] = joined[n - 1]
-    return joined
-
-
-def _zip_map(function: Callable, structures: list):
-    return tf.nest.map_structure(
-        lambda *a: None if a[0] is None else function(*a), *structures
-    )
-
-
-def _unflatten(structure, flat: list):
-    rest = iter(flat)
-    return map_arrays(lambda _: next(rest), structure)
 
 
 def _checksum(batch: Batch, seen: int, numbers: int = 64) -> int:
@@ -329,7 +314,3 @@ def _checksum(batch: Batch, seen: int, numbers: int = 64) -> int:
             some = array.reshape(-1)[:: max(1, array.size // numbers)]
             seen = zlib.crc32(some.tobytes(), seen)
     return seen
-
-
-def _shapes(batch) -> list:
-    return [np.shape(a) for a in leaves(batch)]

@@ -1,0 +1,111 @@
+"""Consecutive minibatches of one shape, stacked to a chunk."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_drmad.core.nested import leaves
+from keras_drmad.core.span import CHUNK_SIZE
+
+CHUNK_BYTES = 64 * 2**20  # of a chunk's stacked batches, at most
+SHORT = 50  # the length of the chunks of what is no longer
+
+
+def length(longest: int) -> int:
+    """Returns how many batches the chunks of a walk hold at most.
+
+    One of two numbers, as compiled loops are traced for each.
+
+    Args:
+        longest: int, the batches between two cuts, at most.
+    """
+    return SHORT if longest <= SHORT else CHUNK_SIZE
+
+
+class Stack:
+    """Gathers consecutive batches of one shape and emits them stacked.
+
+    Emits when so many of them as asked for or `CHUNK_BYTES` are gathered, each
+    as large as with the longest strings in any, when a batch has another shape
+    than the one before, and at `flush`.
+    """
+
+    def __init__(
+        self,
+        emit: Callable[[np.ndarray, Any], None],
+        length: int,
+        *,
+        pads: bool,
+    ):
+        """Initializes the stack.
+
+        Args:
+            emit: takes the iterations and the stacked batches.
+            length: int, how many it gathers.
+            pads: bool, whether the last batch is repeated until they are as
+                many as a chunk holds.
+        """
+        self.emit = emit
+        self.length = length
+        self.pads = pads
+        self.iterations: list[int] = []
+        self.batches: list = []
+        self._nbytes: list[int] = []  # of each array, the largest
+
+    def push(self, t: int, batch: Any) -> None:
+        """Takes the batch of iteration t."""
+        if self.batches and shapes(batch) != shapes(self.batches[0]):
+            self.flush()
+        own = [a.nbytes for a in leaves(batch)]
+        largest = list(map(max, own, self._nbytes or own))
+        if len(self.batches) >= capacity(sum(largest), self.length):
+            self.flush()
+            largest = own
+        self._nbytes = largest
+        self.iterations.append(t)
+        self.batches.append(batch)
+        if len(self.batches) == self._capacity():
+            self.flush()
+
+    def flush(self) -> None:
+        """Emits what is gathered, if anything is."""
+        if self.batches:
+            n = self._capacity() if self.pads else len(self.batches)
+            stacked = _zip_map(lambda *a: joined(a, n), self.batches)
+            self.emit(np.array(self.iterations), stacked)
+        self.iterations, self.batches, self._nbytes = [], [], []
+
+    def _capacity(self) -> int:
+        return capacity(sum(self._nbytes), self.length)
+
+
+def capacity(size: int, most: int) -> int:
+    """Returns how many batches of a number of bytes a chunk holds."""
+    return int(np.clip(CHUNK_BYTES // max(size, 1), 1, most))
+
+
+def joined(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """Returns arrays along a new first axis, the last one until the end.
+
+    So that a chunk has its full length, and one trace serves all.
+    """
+    n = len(arrays)
+    if isinstance(arrays, np.ndarray) and n == length:
+        return arrays
+    joined = np.empty((length, *arrays[0].shape), np.result_type(*arrays))
+    np.stack(arrays, out=joined[:n])
+    joined[n:] = joined[n - 1]
+    return joined
+
+
+def _zip_map(function: Callable, structures: list):
+    return tf.nest.map_structure(
+        lambda *a: None if a[0] is None else function(*a), *structures
+    )
+
+
+def shapes(batch: Any) -> list:
+    """Returns the shapes of a batch's arrays."""
+    return [np.shape(a) for a in leaves(batch)]
