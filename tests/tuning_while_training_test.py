@@ -351,6 +351,26 @@ def test_streams_give_the_numbers_of_arrays(model):
     assert logs["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
+@pytest.mark.parametrize("size", [5, 7])  # the last batch has 4, 3 examples
+def test_windows_of_a_stream_may_hold_short_batches(model, size):
+    before = numbers(model)
+    sizes = {"batch_size": size, "validation_batch_size": 5}
+    expected = fit(model, shuffle=False, **sizes)
+    known = numbers(model)
+    put_back(model, before)
+    logs = fit(
+        model,
+        x=tf.data.Dataset.from_tensor_slices((X, Y)).batch(size),
+        y=None,
+        batch_size=None,
+        validation_data=(
+            tf.data.Dataset.from_tensor_slices(VALIDATION).batch(5)
+        ),
+    )
+    assert_same(numbers(model), known, rtol=1e-5, atol=1e-6)
+    assert logs["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
 def test_a_part_of_the_arrays_is_held_out(model):
     logs = fit(model, validation_data=None, validation_split=0.25)
     assert len(logs["val_loss"]) == 3

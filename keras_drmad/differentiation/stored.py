@@ -11,7 +11,7 @@ from keras_drmad.core import left_out, nested
 from keras_drmad.core.curvature import HESSIAN
 from keras_drmad.core.left_out import LeftOut
 from keras_drmad.core.records import Replay
-from keras_drmad.core.span import CHUNK_SIZE, LENGTHS, Span
+from keras_drmad.core.span import LENGTHS, Span
 from keras_drmad.core.state import State
 from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import Derivative, Walked, Window
@@ -124,8 +124,9 @@ class Stored(Differentiation):
         held: Callable[[], tuple],
     ) -> Window | None:
         pages = self._pages(span.steps)
-        is_whole = len(self.iterations(span)) == span.steps <= CHUNK_SIZE
-        if not is_whole or span.steps * nested.nbytes(s) > AT_ONCE:
+        is_whole = len(self.iterations(span)) == span.steps
+        is_small = span.steps * nested.nbytes(s) <= AT_ONCE
+        if not (is_whole and is_small and walk.batches.is_one_chunk(span)):
             return None
         replay = self._replay(pages.size)
         limit = self.growth_limit

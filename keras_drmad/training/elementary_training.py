@@ -191,7 +191,7 @@ class ElementaryTraining:
             ((chunk, n),) = validation.chunks(source, span=held)
             return (problem.metrics_state(), validation.no_loss()), chunk, n
 
-        if not problem.carries:
+        if not problem.carries and source.batches.is_one_chunk(held):
             window = self.differentiation.window(walk, s, hparams, span, read)
             if window is not None:
                 return window
