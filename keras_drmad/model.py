@@ -445,7 +445,7 @@ class DrMADModel(Readable, Checkable, Differentiable):
         )
         is_tuned = tuning.meta_iterations > 0
         workers = Workers(self._assembly.replicas, draws if is_tuned else 1)
-        workers.agree(facts(given))
+        workers.agree(lambda: facts(given))
         display = Display(verbose if workers.is_chief else 0)
         course = Course(
             callbacks, lambda: self.in_words(x, y, given), seed, workers

@@ -56,6 +56,12 @@ def test_any_length(model, epochs, steps):
     assert_exact_hypergradient(model, X, Y, **training)
 
 
+def test_one_process_describes_nothing_to_others(model, monkeypatch):
+    # What hyperparameters are made of may be all data, in Python's lists.
+    monkeypatch.setattr(InitialWeights, "get_config", None)
+    model.hypergradient(X, Y, **TRAINING)
+
+
 # ---- every data
 
 

@@ -164,7 +164,9 @@ class Assembly:
         check_known(self._model.optimizer, self._model.trainable_variables)
         batch = plan.training.batches.first()
         workers = Workers(self.replicas) if workers is None else workers
-        workers.agree(self._facts(plan, batch, are_apart=workers.are_apart))
+        workers.agree(
+            lambda: self._facts(plan, batch, are_apart=workers.are_apart)
+        )
         examples = self.hyperparameters.examples()
         assigned = self._first_look.check_data(plan, batch, examples)
         size = plan.training.batches.size

@@ -137,7 +137,7 @@ class Course:
         found = None
         if self._backup is not None:
             words = given()
-            workers.agree(words)
+            workers.agree(lambda: words)
             found = workers.loaded(self._backup.files)
             if found is not None:
                 fingerprints.check(found["given"], words)

@@ -125,16 +125,18 @@ class Workers:
                 tar.extractall(folder, filter="data")
             return BackupFiles(folder).load()
 
-    def agree(self, facts: Mapping[str, Any]) -> None:
+    def agree(self, of: Callable[[], Mapping[str, Any]]) -> None:
         """Checks that all workers were asked for the same.
 
         Args:
-            facts: dict from a name to what has a `repr` that says all.
+            of: function that returns a dict from a name to what has a `repr`
+                that says all; called where there are several workers.
 
         Raises:
             ValueError: if they were not, on all workers.
         """
         if self.replicas.workers > 1:
+            facts = of()
             # Numbers of facts that differ could not be compared one by one.
             self._agree({"which arguments there are": list(facts)})
             self._agree(facts)
