@@ -62,6 +62,24 @@ def test_numbers_and_words_are_as_they_are():
     assert words([1, 2]) == words((1, 2)) == "(1, 2)"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [[0.1] * 500, [[1, 2, 3]] * 200, "a" * 5000],
+    ids=["numbers", "lists", "text"],
+)
+def test_what_is_long_in_a_config_has_few_words(value):
+    def given(value):
+        config = {"class_name": "A", "config": {"values": value, "seed": 3}}
+        return dict(fingerprints.entries("model", config))
+
+    words = given(value)
+    assert words["model.seed"] == "3"
+    assert len(words["model.values"]) < 100
+    assert words == given(value)
+    assert words != given(value + value[:1])
+    assert words != given(value[1:] + value[-1:] * 2)
+
+
 def test_long_words_are_shown_where_they_differ():
     saved = {"x": "a" * 100 + "b" + "c" * 100, "y": "1"}
     given = {"x": "a" * 100 + "d" + "c" * 100, "y": "1", "z": "2"}

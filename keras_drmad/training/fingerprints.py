@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-LONGEST = 200  # letters of the words for a list
+LONGEST = 200  # letters of the words for a list, or an entry of a config
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _COUNTED = re.compile(r'_\d+"$')
 
@@ -39,7 +39,7 @@ def of_model(
     """
     words: dict[str, str] = {}
     for name, thing in given_to_compile.items():
-        words |= dict(_entries(name, _config(thing)))
+        words |= dict(entries(name, _config(thing)))
     weights = [f"{v.dtype}{tuple(v.shape)}" for v in model.variables]
     return words | {"model's weights": ", ".join(weights)}
 
@@ -84,9 +84,7 @@ def _words(value: Any) -> str:
         return repr(value)
     if isinstance(value, (list, tuple)):
         words = f"({', '.join(map(_words, value))})"
-        if len(words) <= LONGEST:
-            return words
-        return f"{len(value)} entries with digest {_digest(words.encode())}"
+        return words if len(words) <= LONGEST else _long(value, words)
     if isinstance(value, Mapping):
         items = [f"{k!r}: {_words(v)}" for k, v in value.items()]
         return f"{{{', '.join(items)}}}"
@@ -114,6 +112,13 @@ def _array(array: np.ndarray) -> str:
     return f"{array.dtype} array {array.shape} with digest {_digest(data)}"
 
 
+def _long(value: Any, words: str) -> str:
+    """Returns a short form of the long words for a value."""
+    what = "entries" if isinstance(value, (list, tuple)) else "letters"
+    count = len(value) if what == "entries" else len(words)
+    return f"{count} {what} with digest {_digest(words.encode())}"
+
+
 def _digest(data: Any) -> str:
     return hashlib.blake2b(data, digest_size=6).hexdigest()
 
@@ -130,16 +135,17 @@ def _config(thing: Any) -> Any:
             return type(thing).__name__
 
 
-def _entries(name: str, config: Any) -> Iterator[tuple[str, str]]:
+def entries(name: str, config: Any) -> Iterator[tuple[str, str]]:
     """Yields the name and the words of each entry of a config, at any depth."""
     if isinstance(config, list) and any(isinstance(x, dict) for x in config):
         config = dict(enumerate(config))
     if isinstance(config, dict) and config:
         for key, value in config.items():
             is_within = key == "config" and isinstance(value, dict)
-            yield from _entries(name if is_within else f"{name}.{key}", value)
+            yield from entries(name if is_within else f"{name}.{key}", value)
     else:
         words = _ADDRESS.sub("", json.dumps(config, default=str))
         # Keras counts the objects of a process in their names.
-        is_name = name.endswith(".name")
-        yield name, _COUNTED.sub('"', words) if is_name else words
+        if name.endswith(".name"):
+            words = _COUNTED.sub('"', words)
+        yield name, words if len(words) <= LONGEST else _long(config, words)
