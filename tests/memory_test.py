@@ -72,6 +72,26 @@ def test_available_bytes():
     assert 0 < memory.available_bytes() <= everything
 
 
+def test_a_container_has_what_its_files_could_give_back(monkeypatch, tmp_path):
+    files = {
+        "memory.max": "1000000\n",
+        "memory.current": "990000\n",
+        "memory.stat": "anon 100000\nfile 800000\ninactive_file 700000\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    assert memory.available_bytes() == 710_000
+
+
+def test_a_container_without_a_limit_is_none(monkeypatch, tmp_path):
+    everything = memory.available_bytes()
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("990000\n")
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    assert memory.available_bytes() > everything / 2
+
+
 # ---- what methods make of it
 
 
@@ -148,6 +168,13 @@ def test_too_little(method, needed):
         error, "memory", f"at least {needed}" if needed != "kB" else needed
     )
     assert "DrMAD()" in str(error.value)
+
+
+def test_too_little_is_free(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2 * BYTES - 2)
+    with pytest.raises(ValueError) as error:
+        kd.Auto().choose(100, STATE)
+    assert_helps(error, "memory", "half of what is free, 999 B")
 
 
 @pytest.mark.parametrize(

@@ -185,12 +185,22 @@ def accumulated(optimizer: Any) -> int:
     return getattr(optimizer, "gradient_accumulation_steps", None) or 1
 
 
-def too_little(memory: Any, needed: float) -> ValueError:
-    """Returns the error for a budget that holds nothing."""
+def too_little(memory: Any, needed: float, allowed: float) -> ValueError:
+    """Returns the error for a budget that holds nothing.
+
+    Args:
+        memory: what the user gave; `None` for half of what is free.
+        needed: float, the bytes that a training takes.
+        allowed: float, the bytes that it may take.
+    """
+    received = f"memory={memory!r}"
+    if memory is None:
+        words = memory_lib.in_words(allowed)
+        received = f"memory=None, which is half of what is free, {words}"
     return ValueError(
         "Invalid value for argument `memory`. Expected at least "
         f"{memory_lib.in_words(needed)} for this model and length of training. "
-        f"Received: memory={memory!r}. Allow more, or train for fewer steps; "
+        f"Received: {received}. Allow more, or train for fewer steps; "
         "`keras_drmad.DrMAD()` keeps two copies of the weights, "
         "`keras_drmad.OneStep()` none."
     )

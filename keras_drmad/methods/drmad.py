@@ -213,7 +213,7 @@ class DrMAD(Method):
         config = self.get_config() | {"anchors": 1, "memory": None}
         line = DrMAD(**config)._lines(T)
         if line.nbytes(T, state) > allowed:
-            raise too_little(memory, line.nbytes(T, state))
+            raise too_little(memory, line.nbytes(T, state), allowed)
         one = Lines(1, 1, 1).nbytes(T, state) / 2
         L = T - int(line.iterations(Span(0, T))[0])
         most = min(int(allowed // one) - 1, L)

@@ -108,7 +108,7 @@ class ReverseMode(Method):
             if needed <= allowed:
                 words = memory_lib.in_words(needed)
                 return Chosen(method, f"{words} of states {where}")
-        raise too_little(self.memory, needed)
+        raise too_little(self.memory, needed, allowed)
 
     def check(self, optimizer: Any, hyperparameters: Sequence[Tuned]) -> None:
         if self.storage == "reversible":
