@@ -168,26 +168,6 @@ def positive(
     return float(value)
 
 
-def fraction(name: str, value: Any, *, advice: str = "") -> float:
-    """Returns an argument that is a number in (0, 1).
-
-    Args:
-        name: str, the argument.
-        value: what was received.
-        advice: str, a last sentence for the errors, what to do.
-
-    Raises:
-        TypeError: if the value is not a number.
-        ValueError: if the value is not in (0, 1).
-    """
-    expected = "a fraction in (0, 1)"
-    if not is_real(value):
-        raise type_error(name, value, expected, advice=advice)
-    if not 0 < value < 1:
-        raise value_error(name, value, expected, advice=advice)
-    return float(value)
-
-
 def part(name: str, value: Any, *, advice: str = "") -> int | float:
     """Returns an argument that is a count of steps, or a fraction of them.
 

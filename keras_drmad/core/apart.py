@@ -28,7 +28,7 @@ def apart(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def traced(*tensors: tf.Tensor) -> list[tf.Tensor]:
             result = function(nested.with_tensors(args, tensors))
             found.append(result)
-            return [tf.convert_to_tensor(x) for x in nested.tensors(result)]
+            return [tf.convert_to_tensor(x) for x in nested.leaves(result)]
 
         called = tf.function(
             traced,
@@ -36,7 +36,7 @@ def apart(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
             # Else the call is replaced by a copy when the loop is first run.
             experimental_attributes={"_noinline": True},
         )
-        tensors = called(*nested.tensors(args))
+        tensors = called(*nested.leaves(args))
         return nested.with_tensors(found[-1], tensors)
 
     return call

@@ -57,7 +57,7 @@ class GraphCopy:
 
     def takes(self, args: Any) -> bool:
         """Returns whether arguments look like those of the trace."""
-        given = [*nested.tensors(args), *self._captured]
+        given = [*nested.leaves(args), *self._captured]
         return [(x.shape, x.dtype) for x in given] == self._specs
 
     def __call__(self, args: Any) -> Any:
@@ -71,7 +71,7 @@ class GraphCopy:
         """
         graph = tf.compat.v1.get_default_graph()
         given = zip(
-            self._inputs, [*nested.tensors(args), *self._captured], strict=True
+            self._inputs, [*nested.leaves(args), *self._captured], strict=True
         )
         found = tf.graph_util.import_graph_def(
             self._graph,

@@ -19,11 +19,6 @@ def float_leaves(structure) -> list[tf.Tensor]:
     return [x for x in tf.nest.flatten(structure) if x.dtype.is_floating]
 
 
-def tensors(structure) -> list:
-    """Returns the leaves that are not `None`, in `tf.nest` order."""
-    return [x for x in tf.nest.flatten(structure) if x is not None]
-
-
 def with_tensors(structure, tensors):
     """Returns a structure with other leaves; its `None`s stay."""
     left = iter(tensors)
