@@ -249,7 +249,7 @@ def kept(T, epochs):
 class NoBatches:
     """Batches that there are none of; they keep where chunks begin."""
 
-    def forward(self, span, cuts, revisited, cuts_backward, *, goes_on):
+    def forward(self, span, cuts, revisited, cuts_backward, *, waits, goes_on):
         assert not goes_on
         assert cuts == cuts_backward
         self.cuts = cuts
