@@ -65,6 +65,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
 
 
+def pytest_collection_finish():
+    """Lets the collector of garbage pass over what all imports have made."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def seeded_tensorflow():
     """Seeds TensorFlow, too, once a file.
