@@ -65,10 +65,11 @@ class Saved(Remembering):
             `PlainKeras`.
 
         Raises:
-            ValueError: if the model is not compiled, or two of its weights have
-                the same path.
+            ValueError: if the model is not compiled, has other weights by now,
+                or two of its weights have the same path.
         """
         self.check_compiled()
+        self._assembly.check_weights()
         self._assembly.hyperparameters.check_bound(self.elementary_model)
         if self.tuned_from == "same":
             warnings.warn(OF_ONE_PATH, RuntimeWarning, stacklevel=2)
