@@ -77,7 +77,7 @@ class Remembering(Wrapper):
             )
 
     def check_trainable(self) -> None:
-        """Checks that no layer was frozen or unfrozen since `compile`.
+        """Checks that no layer was frozen or replaced since `compile`.
 
         Raises:
             ValueError: if one was.

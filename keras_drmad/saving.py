@@ -1,5 +1,6 @@
 """How a `DrMADModel` leaves: in files, and as plain Keras."""
 
+import copy
 import json
 import warnings
 from typing import Any
@@ -13,11 +14,18 @@ from keras_drmad.export.plain_builder import exported
 from keras_drmad.export.plain_keras import PlainKeras
 from keras_drmad.layers.in_layers import InLayer
 from keras_drmad.remembering import Remembering
+from keras_drmad.seam.traits import check_trainable
 from keras_drmad.training import fingerprints
 from keras_drmad.training.kept import Left, Resumed
 from keras_drmad.training.tuning import POLICIES
 from keras_drmad.training.tuning_record import TuningRecord
 
+CHANGED = (
+    "The model '{name}' was changed after `compile` (layers were frozen, "
+    "replaced, quantized or given LoRA weights), and can't be compiled as it "
+    "was. So the file has the weights, but no optimizer, loss and "
+    "hyperparameters. To keep these, save before the change, or compile again."
+)
 NOT_COMPARED = ("callbacks", "verbose")  # by a backup
 OWN = "keras_drmad"  # the group of what a plain model does not have
 OF_ONE_PATH = (
@@ -65,10 +73,11 @@ class Saved(Remembering):
             `PlainKeras`.
 
         Raises:
-            ValueError: if the model is not compiled, or two of its weights have
-                the same path.
+            ValueError: if the model is not compiled, has other weights by now,
+                or two of its weights have the same path.
         """
         self.check_compiled()
+        self._assembly.check_weights()
         self._assembly.hyperparameters.check_bound(self.elementary_model)
         if self.tuned_from == "same":
             warnings.warn(OF_ONE_PATH, RuntimeWarning, stacklevel=2)
@@ -90,8 +99,16 @@ class Saved(Remembering):
         return super().get_config()
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """Returns the arguments of `compile`, serialized."""
+        """Returns the arguments of `compile`, serialized.
+
+        `None`, with a warning, where a model that is loaded could not be
+        compiled with these, for layers have changed since.
+        """
         if not self.compiled:
+            return None
+        if not self._compiles_again():
+            text = CHANGED.format(name=self.name)
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
             return None
         config = dict(self.elementary_model.get_compile_config())
         serialize = keras.saving.serialize_keras_object
@@ -111,6 +128,26 @@ class Saved(Remembering):
             "meta_optimizer": serialize(self._given_meta_optimizer),
             "jit_compile": self._jit_choice,
         }
+
+    def _compiles_again(self) -> bool:
+        """Returns whether the hyperparameters still fit the layers."""
+        try:
+            self.check_trainable()
+            return True
+        except ValueError:
+            model = self.elementary_model
+        kinds = [h for h in self.hyperparameters if not isinstance(h, InLayer)]
+        again = [copy.copy(h) for h in kinds]
+        try:
+            check_trainable(model)
+            for h in again:
+                h.bind(model, self.optimizer)
+        except ValueError:
+            return False
+        return all(
+            a.raw.shape == h.raw.shape
+            for a, h in zip(again, kinds, strict=True)
+        )
 
     def in_words(self, x: Any, y: Any, given: dict[str, Any]) -> dict[str, str]:
         """Returns in words what `compile` and `fit` were given, to compare.
@@ -215,7 +252,9 @@ class Saved(Remembering):
         if self.progress is not None:
             kept |= self.progress.values()
         elif self.tuned_from:
-            kept["origin"] = self.origin_of_trainings().values()
+            origin = self.origin_of_trainings()
+            if origin.is_complete:  # others could not be resumed
+                kept["origin"] = origin.values()
         if self.progress is None and self.left.pending:
             raws = [h.raw for h in self.hyperparameters]
             kept["pending"] = self.left.at(raws, self.meta_optimizer)

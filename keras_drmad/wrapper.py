@@ -118,6 +118,14 @@ class Wrapper(keras_internals.BuiltOfAnyParts):
             return self.elementary_model(inputs, training=training)
         return self.elementary_model(inputs)
 
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the elementary model's output."""
+        return self.elementary_model.compute_output_shape(input_shape)
+
+    def compute_output_spec(self, *args, **kwargs):
+        """Returns placeholders of what `call` returns, of its own dtypes."""
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+
     def test_step(self, data):
         """Evaluates a batch, as the elementary model does."""
         logs = self.elementary_model.test_step(data)
@@ -149,13 +157,25 @@ class Wrapper(keras_internals.BuiltOfAnyParts):
 
     @property
     def input(self):
-        """The elementary model's input, or inputs as they are nested."""
-        return self.elementary_model.input
+        """The elementary model's input, or inputs as they are nested.
+
+        Of a model that has none, but is a layer of another one, those there.
+        """
+        return self._of_first_call("input")
 
     @property
     def output(self):
-        """The elementary model's output, or outputs as they are nested."""
-        return self.elementary_model.output
+        """The elementary model's output, or outputs as they are nested.
+
+        Of a model that has none, but is a layer of another one, those there.
+        """
+        return self._of_first_call("output")
+
+    def _of_first_call(self, name):
+        try:
+            return getattr(self.elementary_model, name)
+        except AttributeError:
+            return getattr(super(), name)
 
     @property
     def output_names(self):

@@ -11,12 +11,14 @@ import keras_drmad as kd
 from small_models import (
     FIT,
     VALIDATION,
+    X,
     assert_same,
     at_each_end,
     built_once,
     compiled,
     cross_entropy,
     fit,
+    hidden,
     linear,
 )
 
@@ -337,3 +339,42 @@ def test_val_loss_is_that_of_the_weights_callbacks_see():
         seen.clear()
         logs = model.fit(**options, **how, callbacks=[callback]).history
         assert logs["val_loss"] == pytest.approx(seen, rel=1e-5)
+
+
+class Resets(keras.callbacks.Callback):
+    """Sets a variable of the model at a moment of each epoch."""
+
+    def __init__(self, when, variable):
+        super().__init__()
+        self.variable = variable
+        setattr(self, when, self.reset)
+
+    def reset(self, epoch, logs=None):
+        if epoch == 1:
+            self.variable.assign(keras.ops.zeros_like(self.variable))
+
+
+@pytest.mark.parametrize("when", ["on_epoch_begin", "on_epoch_end"])
+def test_weights_that_are_set_between_epochs_are_told_of(when):
+    model = compiled(hidden())
+    resets = Resets(when, model.get_layer("first").kernel)
+    with pytest.warns(RuntimeWarning, match="first/kernel.*several times"):
+        fit(model, meta_iterations=0, epochs=3, callbacks=[resets])
+
+
+def test_weights_that_are_set_after_each_of_several_fits_count():
+    model, plain = compiled(hidden()), hidden()
+    plain.set_weights(model.get_weights())
+    rate = [kd.hyperparameters.LearningRate()]
+    for one, more in (
+        (model, {"hyperparameters": rate, "jit_compile": False}),
+        (plain, {}),
+    ):
+        one.compile(keras.optimizers.SGD(0.1, momentum=0.5), "mse", **more)
+        own = {"meta_iterations": 0} if more else {}
+        for _ in range(2):
+            one.fit(X, X[:, :3], batch_size=8, shuffle=False, verbose=0, **own)
+            kernel = one.get_layer("first").kernel
+            kernel.assign(0.5 * kernel)
+    for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)

@@ -84,6 +84,48 @@ def test_predicts_and_evaluates_as_the_elementary_model():
     assert model.metrics_names == twin.metrics_names
 
 
+def in_a_row():
+    return keras.Sequential(
+        [keras.Input((FEATURES,)), keras.layers.Dense(CLASSES)]
+    )
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(CLASSES)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], CLASSES)
+
+
+def subclassed():
+    model = Subclassed()
+    model(X[:1])
+    return model
+
+
+@pytest.mark.parametrize("make", [hidden, in_a_row, subclassed])
+def test_is_a_layer_of_other_models(make):
+    model = kd.DrMADModel.from_model(make())
+    inputs = keras.Input((FEATURES,))
+    softened = keras.Model(inputs, keras.layers.Softmax()(model(inputs)))
+    outputs = model.predict(X, verbose=0)
+    np.testing.assert_allclose(
+        softened.predict(X, verbose=0),
+        keras.ops.softmax(outputs),
+        rtol=1e-5,
+    )
+    inputs = keras.Input((1, FEATURES))
+    each = keras.Model(inputs, keras.layers.TimeDistributed(model)(inputs))
+    np.testing.assert_allclose(
+        each.predict(X[:, None], verbose=0)[:, 0], outputs, rtol=1e-5
+    )
+
+
 def test_refuses_single_steps():
     model = compiled()
     before = numbers(model)

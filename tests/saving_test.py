@@ -14,6 +14,7 @@ from small_models import (
     FEATURES,
     VALIDATION,
     X,
+    as_if_tuned,
     assert_same,
     built_once,
     compiled,
@@ -129,6 +130,48 @@ def test_what_was_not_compiled_is_loaded_so(tmp_path):
     assert not loaded.compiled
     assert loaded.name == "plain"
     assert_same(loaded.get_weights(), model.get_weights())
+
+
+def frozen(model):
+    model.trainable = False
+
+
+def without_first(model):
+    model.get_layer("first").trainable = False
+
+
+def quantized(model):
+    model.get_layer("first").quantize("int8")
+
+
+def with_lora(model):
+    model.get_layer("first").enable_lora(2)
+
+
+@pytest.mark.parametrize(
+    "change", [frozen, without_first, quantized, with_lora]
+)
+def test_what_was_changed_after_compile_is_loaded(change, tmp_path):
+    model = as_if_tuned(compiled(hidden()))
+    model.tuned_from = "resample"
+    model.origin_of_trainings().leave()
+    change(model)
+    with pytest.warns(RuntimeWarning, match="changed after `compile`"):
+        model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert not loaded.compiled
+    assert_same(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
+    loaded.origin_of_trainings()  # can begin where these weights are
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+def test_hyperparameters_that_still_fit_are_saved(tmp_path):
+    kinds = [kd.hyperparameters.L2(initial=1e-2)]
+    model = as_if_tuned(compiled(hidden(), hyperparameters=kinds))
+    without_first(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same([loaded.hyperparameters[0].raw], [kinds[0].raw])
 
 
 def test_saved_and_loaded_weights(trained, tmp_path):

@@ -155,6 +155,27 @@ def check_second_derivatives(
         raise no_second_derivative(kind, whose(operations[kind], model))
 
 
+def check_gradients(model: keras.Model) -> None:
+    """Checks that the optimizer is given gradients of all that is trained.
+
+    Raises:
+        ValueError: if weights are overwritten with their "gradients".
+    """
+    overwritten = [
+        v.path
+        for v in model.trainable_variables
+        if getattr(v, "overwrite_with_gradient", False)
+    ]
+    if overwritten:
+        raise ValueError(
+            f"The weights {overwritten} take over what stands in the place of "
+            "their gradients (layers quantized to float8): there is no "
+            "hypergradient through them. Leave such layers as they were until "
+            "all is tuned; `fit(meta_iterations=0)` trains without a "
+            "hypergradient."
+        )
+
+
 def no_second_derivative(kind: str, whose: str) -> ValueError:
     """Returns the error for an operation whose gradient has no gradient."""
     return ValueError(

@@ -27,7 +27,11 @@ from keras_drmad.seam.problem import ElementaryProblem
 from keras_drmad.seam.pure_optimizer import check_known
 from keras_drmad.seam.replicas import Replicas
 from keras_drmad.seam.replicated_problem import ReplicatedProblem
-from keras_drmad.seam.traits import check_sign, has_synchronized
+from keras_drmad.seam.traits import (
+    check_gradients,
+    check_sign,
+    has_synchronized,
+)
 from keras_drmad.training import first_look
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.display import SILENT, Display
@@ -103,18 +107,38 @@ class Assembly:
         self._signature = ""
         self._convex: GaussNewton | None = None
         self._trainable = _trainable(model)
+        self._trained = list(model.trainable_variables)
         if before is not None:
             self.kept = before.kept
             if before.loops is None:
                 before = before._before
         self._before: Assembly | None = before
 
+    def check_weights(self) -> None:
+        """Checks that the weights that are trained are still the model's.
+
+        Raises:
+            ValueError: if one is not.
+        """
+        there = {id(v) for v in self._model.weights}
+        gone = [v.path for v in self._trained if id(v) not in there]
+        if not gone:
+            return
+        raise ValueError(
+            "Layers were replaced or quantized after `compile`: "
+            f"{', '.join(map(repr, gone))} of the model '{self._model.name}' "
+            "are no longer there. What is trained, and what hyperparameters "
+            "act on, is settled by `compile`. Call `compile` again, with a new "
+            "optimizer."
+        )
+
     def check_trainable(self) -> None:
         """Checks that layers are trainable or not as they were at `compile`.
 
         Raises:
-            ValueError: if they are not.
+            ValueError: if they are not, or have other weights by now.
         """
+        self.check_weights()
         before, now = self._trainable, _trainable(self._model)
         changed = [
             path
@@ -162,6 +186,8 @@ class Assembly:
         self.hyperparameters.check_bound(self._model)
         self.check_trainable()
         check_known(self._model.optimizer, self._model.trainable_variables)
+        if is_tuned:
+            check_gradients(self._model)
         batch = plan.training.batches.first()
         workers = Workers(self.replicas) if workers is None else workers
         workers.agree(

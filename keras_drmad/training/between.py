@@ -1,12 +1,23 @@
-"""What a backup has of a `fit` between two of its trainings."""
+"""What happens between two trainings, and what a backup has there."""
 
-from typing import Any
+import warnings
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import keras_internals
 from keras_drmad.training.plan import Plan
+
+# Weights and other variables of a model, and what they hold.
+Left: TypeAlias = "list[tuple[keras.Variable, tf.Tensor]]"
+ASSIGNED = (
+    "A callback has set {names} between two epochs. Training goes on from the "
+    "values before: its state is its own until `fit` ends. For one `fit` "
+    "whose weights are set in between, call `fit(meta_iterations=0, epochs=1)` "
+    "several times, and set them after each."
+)
 
 
 def go_on(
@@ -82,6 +93,42 @@ def base(
         "history": logs[-1] if logs else {},
         **others,
     }
+
+
+def left_to_callbacks(problem: Any) -> Left:
+    """Returns what a model's variables hold where callbacks look at an epoch.
+
+    Args:
+        problem: the elementary problem.
+    """
+    return [
+        (v, keras_internals.value_of(v))
+        for v in [*problem.params, *problem.buffers]
+        if not keras_internals.is_seed_state(v)
+    ]
+
+
+def warn_of_assigned(left: Left, callbacks: Any) -> None:
+    """Warns of variables that callbacks have assigned since.
+
+    But for `SwapEMAWeights`, which brings back what it takes away.
+
+    Args:
+        left: what the variables held.
+        callbacks: Keras's list.
+    """
+    swap = keras.callbacks.SwapEMAWeights
+    if any(isinstance(one, swap) for one in callbacks.callbacks):
+        return
+    names = [
+        v.path
+        for v, value in left
+        if not np.array_equal(keras_internals.value_of(v), value)
+    ]
+    if names:
+        named = ", ".join(map(repr, dict.fromkeys(names)))
+        text = ASSIGNED.format(names=named)
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def _plain(value: Any) -> Any:

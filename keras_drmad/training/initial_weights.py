@@ -42,6 +42,16 @@ class Origin:
         self._left: list[bytes] = []
         self.redraw = Redraw(model, self._variables, self._values)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the model still has these weights, and no others."""
+        now = {
+            id(v)
+            for v in self._model.variables
+            if not keras_internals.is_seed_state(v)
+        }
+        return now == set(map(id, self._variables))
+
     def leave(self) -> None:
         """Notes that the model has the weights that a `fit` left in it."""
         self._left = list(map(_digest, self._variables))

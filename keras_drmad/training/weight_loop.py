@@ -72,10 +72,12 @@ def fit_weights(
     validation = 0 if source is None else source.steps * plan.epochs
     work = {"forward": plan.T, "validation": validation}
     course.has_time(Work(work, kind="last"))
+    left: between.Left = []
     for epoch in range(resumed, end):
         display.begin(f"Epoch {epoch + 1}/{end}" if end > 1 else "", steps)
         callbacks.on_epoch_begin(epoch)
         model.check_trainable()
+        between.warn_of_assigned(left, callbacks)
         try:
             state, logs = _end_of_next(epochs, watcher)
             problem.assign(state, hparams, is_final=False)
@@ -88,6 +90,7 @@ def fit_weights(
         except Stopped:
             state = course.reached if course.is_over else state
             break
+        left = between.left_to_callbacks(problem)
         callbacks.on_epoch_end(epoch, logs)
         display.end(logs)
         is_stopped = course.workers.any_of_all(model.stop_training)

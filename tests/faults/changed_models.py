@@ -88,6 +88,54 @@ def is_refused_before_and_between(case):
     model.fit(**FIT, meta_iterations=0)
 
 
+def quantized(model):
+    model.get_layer("first").quantize("int8")
+
+
+def with_another_layer(model):
+    model.elementary_model.pop()
+    model.elementary_model.add(keras.layers.Dense(3, name="new"))
+
+
+def in_a_row():
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(5, activation="tanh", name="first"),
+            keras.layers.Dense(3, name="last"),
+        ]
+    )
+
+
+@members(
+    "layers replaced after compile",
+    {"quantized": quantized, "popped": with_another_layer},
+)
+def is_refused_after_a_fit(change):
+    model = tuned(in_a_row())
+    model.fit(**FIT, meta_iterations=0)
+    change(model)
+    given = dict(x=X, y=Y, validation_data=VALIDATION)
+    for use in (
+        partial(model.fit, **FIT),
+        partial(model.fit, **FIT, meta_iterations=0),
+        partial(model.hypergradient, **given),
+        model.to_keras,
+    ):
+        refused(use, "replaced or quantized", "compile")
+    model.compile(SGD(0.1), cross_entropy(), hyperparameters=[H.Temperature()])
+    model.fit(**FIT, meta_iterations=0)
+
+
+@members("gradients that are none", {"float8": "float8"})
+def is_refused_where_it_is_tuned(mode):
+    net = in_a_row()
+    net.get_layer("first").quantize(mode)
+    model = tuned(net)
+    model.fit(**FIT, meta_iterations=0)
+    return refused(partial(model.fit, **FIT), "float8", "meta_iterations=0")
+
+
 class Freezes(keras.callbacks.Callback):
     def __init__(self, when):
         super().__init__()
