@@ -12,6 +12,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).parent.parent
 AS_A_USERS = {"XLA_FLAGS": ""}
+CONTEXT = multiprocessing.get_context  # which a program may have otherwise
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
@@ -105,9 +107,25 @@ def forked(
     )
 
 
+def forks_of_program(method: str | None = None):
+    """Does for `multiprocessing.get_context` in a program, see `forked`."""
+    # A fork has its server's address, from which Python starts a server anew.
+    multiprocessing.forkserver._forkserver.ensure_running = lambda: None
+    return CONTEXT("forkserver")
+
+
+def run_in_fork(command, **options) -> subprocess.CompletedProcess:
+    """Does for `subprocess.run` of Python in a program, see `forked`."""
+    multiprocessing.forkserver._forkserver.ensure_running = lambda: None
+    sys.modules["__main__"] = types.ModuleType("__main__")  # not for the fork
+    done = forked(*command[1:])
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @functools.cache
 def forks():
-    context = multiprocessing.get_context("forkserver")
+    context = CONTEXT("forkserver")
     context.set_forkserver_preload(
         ["keras_drmad", "matplotlib.pyplot", "quick_tracing"]
     )
