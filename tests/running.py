@@ -144,6 +144,7 @@ def _become(option, program, flags, paths, environment, self_check, constants):
     sys.argv = [option, *flags]
     if not self_check:
         spare_self_checks(setattr)
+    spare_pictures()
     for name, value in constants.items():
         module, _, constant = name.rpartition(".")
         owner = importlib.import_module(module)
@@ -167,6 +168,22 @@ def spare_self_checks(assign: Callable) -> None:
 
     for name in ("check_step", "check_slopes"):
         assign(assembly.self_check, name, lambda *args: None)
+
+
+def spare_pictures() -> None:
+    """Lets pictures be drawn once, not twice for the layout, and smaller.
+
+    plots_test.py and pictures_test.py draw all kinds as a user does.
+    """
+    from matplotlib import figure
+
+    savefig = figure.Figure.savefig
+
+    def small(self, file, *, dpi=100, **options):
+        self._layout_engine = None
+        savefig(self, file, dpi=dpi / 2, **options)
+
+    figure.Figure.savefig = small
 
 
 def assert_flag_is_refused_without_tensorflow(module: str, flag: str) -> None:
