@@ -27,6 +27,7 @@ def test_loops_written_by_hand_give_the_same_hypergradient():
         "--steps=30",
         "--rounds=1",
         "--data_dir=",
+        constants={"benchmarks.floor_loops.SIZES": (784, 20, 10)},
     )
     assert done.returncode == 0, done.stderr
     rows = done.stdout.strip().splitlines()[-2:]
