@@ -41,6 +41,8 @@ flags.DEFINE_integer("epochs", 15, "Of each training.", 1)
 flags.DEFINE_integer(
     "tuned_epochs", 3, "Those that tune weights, after one.", 1
 )
+flags.DEFINE_list("hidden", ["64", "64"], "Units of the hidden layers.")
+flags.DEFINE_bool("jit_compile", True, "Whether XLA compiles the first part.")
 flags.DEFINE_float("meta_rate", 4.0, "Of the sign steps, in logits.", 0)
 flags.DEFINE_multi_enum(
     "parts", PARTS, PARTS, "Labels, penalties; once for each."
@@ -57,14 +59,16 @@ NEW = 1000  # seeds of new draws begin here
 class Bench:
     """A problem, and a net that is trained on it in several ways."""
 
-    def __init__(self, dataset, data_dir, seed, epochs, wrong, jit_compile):
+    def __init__(
+        self, dataset, data_dir, seed, epochs, wrong, hidden, jit_compile
+    ):
         """Loads images; with wrong labels among them."""
         from examples import datasets
 
         sizes = (2000, 500, 10000) if dataset == "mnist" else (1000, 200, 597)
         images = datasets.load(dataset, data_dir, sizes, seed)
         self.images, self.seed, self.epochs = images, seed, epochs
-        self.jit_compile = jit_compile
+        self.hidden, self.jit_compile = hidden, jit_compile
         self.x = images.train[0]
         self.given, self.wrong = images.with_wrong_labels(wrong, seed + 1)
 
@@ -78,8 +82,8 @@ class Bench:
         layers = keras.layers
         inputs = keras.Input((math.prod(self.images.shape),))
         x = inputs
-        for _ in range(2):
-            x = layers.BatchNormalization(momentum=0.9)(layers.Dense(64)(x))
+        for units in self.hidden:
+            x = layers.BatchNormalization(momentum=0.9)(layers.Dense(units)(x))
             x = layers.Activation("relu")(x)
         model = kd.DrMADModel(inputs, layers.Dense(self.images.classes)(x))
         rate = keras.optimizers.schedules.CosineDecay(2e-3, steps)
@@ -130,7 +134,15 @@ def _variables(model):
 
 
 def labels_cell(
-    dataset, data_dir, seed, epochs, wrong, tuned_epochs, meta_rate
+    dataset,
+    data_dir,
+    seed,
+    epochs,
+    wrong,
+    tuned_epochs,
+    meta_rate,
+    hidden,
+    jit_compile,
 ):
     """Treats wrong labels in each way; returns `(ways, measures)`."""
     import keras
@@ -138,7 +150,7 @@ def labels_cell(
 
     import keras_drmad as kd
 
-    bench = Bench(dataset, data_dir, seed, epochs, wrong, jit_compile=True)
+    bench = Bench(dataset, data_dir, seed, epochs, wrong, hidden, jit_compile)
     found, per_epoch = {}, len(bench.x) // 50
 
     def trained(name, x, y, weights=None, new=0, **options):
@@ -177,13 +189,13 @@ def labels_cell(
     }
 
 
-def penalties_cell(dataset, data_dir, seed, epochs, meta_iterations):
+def penalties_cell(dataset, data_dir, seed, epochs, meta_iterations, hidden):
     """Tunes penalties in both ways; returns `(ways, measures)`."""
     import keras
 
     import keras_drmad as kd
 
-    bench = Bench(dataset, data_dir, seed, epochs, 0.0, jit_compile=False)
+    bench = Bench(dataset, data_dir, seed, epochs, 0.0, hidden, False)
     y, steps = bench.images.train[1], epochs * (len(bench.x) // 50)
     found = {}
     for name, options in (
@@ -266,7 +278,10 @@ def draw(run, records):
 def main(_):
     run = study.begin("tuning_while_training")
     common = study.values("dataset", "data_dir", "epochs")
-    of_labels = study.values("wrong", "tuned_epochs", "meta_rate")
+    common |= {"hidden": study.whole("hidden")}
+    of_labels = study.values(
+        "wrong", "tuned_epochs", "meta_rate", "jit_compile"
+    )
     seeds = range(FLAGS.seed, FLAGS.seed + FLAGS.seeds)
     settings = {
         "labels": (labels_cell, of_labels),

@@ -9,7 +9,11 @@ import pytest
 from benchmarks import against_reverse_mode_report as report
 from benchmarks import against_reverse_mode_trainings as trainings
 from examples.saved_run import SavedRun
-from running import assert_flag_is_refused_without_tensorflow, run_program
+from running import (
+    assert_flag_is_refused_without_tensorflow,
+    forks_of_program,
+    run_program,
+)
 
 METHODS = ("papers", "stored", "bfloat16", "reversible_0.1")
 STEPS = (20, 80)
@@ -106,7 +110,10 @@ def test_program_measures_time_and_memory(tmp_path):
         "--data_dir=",
         "--method=papers",
         # The time is taken in a process of its own, the memory in this one.
-        constants={"benchmarks.against_reverse_mode.MEMORY_CELLS": 0},
+        constants={
+            "benchmarks.against_reverse_mode.MEMORY_CELLS": 0,
+            "multiprocessing.get_context": forks_of_program,
+        },
     )
     folder = tmp_path / "against_reverse_mode" / "short"
     assert {path.stem for path in (folder / "results").iterdir()} == {

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import scale_model
 from benchmarks.growth import line
-from running import forked, python
+from running import forked, python, run_in_fork
 
 
 def cells(stdout):
@@ -27,6 +27,7 @@ def test_loops_written_by_hand_give_the_same_hypergradient():
         "--steps=30",
         "--rounds=1",
         "--data_dir=",
+        constants={"benchmarks.floor_loops.SIZES": (784, 20, 10)},
     )
     assert done.returncode == 0, done.stderr
     rows = done.stdout.strip().splitlines()[-2:]
@@ -186,6 +187,7 @@ def test_growth_is_measured(tmp_path):
         "--axes=steps",
         "--most=1000",
         f"--picture={picture}",
+        constants={"subprocess.run": run_in_fork},
     )
     assert done.returncode == 0, done.stderr
     table, lines = done.stdout.strip().split("\n\n")

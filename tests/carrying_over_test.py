@@ -9,6 +9,7 @@ from running import (
     rows_by,
     run_program,
 )
+from small_nets import one_hidden
 from studies import carrying_over_cells as cells
 
 SMALL = (
@@ -40,7 +41,10 @@ def test_seeds_of_a_cell(text, seeds):
 
 @pytest.mark.slow
 def test_study_in_small(tmp_path):
-    out = run_program("studies.carrying_over", tmp_path, *SMALL)
+    constants = {"studies.carrying_over_problems.tanh_net": one_hidden}
+    out = run_program(
+        "studies.carrying_over", tmp_path, *SMALL, constants=constants
+    )
     assert "0 of 2 parts are there" in out
     folder = tmp_path / "carrying_over" / "short"
     rows = rows_by(folder / "digits.csv", "rule")

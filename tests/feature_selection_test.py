@@ -108,17 +108,20 @@ def test_example_in_short_writes_its_folder(tmp_path):
         "--meta_iterations=5",
         "--steps=100",
         "--draws=2",
-        constants={"examples.feature_selection.GRID": (1e-6, 0.1)},
+        constants={
+            "examples.feature_selection.GRID": (1e-6, 0.1),
+            "examples.tables.SIZES": {"friedman": (600, 5, 20)},
+        },
     )
     folder = tmp_path / "feature_selection" / "short"
     assert len(history(folder)["val_loss"]) == 5
     with np.load(folder / "hyperparameters.npz") as arrays:
-        assert arrays["l2"].shape == (5, 205)
+        assert arrays["l2"].shape == (5, 25)
     losses = dict(re.findall(r"^(\S.*?) {2,}(\d\.\d{3})", out, re.MULTILINE))
     assert len(losses) == 7
     # Already, after so few and short trainings.
     assert float(losses["a penalty a column"]) < float(losses["no penalty"])
-    # Boosting is not blind to what bends; both are as in docs/results.md.
+    # Boosting is not blind to what bends, as in docs/results.md.
     assert float(losses["gradient boosting"]) < 0.14
     assert 0.25 < float(losses["lasso, cross-validated"]) < 0.28
     assert_folder_is_complete(

@@ -8,13 +8,13 @@ import pytest
 import killed_program
 
 
-def test_killed_three_times_it_ends_with_the_same_bits(tmp_path):
-    assert_loses_a_chunk_at_most("arrays, checkpoints", 3, tmp_path)
+def test_killed_twice_it_ends_with_the_same_bits(tmp_path):
+    assert_loses_a_chunk_at_most("arrays, checkpoints", 2, tmp_path)
 
 
 @pytest.mark.slow
-def test_killed_eight_times_it_ends_with_the_same_bits(tmp_path):
-    assert_loses_a_chunk_at_most("stream, every state", 8, tmp_path)
+def test_killed_three_times_it_ends_with_the_same_bits(tmp_path):
+    assert_loses_a_chunk_at_most("stream, every state", 3, tmp_path)
 
 
 def assert_loses_a_chunk_at_most(case, times, folder):
@@ -24,6 +24,6 @@ def assert_loses_a_chunk_at_most(case, times, folder):
     whole.join()
     assert whole.exitcode == 0
     log, twice = killed_program.killed_and_resumed(case, times, folder)
-    assert len(twice) > 2
+    assert len(twice) >= times
     assert max(map(len, twice)) <= 1
     killed_program.assert_same_end(f"{folder}/whole.npz", f"{log}.npz")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from running import assert_flag_is_refused_without_tensorflow, run_program
+from small_nets import one_stage
 
 NAME = "loss_along_line"
 
@@ -24,6 +25,7 @@ def test_digits_run_says_where_each_loss_rises(tmp_path):
         "--steps=10",
         "--points=9",
         "--processes=0",
+        constants={"studies.residual_net.residual_net": one_stage},
     )
     folder = tmp_path / NAME / "short"
     assert (folder / "figures" / f"{NAME}.png").exists()

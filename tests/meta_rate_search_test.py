@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import keras_drmad as kd
 from keras_drmad.meta_rate_search import NOT_OF_SEARCH
-from running import python
+from running import forked
 from small_models import assert_helps, compiled, linear
 
 # One weight w starts at 0, and one step of SGD with rate 1 on the training loss
@@ -328,7 +328,7 @@ def test_wrong_data(tmp_path):
 
 
 def test_without_keras_tuner():
-    done = python(
+    done = forked(
         "-c",
         "import sys\n"
         "sys.modules['keras_tuner'] = None\n"
@@ -343,7 +343,7 @@ def test_without_keras_tuner():
 
 
 def test_keras_tuner_is_imported_when_it_is_needed():
-    done = python(
+    done = forked(
         "-c",
         "import sys, keras_drmad as kd\n"
         "assert 'keras_tuner' not in sys.modules\n"

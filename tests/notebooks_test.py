@@ -51,6 +51,15 @@ def test_its_outputs_are_there_and_small(path):
     assert "/tmp" not in path.read_text("utf-8")
 
 
+# What tests spare; the notebooks have no such cell.
+SPARED = f"""
+import sys
+
+sys.path.append({str(ROOT / "tests")!r})
+import quick_tracing, running
+
+running.spare_self_checks(setattr)
+"""
 # As sure with fewer epochs, meta-iterations and steps.
 SHORTER = {
     "digits": {"epochs=20": "epochs=10"},
@@ -67,6 +76,7 @@ def test_they_run(tmp_path):
     import nbformat
 
     whole = nbformat.v4.new_notebook()
+    whole.cells.append(nbformat.v4.new_code_cell(SPARED))
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
         text = "".join(source(cell) for cell in notebook.cells)

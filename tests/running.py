@@ -12,6 +12,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).parent.parent
 AS_A_USERS = {"XLA_FLAGS": ""}
+CONTEXT = multiprocessing.get_context  # which a program may have otherwise
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
@@ -105,9 +107,25 @@ def forked(
     )
 
 
+def forks_of_program(method: str | None = None):
+    """Does for `multiprocessing.get_context` in a program, see `forked`."""
+    # A fork has its server's address, from which Python starts a server anew.
+    multiprocessing.forkserver._forkserver.ensure_running = lambda: None
+    return CONTEXT("forkserver")
+
+
+def run_in_fork(command, **options) -> subprocess.CompletedProcess:
+    """Does for `subprocess.run` of Python in a program, see `forked`."""
+    multiprocessing.forkserver._forkserver.ensure_running = lambda: None
+    sys.modules["__main__"] = types.ModuleType("__main__")  # not for the fork
+    done = forked(*command[1:])
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @functools.cache
 def forks():
-    context = multiprocessing.get_context("forkserver")
+    context = CONTEXT("forkserver")
     context.set_forkserver_preload(
         ["keras_drmad", "matplotlib.pyplot", "quick_tracing"]
     )
@@ -126,6 +144,7 @@ def _become(option, program, flags, paths, environment, self_check, constants):
     sys.argv = [option, *flags]
     if not self_check:
         spare_self_checks(setattr)
+    spare_pictures()
     for name, value in constants.items():
         module, _, constant = name.rpartition(".")
         owner = importlib.import_module(module)
@@ -149,6 +168,22 @@ def spare_self_checks(assign: Callable) -> None:
 
     for name in ("check_step", "check_slopes"):
         assign(assembly.self_check, name, lambda *args: None)
+
+
+def spare_pictures() -> None:
+    """Lets pictures be drawn once, not twice for the layout, and smaller.
+
+    plots_test.py and pictures_test.py draw all kinds as a user does.
+    """
+    from matplotlib import figure
+
+    savefig = figure.Figure.savefig
+
+    def small(self, file, *, dpi=100, **options):
+        self._layout_engine = None
+        savefig(self, file, dpi=dpi / 2, **options)
+
+    figure.Figure.savefig = small
 
 
 def assert_flag_is_refused_without_tensorflow(module: str, flag: str) -> None:

@@ -9,7 +9,9 @@ from running import (
     rows_by,
     run_program,
 )
+from small_nets import one_convolution
 from studies import schedules_from_nothing_trainings as trainings
+from studies.lenet import lenet
 
 SMALL = (
     "--digits",
@@ -35,7 +37,12 @@ def test_flags_are_answered_without_tensorflow():
 
 @pytest.mark.slow
 def test_study_in_small(tmp_path):
-    run_program("studies.schedules_from_nothing", tmp_path, *SMALL)
+    constants = {
+        "studies.schedules_from_nothing_trainings.lenet": one_convolution
+    }
+    run_program(
+        "studies.schedules_from_nothing", tmp_path, *SMALL, constants=constants
+    )
     folder = tmp_path / "schedules_from_nothing" / "short"
     rows = rows_by(folder / "lenet.csv", "way")
     wider = rows["AdamW, a cosine schedule, grid of momenta"]
@@ -49,6 +56,13 @@ def test_study_in_small(tmp_path):
     assert 2.2 < untuned < 2.4  # chance: 2.303
     assert float(ours["test loss"].split()[0]) < untuned
     assert (folder / "figures" / "lenet.png").exists()
+
+
+@pytest.mark.parametrize("size, weights", [(8, 21_386), (28, 61_706)])
+def test_lenet_takes_images_of_digits_and_of_mnist(size, weights):
+    net = lenet((size, size, 1), 10)
+    assert net.output_shape == (None, 10)
+    assert net.count_params() == weights
 
 
 def test_starts_are_a_hundred_times_off():

@@ -3,11 +3,16 @@
 import csv
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
 
-from running import assert_flag_is_refused_without_tensorflow, run_program
+from running import (
+    assert_flag_is_refused_without_tensorflow,
+    forks_of_program,
+    run_program,
+)
 
 SHORT = (
     "--hidden=4",
@@ -15,7 +20,8 @@ SHORT = (
     "--seeds=1",
     "--meta_iterations=2",
     "--rates=0.1,1000",
-    "--trials=6",
+    "--search_meta_iterations=2",
+    "--trials=3",
     "--processes=0",
 )
 
@@ -23,6 +29,23 @@ SHORT = (
 @pytest.mark.parametrize("flag", ["--rates=1,0.1", "--rates=a,b", "--trials=0"])
 def test_flags_are_answered_without_tensorflow(flag):
     assert_flag_is_refused_without_tensorflow("studies.super_parameters", flag)
+
+
+class Forks:
+    """Stands for `multiprocessing`'s context in the program."""
+
+    def __init__(self, method):
+        self.context = forks_of_program(method)
+
+    def Process(self, **options):
+        return self.context.Process(target=hurried, kwargs=options)
+
+
+def hurried(target, args, kwargs):
+    """Takes part in a search; KerasTuner's chief sleeps for 20 s by turns."""
+    sleep = time.sleep
+    time.sleep = lambda seconds: sleep(min(seconds, 0.1))
+    target(*args, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +110,13 @@ def test_workers_find_the_same(save_dir, tmp_path):
         tmp_path / kept,
         ignore=shutil.ignore_patterns("search_*"),
     )
-    run_program("studies.super_parameters", tmp_path, *SHORT, "--workers=2")
+    run_program(
+        "studies.super_parameters",
+        tmp_path,
+        *SHORT,
+        "--workers=2",
+        constants={"multiprocessing.get_context": Forks},
+    )
     assert search(tmp_path)["rate"] == search(save_dir)["rate"]
     rates = tried(tmp_path)
     assert sorted(rates) == sorted(search(tmp_path)["rates"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_drmad as kd
+from examples.searched_net import compiled_net
 from running import (
     assert_flag_is_refused_without_tensorflow,
     python,
@@ -261,6 +262,11 @@ def test_what_is_missing_is_named(name, package):
     assert "Traceback" not in done.stderr
 
 
+def with_one_layer(images, layers, **options):
+    """Returns the net of a trial, with one hidden layer however many it has."""
+    return compiled_net(images, 1, **options)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "flags"),
@@ -270,7 +276,14 @@ def test_what_is_missing_is_named(name, package):
     ],
 )
 def test_short_run_searches_and_tunes(tmp_path, name, flags):
-    out = run_program(f"examples.{name}", tmp_path, "--steps=30", *flags)
+    constants = {"examples.searched_net.compiled_net": with_one_layer}
+    out = run_program(
+        f"examples.{name}",
+        tmp_path,
+        "--steps=30",
+        *flags,
+        constants=constants,
+    )
     assert "The best trial is " in out and "Verdict: " in out
     folder = tmp_path / name / "short"
     assert (folder / "figures" / "trials.png").stat().st_size > 5_000

@@ -23,6 +23,8 @@ def test_weights_of_examples_help_and_penalties_do_not_move_as_they_should(
         "--seeds=1",
         "--epochs=5",
         "--meta_iterations=3",
+        "--hidden=64",
+        "--nojit_compile",
         "--processes=0",
         constants={"studies.tuning_while_training.TIMED": 1},
     )

