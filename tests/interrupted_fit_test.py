@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import keras_drmad as kd
 from keras_drmad.training import streams as batches
+from keras_drmad.training.backup_files import BackupFiles
 from small_models import (
     FIT,
     VALIDATION,
@@ -106,6 +107,23 @@ def test_ctrl_c_says_what_the_model_has(model, capsys, keep, at, words):
         )
     (said,) = re.findall("^Interrupted.*", capsys.readouterr().out, re.M)
     assert re.search(words, said)
+
+
+def test_ctrl_c_in_the_last_backup_leaves_the_best(
+    model, monkeypatch, tmp_path
+):
+    def save(files, tree):
+        if tree["base"]["number"] == 2:
+            interrupt()
+
+    monkeypatch.setattr(BackupFiles, "save", save)
+    callback, found = at_each_end(model, known)
+    spoil = At(0, lambda: model.hyperparameters[0].assign(3.0))
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[callback, spoil, backup])
+    assert_same(known(model), found[0])
+    assert model.tuning_record.fits[-1]["ended"] == "interrupted"
 
 
 def test_ctrl_c_is_silent_where_fit_is(model, capsys):

@@ -53,6 +53,7 @@ def fit_hyperparameters(
             model, meta, callbacks, course, display, advice
         ):
             logs = each
+        logs = _finish(model, meta, callbacks, course, display) or logs
         ended = "the time was up" if course.is_over else "complete"
         model.tuning_record.end(ended)
     except BaseException as error:
@@ -67,16 +68,7 @@ def fit_hyperparameters(
         raise
     finally:
         model.progress, model.resumed = None, NEW
-    if meta.best is None:
-        return logs
-    if course.is_over:
-        display.say("Time is up: no further meta-iteration")
-    if not course.has_time(Work(meta.draws.work_at_last(), kind="last")):
-        _settle_early(model, meta)
-        return logs
-    last = meta.tuning.meta_iterations
-    course.begin(lambda: _base_of(model, meta, callbacks, last))
-    return _finish(model, meta, course, display) or logs
+    return logs
 
 
 def _meta_iterations(
@@ -177,13 +169,26 @@ def _iterated(model, meta, callbacks, course, display, k, R) -> tuple:
 
 
 def _finish(
-    model: Any, meta: MetaTraining, course: Course, display: Display
+    model: Any,
+    meta: MetaTraining,
+    callbacks: keras.callbacks.CallbackList,
+    course: Course,
+    display: Display,
 ) -> dict[str, float]:
     """Leaves the model with what `keep` says; returns logs of a last training.
 
-    An interrupt within the last training, or the end of the time, leaves the
-    hyperparameters that were found, and the weights of the best meta-iteration.
+    The end of the time leaves the hyperparameters that were found, and the
+    weights of the best meta-iteration.
     """
+    if meta.best is None:
+        return {}
+    if course.is_over:
+        display.say("Time is up: no further meta-iteration")
+    if not course.has_time(Work(meta.draws.work_at_last(), kind="last")):
+        _settle_early(model, meta)
+        return {}
+    last = meta.tuning.meta_iterations
+    course.begin(lambda: _base_of(model, meta, callbacks, last))
     meta.settle()
     model.left = meta.left()
     if not meta.tuning.trains_again:
@@ -198,16 +203,14 @@ def _finish(
     try:
         with course.workers.ending_together():
             trained, logs = meta.draws.train_again(reporter)
-    except (KeyboardInterrupt, Stopped) as error:
+    except Stopped as stopped:
+        course.hear(stopped)
         _settle_early(model, meta)
-        if isinstance(error, Stopped):
-            course.hear(error)
-            return {}
-        display.say(_words_on_interrupt(meta))
-        raise
+        return {}
     except Diverged as error:
         meta.restore_best()
         model.left = meta.left()
+        model.tuning_record.end("diverged in the last training")
         _warn_stopped(f"in the last training, {error}", meta, is_best=True)
         return {}
     finally:
