@@ -342,7 +342,8 @@ class DrMADModel(Readable, Checkable, Differentiable):
         from weights that were put into the model since. An interrupt, a
         callback that stops, and a training that diverges leave what `keep`
         says of the meta-iterations before (an interrupt without a last
-        training: then with the weights of the best one).
+        training: then with the weights of the best one); before the first one
+        is complete, the model as it was.
 
         With `keras.callbacks.BackupAndRestore` a `fit` that was killed goes on
         where it was, to the same bits; with an integer as `save_freq` also

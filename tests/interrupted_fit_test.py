@@ -85,6 +85,24 @@ def test_ctrl_c_in_the_first_leaves_the_start(model):
     assert_same(known(model), before)
 
 
+@pytest.mark.parametrize("has_budget", [False, True])
+def test_stopped_in_the_first_it_says_that_the_model_is_as_before(
+    model, has_budget
+):
+    fit(model)
+    before, left = numbers(model), model.left
+    assert left.pending  # which the next `fit` follows first
+    stop = At(0, lambda: setattr(model, "stop_training", True), within=True)
+    budgets = [kd.callbacks.TimeBudget(99)] if has_budget else []
+    with pytest.warns(RuntimeWarning, match="A callback stopped.*as it was"):
+        logs = fit(model, callbacks=[stop, *budgets])
+    assert not logs
+    assert_same(numbers(model), before)
+    assert_same(model.left.pending, left.pending)
+    record = model.tuning_record
+    assert record.fits[-1]["ended"] == "stopped by a callback"
+
+
 @pytest.mark.parametrize(
     "keep, at, words",
     [

@@ -13,7 +13,7 @@ from keras_drmad.training.advice import Advice
 from keras_drmad.training.course import Course, Stopped, Work
 from keras_drmad.training.display import Display
 from keras_drmad.training.elementary_training import Trained
-from keras_drmad.training.kept import NEW, NOTHING
+from keras_drmad.training.kept import NEW, NOTHING, Left
 from keras_drmad.training.meta_training import MetaTraining, Progress
 from keras_drmad.training.reporter import Reporter
 from keras_drmad.training.tuning_record import counts, new_logs
@@ -56,6 +56,8 @@ def fit_hyperparameters(
         logs = _finish(model, meta, callbacks, course, display) or logs
         ended = "the time was up" if course.is_over else "complete"
         model.tuning_record.end(ended)
+    except Stopped:  # before the first meta-iteration was complete
+        _leave_unfinished(model, meta, course, left)
     except BaseException as error:
         model.tuning_record.break_off(error)
         if meta.best is None:
@@ -74,7 +76,11 @@ def fit_hyperparameters(
 def _meta_iterations(
     model, meta, callbacks, course, display, advice
 ) -> Iterator[dict[str, float]]:
-    """Runs meta-iterations, and yields their logs."""
+    """Runs meta-iterations, and yields their logs.
+
+    Raises:
+        Stopped: if the first one is not completed.
+    """
     together = meta.training.problem.hyperparameters
     tuning, T = meta.tuning, meta.plan.T
     R = meta.training.differentiation.visits(meta.plan.span)
@@ -94,9 +100,9 @@ def _meta_iterations(
             )
         except Stopped as stopped:
             course.hear(stopped)
-            reached = course.workers.common(course.reached)
-            if meta.best is None and reached is not None:
-                _leave_unfinished(model, meta, reached)
+            model.tuning_record.end(_words_on_stop(course))
+            if meta.best is None:
+                raise
             return
         except Diverged as error:
             numbered = Diverged(error.step, error.what, k + 1, meta.retreats)
@@ -282,14 +288,37 @@ def _warn_stopped(
     )
 
 
-def _leave_unfinished(model: Any, meta: MetaTraining, reached: Any) -> None:
-    """Leaves the model with the weights of a first training without end."""
-    state = decoded(reached) if isinstance(reached, Exact) else reached
-    meta.training.problem.assign(state, meta.training.hparams())
+def _words_on_stop(course: Course) -> str:
+    """Returns why a training was stopped, for the record."""
+    return "the time was up" if course.is_over else "stopped by a callback"
+
+
+def _leave_unfinished(
+    model: Any, meta: MetaTraining, course: Course, left: Left
+) -> None:
+    """Leaves the model where the first training was stopped.
+
+    When time is up, the weights that it came to are better than nothing. A
+    callback that stops leaves what an interrupt does.
+
+    Args:
+        left: what the `fit` before left.
+    """
+    reached = course.workers.common(course.reached)
+    if course.is_over and reached is not None:
+        state = decoded(reached) if isinstance(reached, Exact) else reached
+        meta.training.problem.assign(state, meta.training.hparams())
+        has = (
+            "has the weights that its training came to, and the "
+            "hyperparameters that it began with"
+        )
+    else:
+        meta.restore_best()
+        model.left = left
+        has = "is as it was before `fit`"
+    why = "Time was up" if course.is_over else "A callback stopped `fit`"
     warnings.warn(
-        "Time was up before the first meta-iteration was complete. The model "
-        "has the weights that its training came to, and the hyperparameters "
-        "that it began with.",
+        f"{why} before the first meta-iteration was complete. The model {has}.",
         RuntimeWarning,
         stacklevel=2,
     )
