@@ -409,7 +409,8 @@ class DrMADModel(Readable, Checkable, Differentiable):
             draws: int, how many trainings from new draws each meta-iteration
                 has, whose mean hypergradient it follows.
             refit: bool, whether `fit` ends with a training on all examples,
-                those of `validation_split` included.
+                those of `validation_split` included; with `hyper_data`, its
+                loss there is `"hyper_loss"` in `model.final_logs`.
             seed: int; splits, the order of the data, new initial weights and
                 dropout masks follow from it.
             **others: refused, by words.
