@@ -219,6 +219,16 @@ def test_a_fit_in_slots_ends_as_one_fit(save_freq, model_of, clock, tmp_path):
     assert [history, model.final_logs] == expected[-2:]
 
 
+@pytest.mark.parametrize("seconds", [1.0, 3600.0])
+def test_a_chunk_is_half_a_second_of_steps_or_one(seconds, clock):
+    for cost, steps in ((0.1, 5), (0.001, 500), (7.0, 1)):
+        budget = time_budget.Clock(seconds, clock.now)
+        budget.watch(lambda: 0)
+        clock.now += 10 * cost
+        budget.note("forward", 10)
+        assert budget.longest(1000) == pytest.approx(steps, abs=1)
+
+
 def test_a_budget_is_a_positive_number():
     with pytest.raises(TypeError, match="seconds"):
         kd.callbacks.TimeBudget("60")
