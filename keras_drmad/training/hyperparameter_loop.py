@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 
-from keras_drmad.core.reversible_problem import Exact, decoded
 from keras_drmad.core.walked import Diverged
 from keras_drmad.training import between, moves
 from keras_drmad.training.advice import Advice
@@ -306,8 +305,7 @@ def _leave_unfinished(
     """
     reached = course.workers.common(course.reached)
     if course.is_over and reached is not None:
-        state = decoded(reached) if isinstance(reached, Exact) else reached
-        meta.training.problem.assign(state, meta.training.hparams())
+        meta.training.problem.assign(reached, meta.training.hparams())
         has = (
             "has the weights that its training came to, and the "
             "hyperparameters that it began with"

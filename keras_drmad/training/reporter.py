@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_drmad.core.reversible_problem import in_floats
+from keras_drmad.core.state import State
 from keras_drmad.core.walked import OtherBatches, Watcher
 from keras_drmad.training.course import Course, Stopped
 from keras_drmad.training.display import SILENT, Display
@@ -28,7 +30,7 @@ class Reached(NamedTuple):
     """
 
     t: int
-    state: Any
+    state: State
     logs: dict[str, float]
 
 
@@ -141,5 +143,6 @@ class Reporter(Watcher):
         )
         if self._ends_after is not None:
             last, logs = self._ends_after
-            self.reached = Reached(last + 1, tree["state"], logs)
+            state = in_floats(tree["state"])
+            self.reached = Reached(last + 1, state, logs)
             raise Stopped
