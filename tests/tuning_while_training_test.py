@@ -412,6 +412,25 @@ def test_goes_on_from_a_backup_to_the_same_bits(model_of, within, tmp_path):
     assert model.diagnostics == diagnostics
 
 
+class Begins(keras.callbacks.Callback):
+    """Sets the first epoch, as a subclass of `BackupAndRestore` does."""
+
+    def __init__(self, epoch, fails=False):
+        super().__init__()
+        self.epoch, self.fails = epoch, fails
+
+    def on_train_begin(self, logs=None):
+        self.model._initial_epoch = self.epoch
+        if self.fails:
+            raise Crash
+
+
+def test_a_first_epoch_is_for_the_fit_that_it_was_set_in(model):
+    with pytest.raises(Crash):
+        fit(model, callbacks=[Begins(2, fails=True)])
+    assert len(fit(model)["loss"]) == 3
+
+
 class Interrupt(keras.callbacks.Callback):
     """Interrupts the second epoch, after its first window."""
 

@@ -86,8 +86,11 @@ def run(
             workers.watched(),
             course.in_place_of(callbacks),
         ):
-            callbacks.on_train_begin()
-            first = keras_internals.take_initial_epoch(model) or tuning.first
+            try:
+                callbacks.on_train_begin()
+            finally:  # no later `fit` is to begin there
+                asked = keras_internals.take_initial_epoch(model)
+            first = asked or tuning.first
             if course.base:
                 first = course.base["number"]
                 display.say(f"Goes on from the backup in '{course.folder}'")
