@@ -37,6 +37,13 @@ def model(model_of):
     return model_of()
 
 
+@pytest.fixture(scope="module")
+def exact_of():
+    return built_once(
+        lambda method: compiled(hypergradient=kd.ReverseMode(method))
+    )
+
+
 @pytest.fixture(autouse=True)
 def ctrl_c_is_heard():
     """Python's own handler: what a shell starts by `&` ignores Ctrl-C."""
@@ -148,6 +155,80 @@ def test_ctrl_c_is_silent_where_fit_is(model, capsys):
     with pytest.raises(KeyboardInterrupt):
         fit(model, callbacks=[At(1, ctrl_c, within=True)], verbose=0)
     assert "Interrupted" not in capsys.readouterr().out
+
+
+# ---- within an epoch of one training
+
+
+class OnceLate(keras.callbacks.Callback):
+    """Does something after the first chunk that ends at a step, or later."""
+
+    def __init__(self, step, function):
+        super().__init__()
+        self.step, self.function = step, function
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch >= self.step:
+            self.step = np.inf
+            self.function()
+
+
+def fail():
+    raise ZeroDivisionError
+
+
+# Chunks end at 50, 90, 100, 150 and 190 steps.
+TUNED = dict(tune_every=100, look_back=10, meta_iterations=None)
+TUNED |= dict(initial_weights="resample")
+PLAIN = dict(meta_iterations=0)
+
+
+@pytest.mark.parametrize("end", ["ctrl-c", "an error", "divergence"])
+@pytest.mark.parametrize(
+    "method, options",
+    [("stored", PLAIN), ("stored", TUNED), ("reversible", TUNED)],
+)
+def test_an_epoch_broken_off_keeps_the_chunks_before(
+    exact_of, method, options, end
+):
+    model = exact_of(method)
+    error, step, function, done = {
+        "ctrl-c": (KeyboardInterrupt, 160, interrupt, 150),
+        "an error": (ZeroDivisionError, 160, fail, 150),
+        "divergence": (
+            FloatingPointError,
+            95,
+            lambda: model.optimizer.learning_rate.assign(1e30),
+            100,
+        ),
+    }[end]
+    options = dict(epochs=1, **options)
+    with pytest.raises(error):
+        fit(
+            model,
+            **options,
+            steps_per_epoch=400,
+            callbacks=[OnceLate(step, function)],
+        )
+    found = known(model)
+    ends = [np.array(v) for v in model.end_weights]
+    model = exact_of(method)
+    fit(model, **options, steps_per_epoch=done)
+    assert_same(found, known(model), rtol=1e-5, atol=1e-6)
+    assert_same(found[:2], ends)
+
+
+@pytest.mark.parametrize("options", [PLAIN, TUNED | dict(tune_every=20)])
+def test_a_layer_frozen_within_an_epoch_is_named(exact_of, options):
+    model = exact_of("stored")
+    layer = model.elementary_model.layers[-1]
+    freeze = OnceLate(60, lambda: setattr(layer, "trainable", False))
+    try:
+        with pytest.raises(ValueError, match="`trainable` was changed"):
+            fit(model, steps_per_epoch=99, callbacks=[freeze], **options)
+    finally:
+        layer.trainable = True
+    assert int(model.optimizer.iterations) >= 50
 
 
 # ---- divergence

@@ -95,6 +95,15 @@ class Reporter(Watcher):
         self._has_epochs = has_epochs
         self._ends_after: tuple[int, dict[str, float]] | None = None
         self.reached: Reached | None = None
+        self._last: Any = None
+
+    @property
+    def state(self) -> State | None:
+        """The state at the end of the last chunk forward; `None` before.
+
+        Of a training of epochs alone: a part of others is of no use.
+        """
+        return None if self._last is None else in_floats(self._last)
 
     def longest(self, most: int) -> int:
         return self.course.longest(most)
@@ -136,6 +145,8 @@ class Reporter(Watcher):
             raise OtherBatches
 
     def on_chunk(self, stage: str, steps: int, tree: dict[str, Any]) -> None:
+        if stage == "forward" and self._has_epochs:
+            self._last = tree["state"]
         if stage == "backward":
             self._display.further(steps)
         self.course.on_chunk(
