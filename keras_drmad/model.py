@@ -342,7 +342,10 @@ class DrMADModel(Readable, Checkable, Differentiable):
         from weights that were put into the model since. An interrupt, a
         callback that stops, and a training that diverges leave what `keep`
         says of the meta-iterations before (an interrupt without a last
-        training: then with the weights of the best one).
+        training: then with the weights of the best one); before the first one
+        is complete, the model as it was. Where epochs are epochs, it has the
+        weights at the end of the last chunk that was complete, whatever ended
+        the training there.
 
         With `keras.callbacks.BackupAndRestore` a `fit` that was killed goes on
         where it was, to the same bits; with an integer as `save_freq` also
@@ -368,7 +371,8 @@ class DrMADModel(Readable, Checkable, Differentiable):
             shuffle: bool, whether arrays are shuffled in each epoch.
             class_weight: dict from class to weight.
             sample_weight: weights of the examples, with arrays.
-            initial_epoch: int, the meta-iteration to start at.
+            initial_epoch: int, the meta-iteration to start at, or the epoch,
+                where epochs are epochs.
             steps_per_epoch: int, all batches by default.
             validation_steps: int, all batches by default.
             validation_batch_size: int, `batch_size` by default.
@@ -408,7 +412,8 @@ class DrMADModel(Readable, Checkable, Differentiable):
             draws: int, how many trainings from new draws each meta-iteration
                 has, whose mean hypergradient it follows.
             refit: bool, whether `fit` ends with a training on all examples,
-                those of `validation_split` included.
+                those of `validation_split` included; with `hyper_data`, its
+                loss there is `"hyper_loss"` in `model.final_logs`.
             seed: int; splits, the order of the data, new initial weights and
                 dropout masks follow from it.
             **others: refused, by words.
@@ -424,7 +429,8 @@ class DrMADModel(Readable, Checkable, Differentiable):
             FloatingPointError: if the first meta-iteration diverges, also after
                 learning rates that are tuned were halved, 20 times at most. A
                 later one ends `fit` with a warning and the
-                best state so far.
+                best state so far. Or if the one training with
+                `meta_iterations=0` or `tune_every` diverges.
         """
         given = {k: v for k, v in locals().items() if k in FIT_ARGUMENTS}
         self.check_compiled()

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import keras_drmad as kd
 from keras_drmad.training import course
+from keras_drmad.training.meta_training import MetaTraining
 from small_models import (
     VALIDATION,
     At,
@@ -29,6 +30,10 @@ from small_models import (
 
 class Break(BaseException):
     """Ends a `fit` as nothing else does."""
+
+
+def broken(*args):
+    raise Break
 
 
 class Chunks:
@@ -286,6 +291,40 @@ def test_rates_that_a_callback_sets_within_a_training(
         model = model_of("stored")
         history = fit(model, **options, callbacks=callbacks)
         assert_same_end(end(model, history), expected)
+
+
+@pytest.mark.parametrize("keep", ["mean", "best"])
+def test_one_that_diverged_goes_on_at_its_end(
+    keep, model_of, monkeypatch, tmp_path
+):
+    def ruin():
+        model.hyperparameters[0].raw.assign(np.full(9, 90.0))
+
+    options = dict(initial_weights="resample", keep=keep, meta_iterations=5)
+    model = model_of("line")
+    ruins = [At(2, ruin)]
+    with Chunks(monkeypatch) as whole, pytest.warns(match="meta-iteration 4"):
+        expected = end(model, fit(model, **options, callbacks=ruins))
+    assert len(expected[1]["loss"]) == 3
+    assert (whole[-1][0] == "last") == (keep == "mean")
+    # Killed in the last training, or where the model is left with the best.
+    model = model_of("line")
+    with (
+        Chunks(monkeypatch, len(whole) if keep == "mean" else None),
+        monkeypatch.context() as patch,
+        pytest.warns(match="meta-iteration 4"),
+        pytest.raises(Break),
+    ):
+        if keep == "best":
+            patch.setattr(MetaTraining, "restore_best", broken)
+        fit(model, **options, callbacks=[*ruins, backup(tmp_path)])
+    model = model_of("line")
+    with Chunks(monkeypatch) as after:
+        history = fit(model, **options, callbacks=[*ruins, backup(tmp_path)])
+    assert {name for name, _ in after} <= {"last"}
+    assert_same_end(end(model, history), expected)
+    record = model.tuning_record.fits[-1]
+    assert record["ended"] == "diverged in meta-iteration 4"
 
 
 # ---- files and arguments

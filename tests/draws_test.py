@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_drmad as kd
+from keras_drmad.training.course import Course
 from keras_drmad.training.plan import Split
 from keras_drmad.training.randomness import hashed
 from small_models import (
@@ -159,6 +160,26 @@ def test_refit_trains_on_all_examples(model):
     assert_same(model.get_weights(), twin.get_weights(), rtol=1e-4, atol=1e-6)
     assert "val_loss" in logs and "val_loss" not in model.final_logs
     assert int(model.optimizer.iterations) == 6
+
+
+def test_refit_reports_on_the_hyper_data_by_their_name(model, monkeypatch):
+    begun = []
+    has_time = Course.has_time
+
+    def noted(course, work):
+        begun.append(work)
+        return has_time(course, work)
+
+    monkeypatch.setattr(Course, "has_time", noted)
+    logs = fit(
+        model, validation_split=0.5, hyper_data=VALIDATION, refit=True, epochs=1
+    )
+    assert {"hyper_loss", "val_loss"} < logs.keys()
+    assert model.final_logs.keys() == {"loss", "hyper_loss", "l2/mean"}
+    loss = model.evaluate(*VALIDATION, verbose=0)
+    assert model.final_logs["hyper_loss"] == pytest.approx(loss, rel=1e-6)
+    assert begun[-1].kind == "last"
+    assert begun[-1].stages["validation"] == len(VALIDATION[0]) // 8
 
 
 def test_refit_of_the_best(model):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import keras_drmad as kd
 from keras_drmad.training import kept_batches
+from keras_drmad.training.backup_files import BackupFiles
 from small_models import (
     FIT,
     VALIDATION,
@@ -34,6 +35,13 @@ def model_of():
 @pytest.fixture
 def model(model_of):
     return model_of()
+
+
+@pytest.fixture(scope="module")
+def exact_of():
+    return built_once(
+        lambda method: compiled(hypergradient=kd.ReverseMode(method))
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +92,24 @@ def test_ctrl_c_in_the_first_leaves_the_start(model):
     assert_same(known(model), before)
 
 
+@pytest.mark.parametrize("has_budget", [False, True])
+def test_stopped_in_the_first_it_says_that_the_model_is_as_before(
+    model, has_budget
+):
+    fit(model)
+    before, left = numbers(model), model.left
+    assert left.pending  # which the next `fit` follows first
+    stop = At(0, lambda: setattr(model, "stop_training", True), within=True)
+    budgets = [kd.callbacks.TimeBudget(99)] if has_budget else []
+    with pytest.warns(RuntimeWarning, match="A callback stopped.*as it was"):
+        logs = fit(model, callbacks=[stop, *budgets])
+    assert not logs
+    assert_same(numbers(model), before)
+    assert_same(model.left.pending, left.pending)
+    record = model.tuning_record
+    assert record.fits[-1]["ended"] == "stopped by a callback"
+
+
 @pytest.mark.parametrize(
     "keep, at, words",
     [
@@ -108,10 +134,101 @@ def test_ctrl_c_says_what_the_model_has(model, capsys, keep, at, words):
     assert re.search(words, said)
 
 
+def test_ctrl_c_in_the_last_backup_leaves_the_best(
+    model, monkeypatch, tmp_path
+):
+    def save(files, tree):
+        if tree["base"]["number"] == 2:
+            interrupt()
+
+    monkeypatch.setattr(BackupFiles, "save", save)
+    callback, found = at_each_end(model, known)
+    spoil = At(0, lambda: model.hyperparameters[0].assign(3.0))
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[callback, spoil, backup])
+    assert_same(known(model), found[0])
+    assert model.tuning_record.fits[-1]["ended"] == "interrupted"
+
+
 def test_ctrl_c_is_silent_where_fit_is(model, capsys):
     with pytest.raises(KeyboardInterrupt):
         fit(model, callbacks=[At(1, ctrl_c, within=True)], verbose=0)
     assert "Interrupted" not in capsys.readouterr().out
+
+
+# ---- within an epoch of one training
+
+
+class OnceLate(keras.callbacks.Callback):
+    """Does something after the first chunk that ends at a step, or later."""
+
+    def __init__(self, step, function):
+        super().__init__()
+        self.step, self.function = step, function
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch >= self.step:
+            self.step = np.inf
+            self.function()
+
+
+def fail():
+    raise ZeroDivisionError
+
+
+# Chunks end at 50, 90, 100, 150 and 190 steps.
+TUNED = dict(tune_every=100, look_back=10, meta_iterations=None)
+TUNED |= dict(initial_weights="resample")
+PLAIN = dict(meta_iterations=0)
+
+
+@pytest.mark.parametrize("end", ["ctrl-c", "an error", "divergence"])
+@pytest.mark.parametrize(
+    "method, options",
+    [("stored", PLAIN), ("stored", TUNED), ("reversible", TUNED)],
+)
+def test_an_epoch_broken_off_keeps_the_chunks_before(
+    exact_of, method, options, end
+):
+    model = exact_of(method)
+    error, step, function, done = {
+        "ctrl-c": (KeyboardInterrupt, 160, interrupt, 150),
+        "an error": (ZeroDivisionError, 160, fail, 150),
+        "divergence": (
+            FloatingPointError,
+            95,
+            lambda: model.optimizer.learning_rate.assign(1e30),
+            100,
+        ),
+    }[end]
+    options = dict(epochs=1, **options)
+    with pytest.raises(error):
+        fit(
+            model,
+            **options,
+            steps_per_epoch=400,
+            callbacks=[OnceLate(step, function)],
+        )
+    found = known(model)
+    ends = [np.array(v) for v in model.end_weights]
+    model = exact_of(method)
+    fit(model, **options, steps_per_epoch=done)
+    assert_same(found, known(model), rtol=1e-5, atol=1e-6)
+    assert_same(found[:2], ends)
+
+
+@pytest.mark.parametrize("options", [PLAIN, TUNED | dict(tune_every=20)])
+def test_a_layer_frozen_within_an_epoch_is_named(exact_of, options):
+    model = exact_of("stored")
+    layer = model.elementary_model.layers[-1]
+    freeze = OnceLate(60, lambda: setattr(layer, "trainable", False))
+    try:
+        with pytest.raises(ValueError, match="`trainable` was changed"):
+            fit(model, steps_per_epoch=99, callbacks=[freeze], **options)
+    finally:
+        layer.trainable = True
+    assert int(model.optimizer.iterations) >= 50
 
 
 # ---- divergence

@@ -190,8 +190,12 @@ def test_a_callback_that_stops_is_told(model):
     def stop():
         model.stop_training = True
 
-    fit(model, meta_iterations=4, callbacks=[At(0, stop)])
-    assert model.tuning_record.fits[0]["ended"] == "stopped by a callback"
+    for within in (False, True):
+        fit(model, meta_iterations=4, callbacks=[At(1, stop, within)])
+        record = model.tuning_record
+        assert record.fits[-1]["ended"] == "stopped by a callback"
+    assert [one["first"] for one in record.fits] == [0, 2]
+    assert len(record.rows) == 3
 
 
 def test_tuned_within_one_training_each_epoch_has_a_row(model):

@@ -195,6 +195,25 @@ def test_plain_training_ends_in_time(model_of, clock):
     assert 70 < int(model.optimizer.iterations) - before <= 80
 
 
+@pytest.mark.parametrize("how", ["time", "a callback"])
+@pytest.mark.parametrize("method", ["stored", "reversible"])
+def test_tuned_within_one_training_it_ends_within_an_epoch(
+    method, how, model_of, clock
+):
+    ends = kd.callbacks.TimeBudget(1.4 * T * (1 + COSTS["backward"]))
+    if how == "a callback":
+        ends = At(1, lambda: setattr(model, "stop_training", True), within=True)
+    options = OPTIONS | dict(meta_iterations=None, tune_every=10)
+    model = model_of(method)
+    fit(model, **options | dict(epochs=3), callbacks=[ends])
+    steps = int(model.optimizer.iterations)
+    assert T < steps < 2 * T
+    found = model.get_weights()
+    model = model_of(method)
+    fit(model, **options | dict(steps_per_epoch=steps))
+    assert_same(found, model.get_weights(), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("save_freq", [1, "epoch"])
 def test_a_fit_in_slots_ends_as_one_fit(save_freq, model_of, clock, tmp_path):
     options = dict(meta_iterations=4)
@@ -217,6 +236,16 @@ def test_a_fit_in_slots_ends_as_one_fit(save_freq, model_of, clock, tmp_path):
     assert slots > 2
     assert_same(numbers(model), expected[:-2])
     assert [history, model.final_logs] == expected[-2:]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3600.0])
+def test_a_chunk_is_half_a_second_of_steps_or_one(seconds, clock):
+    for cost, steps in ((0.1, 5), (0.001, 500), (7.0, 1)):
+        budget = time_budget.Clock(seconds, clock.now)
+        budget.watch(lambda: 0)
+        clock.now += 10 * cost
+        budget.note("forward", 10)
+        assert budget.longest(1000) == pytest.approx(steps, abs=1)
 
 
 def test_a_budget_is_a_positive_number():

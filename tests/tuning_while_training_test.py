@@ -432,6 +432,53 @@ def test_goes_on_from_a_backup_to_the_same_bits(model_of, within, tmp_path):
     assert model.diagnostics == diagnostics
 
 
+class Begins(keras.callbacks.Callback):
+    """Sets the first epoch, as a subclass of `BackupAndRestore` does."""
+
+    def __init__(self, epoch, fails=False):
+        super().__init__()
+        self.epoch, self.fails = epoch, fails
+
+    def on_train_begin(self, logs=None):
+        self.model._initial_epoch = self.epoch
+        if self.fails:
+            raise Crash
+
+
+TUNED, PLAIN = dict(epochs=5), dict(epochs=5, tune_every=None)
+PLAIN |= dict(meta_iterations=0)
+
+
+@pytest.mark.parametrize("options", [TUNED, PLAIN], ids=["tuned", "plain"])
+def test_a_callback_says_at_which_epoch_to_begin(model_of, options, tmp_path):
+    model = model_of()
+    expected = fit(model, initial_epoch=3, **options), numbers(model)
+    assert int(model.optimizer.iterations) == 2 * 6
+    model = model_of()
+    model.forget()
+    found = fit(model, callbacks=[Begins(3)], **options), numbers(model)
+    assert found[0] == expected[0]
+    assert_same(found[1], expected[1])
+    if options is TUNED:
+        assert model.tuning_record.fits[-1]["meta_iterations"] == 2
+    # Killed, it goes on where it was; its callback may begin elsewhere then.
+    model = model_of()
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    with pytest.raises(Crash):
+        fit(model, callbacks=[backup, Begins(3), At(4, crash)], **options)
+    model = model_of()
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    history = fit(model, callbacks=[backup, Begins(4)], **options)
+    assert history == expected[0]
+    assert_same(numbers(model), expected[1])
+
+
+def test_a_first_epoch_is_for_the_fit_that_it_was_set_in(model):
+    with pytest.raises(Crash):
+        fit(model, callbacks=[Begins(2, fails=True)])
+    assert len(fit(model)["loss"]) == 3
+
+
 class Interrupt(keras.callbacks.Callback):
     """Interrupts the second epoch, after its first window."""
 

@@ -87,6 +87,11 @@ def decoded(state: Exact) -> State:
     )
 
 
+def in_floats(state: Exact | State) -> State:
+    """Returns a state of either problem in the numbers of the training."""
+    return decoded(state) if isinstance(state, Exact) else state
+
+
 @dataclasses.dataclass(frozen=True)
 class FixedPoint:
     """Makes of a training by momentum the same training in fixed point.

@@ -11,12 +11,11 @@ from keras_drmad import keras_internals
 from keras_drmad.training.plan import Plan
 
 # Weights and other variables of a model, and what they hold.
-Left: TypeAlias = "list[tuple[keras.Variable, tf.Tensor]]"
+Left: TypeAlias = list[tuple[keras.Variable, tf.Tensor]]
 ASSIGNED = (
     "A callback has set {names} between two epochs. Training goes on from the "
-    "values before: its state is its own until `fit` ends. For one `fit` "
-    "whose weights are set in between, call `fit(meta_iterations=0, epochs=1)` "
-    "several times, and set them after each."
+    "values before: its state is its own until `fit` ends. To set weights in "
+    "between, call `fit` with one epoch several times, and set them after each."
 )
 
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_drmad.core.reversible_problem import in_floats
+from keras_drmad.core.state import State
 from keras_drmad.training import fingerprints
 from keras_drmad.training.backup_files import BackupFiles
 from keras_drmad.training.randomness import drawn_seed
@@ -99,8 +101,6 @@ class Course:
         taken: list of callbacks, in whose place the course works.
         base: dict, what was found in the backup, until the first `begin`;
             empty where nothing is resumed.
-        reached: the state at the end of the last chunk forward, where time is
-            watched; `None` before.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Course:
             self._backup = Backup(self.taken[0], writes=workers.is_chief)
         self._tree: dict[str, Any] = {}
         self._work, self._left_of = Work({}), dict[str, float]()
-        self.reached: Any = None
+        self._reached: Any = None
         found = None
         if self._backup is not None:
             words = given()
@@ -232,7 +232,7 @@ class Course:
         if self._clock is not None:
             self._clock.note(stage, steps)
             if stage == "forward":
-                self.reached = tree["state"]
+                self._reached = tree["state"]
             self._left_of[stage] = self._left_of.get(stage, 0) - steps
             self._check_time(self._clock)
 
@@ -242,6 +242,14 @@ class Course:
             self._backup.end()
 
     # ---- time
+
+    @property
+    def reached(self) -> State | None:
+        """The state at the end of the last chunk forward.
+
+        `None` before, and where time is not watched.
+        """
+        return None if self._reached is None else in_floats(self._reached)
 
     def hear(self, stopped: Stopped) -> None:
         """Is told why a training ended: time may be up on another worker."""

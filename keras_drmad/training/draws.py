@@ -129,16 +129,22 @@ class Draws:
         plan = self.plan_of(number)
         if tuning.refit:
             plan = plan.of_all_examples()
+        source = plan.validation or plan.hyper
+        # What only reports may be trained on now; `hyper` is not it.
+        is_val = plan.validation is not None or self.plan.validation is None
         s_0 = self.starts.of(number)
         trained = self._forward(s_0, plan, watcher)
         logs = dict(trained.walked.logs)
-        source = plan.validation or plan.hyper
         if source is not None:
             reported = training.validate(
                 trained.s_T, trained.hparams, source, watcher
             )
             check_finite(reported["loss"], plan)
-            logs |= {f"val_{name}": value for name, value in reported.items()}
+            if is_val:
+                reported = {f"val_{k}": x for k, x in reported.items()}
+            else:
+                reported = {"hyper_loss": reported["loss"]}
+            logs |= reported
         logs |= training.problem.hyperparameters.means(trained.hparams)
         trained = trained.forgotten()
         watcher.on_chunk("outcome", 0, {"trained": trained, "logs": logs})
@@ -157,8 +163,9 @@ class Draws:
         plan, tuning = self.plan, self.tuning
         if not tuning.trains_again:
             return {}
-        reports = None if tuning.refit else plan.validation or plan.hyper
-        return _work(plan, reports)
+        if tuning.refit:
+            plan = plan.of_all_examples()
+        return _work(plan, plan.validation or plan.hyper)
 
 
 def _work(plan: Plan, reports: Source | None) -> dict[str, float]:

@@ -13,14 +13,15 @@ from keras_drmad.training.course import Course
 from keras_drmad.training.display import Display
 from keras_drmad.training.draws import Draws
 from keras_drmad.training.elementary_training import ElementaryTraining
+from keras_drmad.training.epoch_loop import Epochs, fit_epochs
 from keras_drmad.training.hyperparameter_loop import fit_hyperparameters
 from keras_drmad.training.initial_weights import InitialState
 from keras_drmad.training.kept import NEW, Resumed
 from keras_drmad.training.meta_training import MetaTraining
+from keras_drmad.training.plain_epochs import PlainEpochs
 from keras_drmad.training.plan import Plan
+from keras_drmad.training.tuned_epochs import TunedEpochs
 from keras_drmad.training.tuning import Tuning
-from keras_drmad.training.weight_loop import fit_weights
-from keras_drmad.training.window_loop import fit_in_windows
 from keras_drmad.training.windows import Windows, check_windows
 
 
@@ -86,10 +87,12 @@ def run(
             workers.watched(),
             course.in_place_of(callbacks),
         ):
-            callbacks.on_train_begin()
-            first = keras_internals.take_initial_epoch(model) or tuning.first
+            try:
+                callbacks.on_train_begin()
+            finally:  # no later `fit` is to begin there
+                asked = keras_internals.take_initial_epoch(model)
+            tuning = tuning._replace(first=asked or tuning.first)
             if course.base:
-                first = course.base["number"]
                 display.say(f"Goes on from the backup in '{course.folder}'")
                 between.go_on(
                     model, training.problem, plan, callbacks, course.base
@@ -99,7 +102,8 @@ def run(
             if is_tuned and not (course.base and model.tuning_record.fits):
                 _begin_record(model, plan, tuning)
             if repeats:
-                tuning = tuning._replace(first=first)
+                number = course.base.get("number", tuning.first)
+                tuning = tuning._replace(first=number)
                 meta = _meta_training(
                     model, training, plan, tuning, origin, course.base
                 )
@@ -109,25 +113,17 @@ def run(
             else:
                 starts = InitialState(training.problem, "same", plan.seed)
                 s_0 = course.base.get("s_0") or starts.going_on()
-                span = tuning.first, first
+                epochs: Epochs
                 if tuning.every:
                     windows = Windows(
                         training, plan, model.meta_optimizer, tuning, s_0
                     )
-                    logs = fit_in_windows(
-                        model, windows, callbacks, course, display, advice, span
-                    )
+                    epochs = TunedEpochs(model, windows, advice)
                 else:
-                    logs = fit_weights(
-                        model,
-                        training,
-                        plan,
-                        s_0,
-                        callbacks,
-                        course,
-                        display,
-                        span,
-                    )
+                    epochs = PlainEpochs(training, plan, s_0)
+                logs = fit_epochs(
+                    model, epochs, callbacks, course, display, tuning.first
+                )
             callbacks.on_train_end(logs)
             course.end()
         if is_tuned:

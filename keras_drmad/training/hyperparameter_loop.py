@@ -6,14 +6,13 @@ from typing import Any
 
 import keras
 
-from keras_drmad.core.reversible_problem import Exact, decoded
 from keras_drmad.core.walked import Diverged
 from keras_drmad.training import between, moves
 from keras_drmad.training.advice import Advice
 from keras_drmad.training.course import Course, Stopped, Work
 from keras_drmad.training.display import Display
 from keras_drmad.training.elementary_training import Trained
-from keras_drmad.training.kept import NEW, NOTHING
+from keras_drmad.training.kept import NEW, NOTHING, Left
 from keras_drmad.training.meta_training import MetaTraining, Progress
 from keras_drmad.training.reporter import Reporter
 from keras_drmad.training.tuning_record import counts, new_logs
@@ -53,8 +52,11 @@ def fit_hyperparameters(
             model, meta, callbacks, course, display, advice
         ):
             logs = each
+        logs = _finish(model, meta, callbacks, course, display) or logs
         ended = "the time was up" if course.is_over else "complete"
         model.tuning_record.end(ended)
+    except Stopped:  # before the first meta-iteration was complete
+        _leave_unfinished(model, meta, course, left)
     except BaseException as error:
         model.tuning_record.break_off(error)
         if meta.best is None:
@@ -67,22 +69,17 @@ def fit_hyperparameters(
         raise
     finally:
         model.progress, model.resumed = None, NEW
-    if meta.best is None:
-        return logs
-    if course.is_over:
-        display.say("Time is up: no further meta-iteration")
-    if not course.has_time(Work(meta.draws.work_at_last(), kind="last")):
-        _settle_early(model, meta)
-        return logs
-    last = meta.tuning.meta_iterations
-    course.begin(lambda: _base_of(model, meta, callbacks, last))
-    return _finish(model, meta, course, display) or logs
+    return logs
 
 
 def _meta_iterations(
     model, meta, callbacks, course, display, advice
 ) -> Iterator[dict[str, float]]:
-    """Runs meta-iterations, and yields their logs."""
+    """Runs meta-iterations, and yields their logs.
+
+    Raises:
+        Stopped: if the first one is not completed.
+    """
     together = meta.training.problem.hyperparameters
     tuning, T = meta.tuning, meta.plan.T
     R = meta.training.differentiation.visits(meta.plan.span)
@@ -102,9 +99,9 @@ def _meta_iterations(
             )
         except Stopped as stopped:
             course.hear(stopped)
-            reached = course.workers.common(course.reached)
-            if meta.best is None and reached is not None:
-                _leave_unfinished(model, meta, reached)
+            model.tuning_record.end(_words_on_stop(course))
+            if meta.best is None:
+                raise
             return
         except Diverged as error:
             numbered = Diverged(error.step, error.what, k + 1, meta.retreats)
@@ -177,13 +174,26 @@ def _iterated(model, meta, callbacks, course, display, k, R) -> tuple:
 
 
 def _finish(
-    model: Any, meta: MetaTraining, course: Course, display: Display
+    model: Any,
+    meta: MetaTraining,
+    callbacks: keras.callbacks.CallbackList,
+    course: Course,
+    display: Display,
 ) -> dict[str, float]:
     """Leaves the model with what `keep` says; returns logs of a last training.
 
-    An interrupt within the last training, or the end of the time, leaves the
-    hyperparameters that were found, and the weights of the best meta-iteration.
+    The end of the time leaves the hyperparameters that were found, and the
+    weights of the best meta-iteration.
     """
+    if meta.best is None:
+        return {}
+    if course.is_over:
+        display.say("Time is up: no further meta-iteration")
+    if not course.has_time(Work(meta.draws.work_at_last(), kind="last")):
+        _settle_early(model, meta)
+        return {}
+    last = meta.tuning.meta_iterations
+    course.begin(lambda: _base_of(model, meta, callbacks, last))
     meta.settle()
     model.left = meta.left()
     if not meta.tuning.trains_again:
@@ -198,16 +208,14 @@ def _finish(
     try:
         with course.workers.ending_together():
             trained, logs = meta.draws.train_again(reporter)
-    except (KeyboardInterrupt, Stopped) as error:
+    except Stopped as stopped:
+        course.hear(stopped)
         _settle_early(model, meta)
-        if isinstance(error, Stopped):
-            course.hear(error)
-            return {}
-        display.say(_words_on_interrupt(meta))
-        raise
+        return {}
     except Diverged as error:
         meta.restore_best()
         model.left = meta.left()
+        model.tuning_record.end("diverged in the last training")
         _warn_stopped(f"in the last training, {error}", meta, is_best=True)
         return {}
     finally:
@@ -279,14 +287,36 @@ def _warn_stopped(
     )
 
 
-def _leave_unfinished(model: Any, meta: MetaTraining, reached: Any) -> None:
-    """Leaves the model with the weights of a first training without end."""
-    state = decoded(reached) if isinstance(reached, Exact) else reached
-    meta.training.problem.assign(state, meta.training.hparams())
+def _words_on_stop(course: Course) -> str:
+    """Returns why a training was stopped, for the record."""
+    return "the time was up" if course.is_over else "stopped by a callback"
+
+
+def _leave_unfinished(
+    model: Any, meta: MetaTraining, course: Course, left: Left
+) -> None:
+    """Leaves the model where the first training was stopped.
+
+    When time is up, the weights that it came to are better than nothing. A
+    callback that stops leaves what an interrupt does.
+
+    Args:
+        left: what the `fit` before left.
+    """
+    reached = course.workers.common(course.reached)
+    if course.is_over and reached is not None:
+        meta.training.problem.assign(reached, meta.training.hparams())
+        has = (
+            "has the weights that its training came to, and the "
+            "hyperparameters that it began with"
+        )
+    else:
+        meta.restore_best()
+        model.left = left
+        has = "is as it was before `fit`"
+    why = "Time was up" if course.is_over else "A callback stopped `fit`"
     warnings.warn(
-        "Time was up before the first meta-iteration was complete. The model "
-        "has the weights that its training came to, and the hyperparameters "
-        "that it began with.",
+        f"{why} before the first meta-iteration was complete. The model {has}.",
         RuntimeWarning,
         stacklevel=2,
     )

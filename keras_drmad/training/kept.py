@@ -28,6 +28,31 @@ class Snapshot(NamedTuple):
     hparams: list[tf.Tensor]
     pending: list[tf.Tensor] | None
 
+    @classmethod
+    def of(
+        cls, values: list, state: State, hparams: list[tf.Tensor]
+    ) -> "Snapshot":
+        """Returns the snapshot of which `values` made arrays.
+
+        Args:
+            values: list of arrays.
+            state: of the same training, whatever its numbers.
+            hparams: list of tensors λ, whatever their numbers.
+        """
+        number, loss, *leaves = values
+        leaves = list(map(tf.constant, leaves))
+        like = state, hparams
+        count = len(tf.nest.flatten(like))
+        s_T, own = tf.nest.pack_sequence_as(like, leaves[:count])
+        pending = leaves[count:] or None
+        return cls(int(number), float(loss), s_T, own, pending)
+
+    def values(self) -> list[np.ndarray]:
+        """Returns what `of` takes; where nothing is pending, nothing of it."""
+        pending = self.pending or []
+        leaves = tf.nest.flatten(self._replace(pending=pending))
+        return list(map(np.asarray, leaves))
+
 
 class Resumed(NamedTuple):
     """What `fit` needs to go on where a saved one was interrupted.
@@ -36,7 +61,7 @@ class Resumed(NamedTuple):
         start: list of arrays, see `InitialState.values`.
         origin: list of arrays, see `Origin.values`.
         pending: list of arrays, see `MetaTraining.values`.
-        best: list of arrays, see `MetaTraining.values`.
+        best: list of arrays, see `Snapshot.values`.
         tail: list of arrays, see `Tail.values`.
         retreat: list of arrays: how often learning rates were halved in the
             meta-iteration that was broken off, and the raw values with which

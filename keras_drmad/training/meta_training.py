@@ -78,17 +78,13 @@ class MetaTraining:
         if resumed.pending:
             self.pending = list(map(tf.constant, resumed.pending))
         if resumed.best:
-            number, loss, *leaves = resumed.best
-            rest = tf.nest.pack_sequence_as(
-                (problem.state(), problem.hparams(), problem.hparams()),
-                [tf.constant(leaf) for leaf in leaves],
+            self.best = Snapshot.of(
+                resumed.best, problem.state(), problem.hparams()
             )
-            self.best = Snapshot(int(number), float(loss), *rest)
 
     def values(self) -> dict[str, list[np.ndarray]]:
         """Returns `pending`, `best`, `tail` and `retreat` of `Resumed`."""
         pending = self.pending or []
-        best = [] if self.best is None else tf.nest.flatten(self.best)
         retreat: list[Any] = []
         if self.retreats:
             count = len(self.training.problem.hyperparameters.raws)
@@ -96,7 +92,7 @@ class MetaTraining:
             retreat = [np.array(self.retreats), *raws]
         return {
             "pending": [np.asarray(x) for x in pending],
-            "best": [np.asarray(x) for x in best],
+            "best": [] if self.best is None else self.best.values(),
             "tail": self.tail.values(),
             "retreat": retreat,
         }

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_drmad.core.reversible_problem import in_floats
+from keras_drmad.core.state import State
 from keras_drmad.core.walked import OtherBatches, Watcher
 from keras_drmad.training.course import Course, Stopped
 from keras_drmad.training.display import SILENT, Display
@@ -28,7 +30,7 @@ class Reached(NamedTuple):
     """
 
     t: int
-    state: Any
+    state: State
     logs: dict[str, float]
 
 
@@ -93,6 +95,15 @@ class Reporter(Watcher):
         self._has_epochs = has_epochs
         self._ends_after: tuple[int, dict[str, float]] | None = None
         self.reached: Reached | None = None
+        self._last: Any = None
+
+    @property
+    def state(self) -> State | None:
+        """The state at the end of the last chunk forward; `None` before.
+
+        Of a training of epochs alone: a part of others is of no use.
+        """
+        return None if self._last is None else in_floats(self._last)
 
     def longest(self, most: int) -> int:
         return self.course.longest(most)
@@ -134,6 +145,8 @@ class Reporter(Watcher):
             raise OtherBatches
 
     def on_chunk(self, stage: str, steps: int, tree: dict[str, Any]) -> None:
+        if stage == "forward" and self._has_epochs:
+            self._last = tree["state"]
         if stage == "backward":
             self._display.further(steps)
         self.course.on_chunk(
@@ -141,5 +154,6 @@ class Reporter(Watcher):
         )
         if self._ends_after is not None:
             last, logs = self._ends_after
-            self.reached = Reached(last + 1, tree["state"], logs)
+            state = in_floats(tree["state"])
+            self.reached = Reached(last + 1, state, logs)
             raise Stopped

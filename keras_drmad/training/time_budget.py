@@ -10,6 +10,7 @@ from keras_drmad import arguments
 
 # A minibatch of each stage takes about so many steps forward, until measured.
 WEIGHTS = {"forward": 1, "slopes": 1, "validation": 0.5, "backward": 3}
+CHUNK = 0.5  # seconds of steps forward, where a step is no longer
 FIRST_CHUNK = 8  # steps, while no step was timed
 LAST_CHUNKS = 8  # whose mean is the pace
 MARGIN = 1.1  # what is begun has so much more time than forecast
@@ -76,7 +77,6 @@ class Clock:
         self.budget = seconds
         self.is_over = False
         self._end = begin + seconds
-        self._chunk = max(0.5, seconds / 100)
         self._timed: dict[str, list[tuple[float, int]]] = {}
         self._traces: Callable[[], int] = lambda: 0
         self._traced = 0
@@ -125,7 +125,7 @@ class Clock:
             most: int, how many it would have without a budget.
         """
         rate = self._rate("forward")
-        steps = int(self._chunk / rate) if rate else FIRST_CHUNK
+        steps = int(CHUNK / rate) if rate else FIRST_CHUNK
         return int(np.clip(steps, 1, most))
 
     def _rate(self, stage: str) -> float:
