@@ -11,9 +11,10 @@ tracing and compiling included, beside `fit` as Keras comes (1 step per
 execution, `jit_compile="auto"`) and beside the best of the four. The third:
 milliseconds of a step of a hypergradient, forward and backward, of arrays, of a
 `tf.data.Dataset` and of a `keras.utils.PyDataset`, which hold the same batches
-in memory, and how much longer streams take `fit` as Keras comes.
-New models are timed in one process, in turn; seconds of the processor, as
-machines do other work.
+in memory, and how much longer streams take `fit` as Keras comes; by the
+processor and by the clock, as threads read streams while loops run.
+New models are timed in one process, in turn; else by seconds of the processor,
+as machines do other work.
 """
 
 import itertools
@@ -90,9 +91,14 @@ def by_us(task: Task, jit_compile: Any, method: Any = "auto") -> Any:
 
 def seconds(function: Any, *args: Any, **kwargs: Any) -> float:
     """Returns the processor's seconds of a call."""
-    begin = time.process_time()
+    return by_both(function, *args, **kwargs)[0]
+
+
+def by_both(function: Any, *args: Any, **kwargs: Any) -> tuple[float, float]:
+    """Returns the processor's seconds of a call, and those of the clock."""
+    begin = time.process_time(), time.perf_counter()
     function(*args, **kwargs)
-    return time.process_time() - begin
+    return time.process_time() - begin[0], time.perf_counter() - begin[1]
 
 
 # ---- steps
@@ -229,15 +235,18 @@ def sources(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def of_streams(task: Task) -> dict[tuple[str, str], float]:
-    """Returns milliseconds of a step, by who takes it and from what."""
+def of_streams(task: Task) -> dict[tuple[str, str], np.ndarray]:
+    """Returns milliseconds of a step, by who takes it and from what.
+
+    Those of the processor, and those of the clock.
+    """
     import keras_drmad as kd
 
     T = FLAGS.steps
     given = arguments(task, T)
     epochs, steps = given["epochs"], min(T, PASS)
     held_out = given["x"][:50], given["y"][:50]
-    times: dict[Any, list[float]] = {}
+    times: dict[Any, list[tuple[float, float]]] = {}
     kinds = sources(given)
     models = {
         name: (by_us(task, False, kd.DrMAD(1.0)), by_keras(task, *FITS[0]))
@@ -247,39 +256,43 @@ def of_streams(task: Task) -> dict[tuple[str, str], float]:
         for name, source in kinds.items():
             ours, plain = models[name]
             took = {
-                "ours": seconds(
+                "ours": by_both(
                     ours.hypergradient,
                     **source,
                     epochs=epochs,
                     steps_per_epoch=steps,
                     validation_data=held_out,
                 ),
-                "fit": seconds(plain.fit, **source, epochs=epochs, verbose=0),
+                "fit": by_both(plain.fit, **source, epochs=epochs, verbose=0),
             }
-            for who, one in took.items():
+            for who, both in took.items():
                 if number >= 0:
-                    times.setdefault((who, name), []).append(one / T)
-    return {key: 1e3 * statistics.median(each) for key, each in times.items()}
+                    times.setdefault((who, name), []).append(both)
+    return {
+        key: 1e3 / T * np.median(each, axis=0) for key, each in times.items()
+    }
 
 
 def print_streams() -> None:
     """Prints the table of streams."""
-    print("\n| a step, ms | arrays | tf.data | PyDataset |", end="")
+    print("\n| a step, ms | by | arrays | tf.data | PyDataset |", end="")
     print(" tf.data / arrays | PyDataset / arrays |", end="")
     print(" fit: tf.data / arrays | PyDataset / arrays |")
-    print("| --- " + "| ---: " * 7 + "|")
+    print("| --- | --- " + "| ---: " * 7 + "|")
     for name in FLAGS.nets:
         found = of_streams(TASKS[name])
-        arrays, *streams = (
-            found["ours", kind] for kind in ("arrays", "tf.data", "PyDataset")
-        )
-        cells = [f"{x:.3f}" for x in (arrays, *streams)]
-        cells += [f"{x / arrays:.2f}" for x in streams]
-        cells += [
-            f"{found['fit', kind] / found['fit', 'arrays']:.2f}"
-            for kind in ("tf.data", "PyDataset")
-        ]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        for k, clock in enumerate(("processor", "clock")):
+            arrays, *streams = (
+                found["ours", kind][k]
+                for kind in ("arrays", "tf.data", "PyDataset")
+            )
+            cells = [f"{x:.3f}" for x in (arrays, *streams)]
+            cells += [f"{x / arrays:.2f}" for x in streams]
+            cells += [
+                f"{found['fit', kind][k] / found['fit', 'arrays'][k]:.2f}"
+                for kind in ("tf.data", "PyDataset")
+            ]
+            print(f"| {name} | {clock} | {' | '.join(cells)} |", flush=True)
 
 
 def main(_) -> None:
