@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_drmad.core.nested import leaves
 from keras_drmad.core.span import CHUNK_SIZE, Span
 from keras_drmad.core.state import Batch
 from keras_drmad.training import kept_batches, stacks
@@ -54,7 +55,7 @@ def test_a_stream_is_read_again_where_it_ends():
 
 def test_chunks_of_one_batch_shape_have_one_shape(monkeypatch):
     # A new shape of chunk would mean a new trace of the compiled loop.
-    monkeypatch.setattr(stacks, "SHORT", 4)
+    monkeypatch.setattr(stacks, "SHORT", (4,))
     monkeypatch.setattr(stacks, "CHUNK_SIZE", 4)
     source = stream_batches(tf.data.Dataset.range(20).batch(3))
     walk = list(source.forward(Span(0, 14), (), NOTHING))
@@ -130,32 +131,34 @@ def test_first_is_the_first_batch():
     np.testing.assert_array_equal(source.first()[0], [0, 1, 2])
 
 
-def test_chunks_of_short_walks_are_short():
+@pytest.mark.parametrize("longest, length", [(50, 50), (90, 100), (121, 200)])
+@pytest.mark.parametrize("every", [1, 2])
+def test_chunks_of_short_walks_are_short(longest, length, every):
     # What lacks of a chunk is filled up, and copied with it.
     source = stream_batches(tf.data.Dataset.range(1000).batch(2))
-    shapes = set()
-    for span, cuts in ((Span(0, 20), ()), (Span(20, 110), (70,))):
-        walk = source.forward(span, cuts, np.arange(*span), goes_on=True)
-        shapes |= {tuple(chunk.data[0].shape) for _, chunk in walk}
-        walk = source.backward(span, cuts, np.arange(*span))
-        list(walk)
-    assert shapes == {(stacks.SHORT, 2)}
-    ((_, chunk),) = source.forward(Span(0, stacks.SHORT + 1))
-    assert chunk.data[0].shape == (CHUNK_SIZE, 2)
+    for span in (Span(0, longest), Span(longest, 2 * longest + 20)):
+        cuts, revisited = (span.first + 20,), np.arange(*span, every)
+        there = list(source.forward(span, cuts, revisited, goes_on=True))
+        assert {len(leaves(chunk)[0]) for _, chunk in there} == {length}
+        back = list(source.backward(span, cuts, revisited))
+        own = stacks.length(len(revisited)) if every > 1 else length
+        assert {len(leaves(chunk)[0]) for _, chunk in back} == {own}
+        known = visited(there)
+        assert_same_batches(visited(back), {t: known[t] for t in revisited})
 
 
-@pytest.mark.parametrize("in_memory", [0, 5 * 48, 10**6])
+@pytest.mark.parametrize("in_memory, files", [(0, 8), (4000, 2), (10**6, 0)])
 def test_what_does_not_fit_into_memory_is_in_files_until_the_end(
-    monkeypatch, tmp_path, in_memory
+    monkeypatch, tmp_path, in_memory, files
 ):
     monkeypatch.setattr(kept_batches.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(kept_batches, "IN_MEMORY", in_memory)
     source, every = stream_batches(reshuffled()), np.arange(8)
     for _ in range(2):
         there = visited(source.forward(Span(0, 8), (), every))
-        # Chunks of 3 and 1 batches, of x and y, twice.
-        files = len(list(tmp_path.rglob("*.npy")))
-        assert files == {0: 8, 5 * 48: 2, 10**6: 0}[in_memory]
+        # Chunks of full and of short batches, twice, which with x and y and
+        # all that fills them up take 2400 and 800 bytes.
+        assert len(list(tmp_path.rglob("*.npy"))) == files
     back = visited(source.backward(Span(0, 8), (), every))
     assert_same_batches(back, there)
     assert not list(tmp_path.iterdir())

@@ -20,7 +20,8 @@ class _Kept(NamedTuple):
 
     Attributes:
         iterations: `(n,)`, those of the minibatches, ascending.
-        data: nested arrays `(n, batch_size, ...)`, or paths of their files.
+        data: nested arrays `(chunk_size, batch_size, ...)`, or paths of their
+            files.
         is_in_files: bool, which of the two.
     """
 
@@ -60,7 +61,7 @@ class KeptBatches:
 
         Args:
             iterations: `(n,)`, ascending.
-            stacked: nested arrays `(n, batch_size, ...)`.
+            stacked: nested arrays `(chunk_size, batch_size, ...)`.
         """
         nbytes = sum(array.nbytes for array in leaves(stacked))
         is_in_files = self._nbytes + nbytes > IN_MEMORY

@@ -10,18 +10,18 @@ from keras_drmad.core.nested import leaves
 from keras_drmad.core.span import CHUNK_SIZE
 
 CHUNK_BYTES = 64 * 2**20  # of a chunk's stacked batches, at most
-SHORT = 50  # the length of the chunks of what is no longer
+SHORT = (50, 100)  # the lengths of chunks of what is no longer
 
 
 def length(longest: int) -> int:
     """Returns how many batches the chunks of a walk hold at most.
 
-    One of two numbers, as compiled loops are traced for each.
+    One of three numbers, as compiled loops are traced for each.
 
     Args:
         longest: int, the batches between two cuts, at most.
     """
-    return SHORT if longest <= SHORT else CHUNK_SIZE
+    return next((n for n in SHORT if longest <= n), CHUNK_SIZE)
 
 
 class Stack:
@@ -32,24 +32,16 @@ class Stack:
     than the one before, and at `flush`.
     """
 
-    def __init__(
-        self,
-        emit: Callable[[np.ndarray, Any], None],
-        length: int,
-        *,
-        pads: bool,
-    ):
+    def __init__(self, emit: Callable[[np.ndarray, Any], None], length: int):
         """Initializes the stack.
 
         Args:
-            emit: takes the iterations and the stacked batches.
+            emit: takes the iterations and the stacked batches, the last one
+                repeated until they are as many as a chunk holds.
             length: int, how many it gathers.
-            pads: bool, whether the last batch is repeated until they are as
-                many as a chunk holds.
         """
         self.emit = emit
         self.length = length
-        self.pads = pads
         self.iterations: list[int] = []
         self.batches: list = []
         self._nbytes: list[int] = []  # of each array, the largest
@@ -72,8 +64,8 @@ class Stack:
     def flush(self) -> None:
         """Emits what is gathered, if anything is."""
         if self.batches:
-            n = self._capacity() if self.pads else len(self.batches)
-            stacked = _zip_map(lambda *a: joined(a, n), self.batches)
+            n = self._capacity()
+            stacked = _zip_map(lambda *a: _joined(a, n), self.batches)
             self.emit(np.array(self.iterations), stacked)
         self.iterations, self.batches, self._nbytes = [], [], []
 
@@ -86,14 +78,12 @@ def capacity(size: int, most: int) -> int:
     return int(np.clip(CHUNK_BYTES // max(size, 1), 1, most))
 
 
-def joined(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
+def _joined(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
     """Returns arrays along a new first axis, the last one until the end.
 
     So that a chunk has its full length, and one trace serves all.
     """
     n = len(arrays)
-    if isinstance(arrays, np.ndarray) and n == length:
-        return arrays
     joined = np.empty((length, *arrays[0].shape), np.result_type(*arrays))
     np.stack(arrays, out=joined[:n])
     joined[n:] = joined[n - 1]

@@ -211,10 +211,15 @@ class StreamBatches:
             length: int, of the chunks.
         """
         ready: list = []
-        stack = stacks.Stack(
-            lambda *chunk: ready.append(chunk), length, pads=True
-        )
-        kept = stacks.Stack(self._kept.push, stacks.CHUNK_SIZE, pads=False)
+        keeps_all = len(wanted) == span.steps and begin_backward <= begin
+
+        def emit(iterations: np.ndarray, stacked: Any) -> None:
+            ready.append((iterations, stacked))
+            if keeps_all:
+                self._kept.push(iterations, stacked)
+
+        stack = stacks.Stack(emit, length)
+        kept = stacks.Stack(self._kept.push, stacks.length(len(wanted)))
         for t in range(*span):
             if self._gives_up:
                 return
@@ -224,7 +229,7 @@ class StreamBatches:
                 kept.flush()
             batch = self._next()
             stack.push(t, batch)
-            if t in wanted:
+            if t in wanted and not keeps_all:
                 kept.push(t, batch)
             while ready:
                 yield *ready.pop(0), self._read
@@ -268,13 +273,9 @@ class StreamBatches:
                 "a stream are not kept any more: a walk backward goes through "
                 "the spans of the last walk forward, once, the last span first."
             )
-        length = stacks.length(len(revisited))
         while len(self._kept.iterations(span.first)):
             iterations, stacked = self._kept.pop()
-            size = sum(a.nbytes for a in leaves(stacked)) // len(iterations)
-            n = max(stacks.capacity(size, length), len(iterations))
-            filled = map_arrays(lambda a, n=n: stacks.joined(a, n), stacked)
-            yield iterations, _chunk(filled)
+            yield iterations, _chunk(stacked)
         if not self._kept:
             self._kept.close()
 
