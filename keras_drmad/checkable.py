@@ -17,6 +17,7 @@ from keras_drmad.core.walked import Diverged
 from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.hyperparameter_check import HyperparameterCheck
 from keras_drmad.methods.reverse_mode import ReverseMode
+from keras_drmad.remembering import looks
 from keras_drmad.training import first_look, sources
 from keras_drmad.training.initial_weights import CHECKED, InitialState
 from keras_drmad.training.kept_arrays import KeptArrays
@@ -31,6 +32,7 @@ class Checkable:
     """
 
     @keras_internals.outside
+    @looks
     def check_hypergradient(
         self: Any,
         x: Any = None,
@@ -115,6 +117,7 @@ class Checkable:
         )
 
     @keras_internals.outside
+    @looks
     def check_hyperparameters(
         self: Any,
         x: Any = None,

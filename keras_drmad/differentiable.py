@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_drmad import arguments, hyperparameter_summary, keras_internals
 from keras_drmad.methods.base import Chosen, Method
+from keras_drmad.remembering import looks
 from keras_drmad.saving import Saved
 from keras_drmad.training import hypergradients, inputs, ranges
 from keras_drmad.training.elementary_training import ElementaryTraining
@@ -114,6 +115,7 @@ class Differentiable(Saved):
     # ---- one training
 
     @keras_internals.outside
+    @looks
     def hypergradient(
         self,
         x: Any = None,
@@ -183,6 +185,7 @@ class Differentiable(Saved):
             return hypergradients.mean(workers.each(draws, of_draw))
 
     @keras_internals.outside
+    @looks
     def validation_loss_after(
         self,
         x: Any = None,

@@ -1,8 +1,9 @@
 """What a `DrMADModel` remembers of its `fit`s."""
 
 import contextlib
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -14,6 +15,21 @@ from keras_drmad.training.initial_weights import Origin
 from keras_drmad.training.kept import NEW, NOTHING, Left, Resumed
 from keras_drmad.training.tuning_record import TuningRecord
 from keras_drmad.wrapper import Wrapper
+
+
+def looks(method: Callable) -> Callable:
+    """Returns a method of a model that leaves hyperparameters as they were.
+
+    Also what they know of the trainings that they were learned in.
+    """
+
+    @functools.wraps(method)
+    def run(self: Any, *args: Any, **options: Any) -> Any:
+        self.check_compiled()
+        with self._assembly.hyperparameters.looked_at():
+            return method(self, *args, **options)
+
+    return run
 
 
 class Remembering(Wrapper):
