@@ -1,5 +1,6 @@
 """One training of a model, and the derivative of its validation loss."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,13 @@ TRAINING_ARGUMENTS = (
     "validation_steps",
     "validation_batch_size",
     "seed",
+)
+
+
+ALIKE = (
+    "All draws start from the same weights, so what they say of new weights is "
+    "too certain: they differ by the order of the data and by random masks "
+    "alone."
 )
 
 
@@ -229,9 +237,18 @@ class Differentiable(Saved):
     def new_draws(
         self, training: ElementaryTraining, plan: Plan
     ) -> InitialState:
-        """Returns the starts of trainings with new weights."""
+        """Returns the starts of trainings with new weights.
+
+        Warns if no weight is new.
+        """
         origin = self.origin_of_trainings()
         origin.agree(training.workers)
+        if origin.redraw.draws_none:
+            warnings.warn(
+                f"{ALIKE} {origin.redraw.words()}",
+                UserWarning,
+                stacklevel=arguments.users_level(),
+            )
         return InitialState(training.problem, "resample", plan.seed, origin)
 
     def prepared(

@@ -339,7 +339,11 @@ class DrMADModel(Readable, Checkable, Differentiable):
         this is done.
 
         A second `fit` starts where the trainings of the first one started, or
-        from weights that were put into the model since. An interrupt, a
+        from weights that were put into the model since. What a `fit` with
+        `meta_iterations=0` or `tune_every` has trained was not put in: only
+        another such `fit`, or `initial_weights="continue"`, goes on from it.
+        To tune from weights that you train first, train
+        `model.elementary_model`. An interrupt, a
         callback that stops, and a training that diverges leave what `keep`
         says of the meta-iterations before (an interrupt without a last
         training: then with the weights of the best one).

@@ -150,16 +150,23 @@ class Remembering(Wrapper):
         self._origin.look()
         return self._origin
 
+    def has_left(self) -> bool:
+        """Returns whether a `fit` has left trained weights in the model."""
+        if self._origin is None:
+            return bool(self._saved_origin)
+        return self._origin.has_left
+
     def leave(self, origin: Origin, initial_weights: str) -> None:
         """Notes how a `fit` has tuned, and which weights it leaves.
 
         Args:
-            origin: where its trainings started.
-            initial_weights: str, as for `fit`.
+            origin: where its trainings started; or, of one training that went
+                on from the model's weights, where others would have.
+            initial_weights: str, as for `fit`; empty for one training.
         """
         origin.leave()
         self._origin, self._saved_origin = origin, []
-        self.tuned_from = initial_weights
+        self.tuned_from = initial_weights or self.tuned_from
 
     def note(self, diagnostics: dict[str, Any]) -> None:
         """Adds what is known of a hypergradient to the diagnostics."""

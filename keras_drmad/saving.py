@@ -214,7 +214,7 @@ class Saved(Remembering):
             kept["policy"] = [POLICIES.index(self.tuned_from)]
         if self.progress is not None:
             kept |= self.progress.values()
-        elif self.tuned_from:
+        elif self.has_left():
             kept["origin"] = self.origin_of_trainings().values()
         if self.progress is None and self.left.pending:
             raws = [h.raw for h in self.hyperparameters]

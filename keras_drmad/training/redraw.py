@@ -152,6 +152,14 @@ class Redraw:
             self._stays(k) and self.variables[k].trainable for k in places
         )
 
+    @property
+    def draws_none(self) -> bool:
+        """Whether all draws of the weights that are trained would be alike."""
+        return self.keeps_some and not any(
+            is_drawn and v.trainable
+            for v, is_drawn in zip(self.variables, self.drawn, strict=True)
+        )
+
     def words(self) -> str:
         """Returns a sentence on what is drawn anew, and what stays."""
         unique = {id(v): k for k, v in enumerate(self.variables)}.values()
