@@ -65,10 +65,12 @@ class Saved(Remembering):
             `PlainKeras`.
 
         Raises:
-            ValueError: if the model is not compiled, or two of its weights have
-                the same path.
+            ValueError: if the model is not compiled, or the elementary model
+                was compiled by itself since, or two of its weights have the
+                same path.
         """
         self.check_compiled()
+        self._assembly.check_compiled()
         self._assembly.hyperparameters.check_bound(self.elementary_model)
         if self.tuned_from == "same":
             warnings.warn(OF_ONE_PATH, RuntimeWarning, stacklevel=2)
