@@ -186,7 +186,8 @@ class Saved(Remembering):
     def load_weights(self, filepath: Any, **options: Any) -> None:
         """Loads weights, as `keras.Model`, also those of a plain model.
 
-        Hyperparameters stay as they are where the file has none.
+        Hyperparameters, and what is known of their tuning, stay as they are
+        where the file has none.
 
         Raises:
             ValueError: if the file has other weights or hyperparameters.
@@ -228,6 +229,9 @@ class Saved(Remembering):
     def load_own_variables(self, store) -> None:
         """Loads what `save_own_variables` saved.
 
+        A file without hyperparameters leaves these, and what is known of
+        their tuning, as they are.
+
         Raises:
             ValueError: if these are other hyperparameters than the model's.
         """
@@ -239,6 +243,8 @@ class Saved(Remembering):
         kinds = list(getattr(self, "hyperparameters", []))
         there = {k for k in saved if k.startswith("hyperparameter_")}
         own = {f"hyperparameter_{h.name}": h for h in kinds}
+        if not there:
+            return
         if there and own and there != set(own):
             names = [k.removeprefix("hyperparameter_") for k in sorted(there)]
             raise ValueError(

@@ -146,6 +146,22 @@ def test_saved_and_loaded_weights(trained, tmp_path):
     assert_same(numbers(other), numbers(model))
 
 
+def test_weights_of_a_plain_model_leave_the_tuning(trained, tmp_path):
+    model = trained("hidden")
+    model.elementary_model.save_weights(tmp_path / "plain.weights.h5")
+    model.elementary_model.save(tmp_path / "plain.keras")
+    weights = model.get_weights()
+    model.set_weights([0 * w for w in weights])
+    for name in ("plain.weights.h5", "plain.keras"):
+        values = [h.value().numpy() for h in model.hyperparameters]
+        untuned, record = model.untuned, model.tuning_record
+        assert len(untuned) == 3 and record.rows
+        model.load_weights(tmp_path / name)
+        assert_same([h.value().numpy() for h in model.hyperparameters], values)
+        assert model.untuned is untuned and model.tuning_record is record
+        assert_same(model.get_weights(), weights)
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_config(kind):
     model = kd.DrMADModel.from_model(MODELS[kind](), name="wrapped")
