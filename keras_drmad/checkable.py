@@ -80,11 +80,6 @@ class Checkable:
         """
         arguments.whole("directions", directions, 1)
         arguments.positive("length", length)
-        if "validation_split" in training:
-            raise TypeError(
-                "Invalid argument `validation_split`. Expected the arguments "
-                "of `hypergradient`. Pass `validation_data`."
-            )
         seed = drawn_seed(seed)
         count = 1 + 2 * (1 + directions)
         elementary, plan = self.prepared(
@@ -183,6 +178,7 @@ class Checkable:
             trainings=len(values) * draws,
             draws=draws,
             validation_data=validation_data,
+            may_split=True,
             validation_split=validation_split,
             seed=drawn_seed(seed),
             **training,

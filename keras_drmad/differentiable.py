@@ -259,6 +259,7 @@ class Differentiable(Saved):
         *,
         trainings: int = 1,
         draws: int = 1,
+        may_split: bool = False,
         **given: Any,
     ) -> tuple[ElementaryTraining, Plan]:
         """Returns the training that arguments ask for, and its plan.
@@ -268,15 +269,20 @@ class Differentiable(Saved):
             y: as for `hypergradient`.
             trainings: int, how many are to come.
             draws: int, how many of them need nothing of each other.
-            **given: others of `TRAINING_ARGUMENTS`, and `validation_split`.
+            may_split: bool, whether `validation_split` is an argument, too.
+            **given: others of `TRAINING_ARGUMENTS`.
+
+        Raises:
+            TypeError: if another argument is given.
         """
-        known = {*TRAINING_ARGUMENTS, "validation_split"}
-        unknown = sorted(set(given) - known)
+        known = [*TRAINING_ARGUMENTS, *["validation_split"] * may_split]
+        unknown = sorted(set(given) - set(known))
         if unknown:
             raise TypeError(
                 f"Invalid argument `{unknown[0]}`. Expected x, y and, by name, "
-                f"{', '.join(TRAINING_ARGUMENTS)}. Received: {unknown}. What "
-                "`fit` alone takes, pass to `fit`."
+                f"{', '.join(known)}. Received: {unknown}. What "
+                "`fit` alone takes, pass to `fit`; in place of a "
+                "`validation_split` pass `validation_data`."
             )
         self.check_compiled()
         model = self.elementary_model

@@ -381,8 +381,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
                 `validation_data` then only reports.
             meta_iterations: int, 20 by default; 0 trains with the
                 hyperparameters as they are, from weights and optimizer (its
-                velocity, its count of steps) as they are, and epochs are
-                epochs. Compile again, or
+                velocity, its count of steps) as they are, whatever
+                `initial_weights`, and epochs are epochs; `keep`, `draws` and
+                `refit` are then refused. Compile again, or
                 use `validation_loss_after`, to begin with a new optimizer.
             tune_every: int, K: if given, hyperparameters are tuned within one
                 training, which goes on from weights and optimizer as they

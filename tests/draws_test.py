@@ -373,6 +373,18 @@ def test_early_stopping_that_restores_asks_for_the_best(model):
         (dict(draws=2, initial_weights="continue"), "draws", "2"),
         (dict(refit=1), "refit", "1"),
         (dict(refit=True), "refit", "True"),
+        (dict(meta_iterations=0, keep="mean"), "keep", "'mean'"),
+        (dict(meta_iterations=0, draws=7), "draws", "7"),
+        (
+            dict(
+                meta_iterations=0,
+                refit=True,
+                validation_data=None,
+                validation_split=0.25,
+            ),
+            "refit",
+            "True",
+        ),
     ],
 )
 def test_bad_arguments(model, options, argument, received):
