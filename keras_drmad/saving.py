@@ -112,6 +112,7 @@ class Saved(Remembering):
             "hypergradient": serialize(self.method),
             "meta_optimizer": serialize(self._given_meta_optimizer),
             "jit_compile": self._jit_choice,
+            "self_check": self._assembly.self_check,
         }
 
     def in_words(self, x: Any, y: Any, given: dict[str, Any]) -> dict[str, str]:

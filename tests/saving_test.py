@@ -93,6 +93,7 @@ def fitted(name):
         ],
         hypergradient=kd.DrMAD(reverse_steps=4),
         meta_optimizer=keras.optimizers.RMSprop(0.2, rho=0.8),
+        self_check=False,
     )
     fit(model)
     return model
@@ -113,6 +114,9 @@ def test_saved_and_loaded(trained, kind, tmp_path):
     assert type(loaded.elementary_model) is type(model.elementary_model)
     assert_same(saved(loaded), saved(model))
     assert loaded.get_compile_config() == model.get_compile_config()
+    said: list[str] = []
+    loaded.summary(print_fn=lambda text, **_: said.append(text))
+    assert "Self-check: off" in "".join(said)
     # Losses of subclassed models and dropout masks come along too.
     assert_same(
         loaded.evaluate(*VALIDATION, verbose=0),
