@@ -14,6 +14,7 @@ from keras_drmad.training.hypergradients import Hypergradient
 from keras_drmad.training.initial_weights import InitialState
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.tables import takes_strings
+from keras_drmad.training.tuning import META_ITERATIONS
 from keras_drmad.training.workers import Workers
 
 # Of one training, beside x and y; as for `fit`.
@@ -87,7 +88,10 @@ class Differentiable(Saved):
                 say(" Self-check: off, numbers are not compared with Keras's.")
 
     def hyperparameter_summary(
-        self, print_fn: Callable[[str], Any] | None = None
+        self,
+        print_fn: Callable[[str], Any] | None = None,
+        *,
+        meta_iterations: int = META_ITERATIONS,
     ) -> None:
         """Prints every hyperparameter with its shape, count and values.
 
@@ -98,11 +102,15 @@ class Differentiable(Saved):
 
         Args:
             print_fn: takes the text; `print` by default.
+            meta_iterations: int, the length of the `fit`, 20 by default, as
+                there.
 
         Raises:
+            TypeError: if `meta_iterations` is not a whole number.
             ValueError: if the model was not compiled.
         """
         self.check_compiled()
+        arguments.whole("meta_iterations", meta_iterations, 0)
         (print_fn or print)(
             hyperparameter_summary.summary(
                 self.elementary_model,
@@ -110,6 +118,7 @@ class Differentiable(Saved):
                 self.hyperparameters,
                 self.method,
                 meta_optimizer=self.meta_optimizer,
+                meta_iterations=meta_iterations,
             )
         )
 

@@ -485,7 +485,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
             display=display,
         )
         if is_tuned and self._has_suggested and not display.is_silent:
-            self.hyperparameter_summary(print_fn=display.say)
+            self.hyperparameter_summary(
+                print_fn=display.say, meta_iterations=tuning.moves(plan)
+            )
             self._has_suggested = False  # said once
         if is_tuned and self.resolved.why:
             display.say(self.words_on_method().strip())

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_drmad import arguments
+from keras_drmad.training.plan import Plan
 
 POLICIES = ("resample", "same", "continue")
 KEEP = ("mean", "best", "last")
@@ -41,6 +42,17 @@ class Tuning(NamedTuple):
     def are_drawn(self) -> bool:
         """Whether each training has new weights and a new split."""
         return self.initial_weights == "resample"
+
+    def moves(self, plan: Plan) -> int:
+        """Returns how often the hyperparameters of a `fit` are moved.
+
+        Args:
+            plan: its data and length.
+        """
+        if not self.every:
+            return max(self.meta_iterations - self.first, 0)
+        windows = plan.training.steps // self.every
+        return max(plan.epochs - self.first, 0) * windows
 
     @property
     def trains_again(self) -> bool:
