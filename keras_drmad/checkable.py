@@ -16,7 +16,6 @@ from keras_drmad import (
 from keras_drmad.core.walked import Diverged
 from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.hyperparameter_check import HyperparameterCheck
-from keras_drmad.methods.reverse_mode import ReverseMode
 from keras_drmad.remembering import looks
 from keras_drmad.training import first_look, sources
 from keras_drmad.training.initial_weights import CHECKED, InitialState
@@ -108,7 +107,7 @@ class Checkable:
             length,
             seed,
             record.validation_loss,
-            is_exact=isinstance(self.resolved.method, ReverseMode),
+            is_exact=self.resolved.method.is_exact,
         )
 
     @keras_internals.outside

@@ -44,6 +44,10 @@ class ForwardMode(Method):
     https://arxiv.org/abs/1703.01785, Algorithm 2.
     """
 
+    @property
+    def is_exact(self) -> bool:
+        return True
+
     def bind(
         self,
         T: int,
