@@ -50,6 +50,11 @@ class Differentiable(Saved):
         return self._assembly.method
 
     @property
+    def given_meta_optimizer(self) -> Any:
+        """The meta-optimizer of `compile`, or the dict of some."""
+        return self._given_meta_optimizer
+
+    @property
     def resolved(self) -> Chosen:
         """The method of the last training, and why; see the class."""
         return self._assembly.chosen
