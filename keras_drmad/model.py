@@ -407,7 +407,8 @@ class DrMADModel(Readable, Checkable, Differentiable):
                 training with these, the default with `"resample"`; `"best"`,
                 weights and hyperparameters of the lowest `val_loss`, the
                 default otherwise, and where `EarlyStopping` is to restore the
-                best weights (the next `fit` then begins with the step that
+                best weights, which leaves no place for `"mean"` and `refit`
+                (the next `fit` then begins with the step that
                 follows these, unless you assign other values); `"last"`, the
                 last weights, and hyperparameters one step further.
             draws: int, how many trainings from new draws each meta-iteration

@@ -116,9 +116,21 @@ def checked(
     arguments.choice("initial_weights", initial_weights, POLICIES)
     arguments.whole("draws", draws, 1)
     arguments.boolean("refit", refit)
-    if keep is None:
-        is_mean = initial_weights == "resample" and not _restores(callbacks)
-        keep = "mean" if is_mean else "best"
+    if _restores(callbacks):
+        for name, given in {"keep": keep, "refit": refit}.items():
+            if given in ("mean", True):
+                raise arguments.value_error(
+                    name,
+                    given,
+                    "another value together with `EarlyStopping("
+                    "restore_best_weights=True)`, which would bring back the "
+                    "best weights in place of those of the last training",
+                    advice="Use `restore_best_weights=False`, or leave "
+                    f"`{name}` out.",
+                )
+    elif keep is None and initial_weights == "resample":
+        keep = "mean"
+    keep = "best" if keep is None else keep
     arguments.choice("keep", keep, KEEP)
     if draws > 1 and initial_weights != "resample":
         raise arguments.value_error(
