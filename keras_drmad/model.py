@@ -412,7 +412,10 @@ class DrMADModel(Readable, Checkable, Differentiable):
                 follows these, unless you assign other values); `"last"`, the
                 last weights, and hyperparameters one step further.
             draws: int, how many trainings from new draws each meta-iteration
-                has, whose mean hypergradient it follows.
+                has, whose mean hypergradient it follows. Logs are their means,
+                and so is the `val_loss` by which `"best"` chooses; its weights,
+                and those of `"last"`, are those of the last draw, whose own
+                loss may be higher.
             refit: bool, whether `fit` ends with a training on all examples,
                 those of `validation_split` included.
             seed: int; splits, the order of the data, new initial weights and
