@@ -5,11 +5,13 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from matplotlib import pyplot as plt
 from scipy import stats
 
 import keras_drmad as kd
 from keras_drmad import hyperparameter_check
+from keras_drmad.training import validation
 from keras_drmad.training.initial_weights import CHECKED
 from keras_drmad.training.plan import Split
 from keras_drmad.training.randomness import hashed
@@ -244,6 +246,30 @@ def test_parts_of_the_examples_have_their_own_losses(model):
     assert difference.examples_error == pytest.approx(
         stats.sem(found), rel=1e-3
     )
+
+
+@pytest.mark.parametrize("size, batch", [(203, 10), (4_100, 1)], ids=str)
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_there_are_as_many_parts_as_are_said(model, size, batch, is_stream):
+    """Also with a last batch of few examples, and with parts of many chunks."""
+    held_out = data(size, seed=3)
+    if is_stream:
+        held_out = tf.data.Dataset.from_tensor_slices(held_out).batch(batch)
+    training, plan = model.prepared(
+        X,
+        Y,
+        batch_size=8,
+        validation_data=held_out,
+        validation_batch_size=None if is_stream else batch,
+    )
+    parts: list[float] = []
+    state = training.problem.initial_state()
+    logs = training.validate(state, training.hparams(), plan.hyper, parts=parts)
+    begins = validation.places_of_parts(plan.hyper)
+    assert len(parts) == len(begins) == training.parts_of(plan.hyper) == 20
+    counts = np.diff([batch * k for k in begins] + [size])
+    mean = np.average(parts, weights=counts)
+    assert mean == pytest.approx(logs["loss"], rel=1e-4)
 
 
 def test_examples_that_the_tuning_validated_on_tell_nothing(model):
