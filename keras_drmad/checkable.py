@@ -131,7 +131,8 @@ class Checkable:
         Trains with the values from before the first `fit` and with those that
         the model has now, from the same draws of weights, batches, masks and
         splits, which no `fit` has seen: 2 x `draws` trainings. Weights,
-        optimizer and hyperparameters are left as they were.
+        optimizer and hyperparameters are left as they were. Where all weights
+        were loaded, so that none is drawn, a warning says so.
 
         Args:
             x: as for `fit`, and so are those in `training`.
