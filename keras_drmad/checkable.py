@@ -16,7 +16,7 @@ from keras_drmad import (
 from keras_drmad.core.walked import Diverged
 from keras_drmad.hypergradient_check import HypergradientCheck
 from keras_drmad.hyperparameter_check import HyperparameterCheck
-from keras_drmad.methods.reverse_mode import ReverseMode
+from keras_drmad.remembering import looks
 from keras_drmad.training import first_look, sources
 from keras_drmad.training.initial_weights import CHECKED, InitialState
 from keras_drmad.training.kept_arrays import KeptArrays
@@ -31,6 +31,7 @@ class Checkable:
     """
 
     @keras_internals.outside
+    @looks
     def check_hypergradient(
         self: Any,
         x: Any = None,
@@ -78,11 +79,6 @@ class Checkable:
         """
         arguments.whole("directions", directions, 1)
         arguments.positive("length", length)
-        if "validation_split" in training:
-            raise TypeError(
-                "Invalid argument `validation_split`. Expected the arguments "
-                "of `hypergradient`. Pass `validation_data`."
-            )
         seed = drawn_seed(seed)
         count = 1 + 2 * (1 + directions)
         elementary, plan = self.prepared(
@@ -111,10 +107,11 @@ class Checkable:
             length,
             seed,
             record.validation_loss,
-            is_exact=isinstance(self.resolved.method, ReverseMode),
+            is_exact=self.resolved.method.is_exact,
         )
 
     @keras_internals.outside
+    @looks
     def check_hyperparameters(
         self: Any,
         x: Any = None,
@@ -134,7 +131,8 @@ class Checkable:
         Trains with the values from before the first `fit` and with those that
         the model has now, from the same draws of weights, batches, masks and
         splits, which no `fit` has seen: 2 x `draws` trainings. Weights,
-        optimizer and hyperparameters are left as they were.
+        optimizer and hyperparameters are left as they were. Where all weights
+        were loaded, so that none is drawn, a warning says so.
 
         Args:
             x: as for `fit`, and so are those in `training`.
@@ -180,6 +178,7 @@ class Checkable:
             trainings=len(values) * draws,
             draws=draws,
             validation_data=validation_data,
+            may_split=True,
             validation_split=validation_split,
             seed=drawn_seed(seed),
             **training,

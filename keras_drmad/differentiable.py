@@ -1,10 +1,12 @@
 """One training of a model, and the derivative of its validation loss."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from keras_drmad import arguments, hyperparameter_summary, keras_internals
 from keras_drmad.methods.base import Chosen, Method
+from keras_drmad.remembering import looks
 from keras_drmad.saving import Saved
 from keras_drmad.training import hypergradients, inputs, ranges
 from keras_drmad.training.elementary_training import ElementaryTraining
@@ -12,6 +14,7 @@ from keras_drmad.training.hypergradients import Hypergradient
 from keras_drmad.training.initial_weights import InitialState
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.tables import takes_strings
+from keras_drmad.training.tuning import META_ITERATIONS
 from keras_drmad.training.workers import Workers
 
 # Of one training, beside x and y; as for `fit`.
@@ -29,6 +32,13 @@ TRAINING_ARGUMENTS = (
 )
 
 
+ALIKE = (
+    "All draws start from the same weights, so what they say of new weights is "
+    "too certain: they differ by the order of the data and by random masks "
+    "alone."
+)
+
+
 class Differentiable(Saved):
     """A wrapped model whose validation loss can be differentiated."""
 
@@ -38,6 +48,11 @@ class Differentiable(Saved):
     def method(self) -> Method:
         """The method that `compile` was given."""
         return self._assembly.method
+
+    @property
+    def given_meta_optimizer(self) -> Any:
+        """The meta-optimizer of `compile`, or the dict of some."""
+        return self._given_meta_optimizer
 
     @property
     def resolved(self) -> Chosen:
@@ -78,7 +93,10 @@ class Differentiable(Saved):
                 say(" Self-check: off, numbers are not compared with Keras's.")
 
     def hyperparameter_summary(
-        self, print_fn: Callable[[str], Any] | None = None
+        self,
+        print_fn: Callable[[str], Any] | None = None,
+        *,
+        meta_iterations: int = META_ITERATIONS,
     ) -> None:
         """Prints every hyperparameter with its shape, count and values.
 
@@ -89,11 +107,15 @@ class Differentiable(Saved):
 
         Args:
             print_fn: takes the text; `print` by default.
+            meta_iterations: int, the length of the `fit`, 20 by default, as
+                there.
 
         Raises:
+            TypeError: if `meta_iterations` is not a whole number.
             ValueError: if the model was not compiled.
         """
         self.check_compiled()
+        arguments.whole("meta_iterations", meta_iterations, 0)
         (print_fn or print)(
             hyperparameter_summary.summary(
                 self.elementary_model,
@@ -101,6 +123,7 @@ class Differentiable(Saved):
                 self.hyperparameters,
                 self.method,
                 meta_optimizer=self.meta_optimizer,
+                meta_iterations=meta_iterations,
             )
         )
 
@@ -114,6 +137,7 @@ class Differentiable(Saved):
     # ---- one training
 
     @keras_internals.outside
+    @looks
     def hypergradient(
         self,
         x: Any = None,
@@ -183,6 +207,7 @@ class Differentiable(Saved):
             return hypergradients.mean(workers.each(draws, of_draw))
 
     @keras_internals.outside
+    @looks
     def validation_loss_after(
         self,
         x: Any = None,
@@ -226,9 +251,18 @@ class Differentiable(Saved):
     def new_draws(
         self, training: ElementaryTraining, plan: Plan
     ) -> InitialState:
-        """Returns the starts of trainings with new weights."""
+        """Returns the starts of trainings with new weights.
+
+        Warns if no weight is new.
+        """
         origin = self.origin_of_trainings()
         origin.agree(training.workers)
+        if origin.redraw.draws_none:
+            warnings.warn(
+                f"{ALIKE} {origin.redraw.words()}",
+                UserWarning,
+                stacklevel=arguments.users_level(),
+            )
         return InitialState(training.problem, "resample", plan.seed, origin)
 
     def prepared(
@@ -239,6 +273,7 @@ class Differentiable(Saved):
         *,
         trainings: int = 1,
         draws: int = 1,
+        may_split: bool = False,
         **given: Any,
     ) -> tuple[ElementaryTraining, Plan]:
         """Returns the training that arguments ask for, and its plan.
@@ -248,15 +283,20 @@ class Differentiable(Saved):
             y: as for `hypergradient`.
             trainings: int, how many are to come.
             draws: int, how many of them need nothing of each other.
-            **given: others of `TRAINING_ARGUMENTS`, and `validation_split`.
+            may_split: bool, whether `validation_split` is an argument, too.
+            **given: others of `TRAINING_ARGUMENTS`.
+
+        Raises:
+            TypeError: if another argument is given.
         """
-        known = {*TRAINING_ARGUMENTS, "validation_split"}
-        unknown = sorted(set(given) - known)
+        known = [*TRAINING_ARGUMENTS, *["validation_split"] * may_split]
+        unknown = sorted(set(given) - set(known))
         if unknown:
             raise TypeError(
                 f"Invalid argument `{unknown[0]}`. Expected x, y and, by name, "
-                f"{', '.join(TRAINING_ARGUMENTS)}. Received: {unknown}. What "
-                "`fit` alone takes, pass to `fit`."
+                f"{', '.join(known)}. Received: {unknown}. What "
+                "`fit` alone takes, pass to `fit`; in place of a "
+                "`validation_split` pass `validation_data`."
             )
         self.check_compiled()
         model = self.elementary_model

@@ -37,7 +37,7 @@ def summary(
     method: Method,
     *,
     meta_optimizer: keras.Optimizer | None = None,
-    meta_iterations: int = 20,
+    meta_iterations: int,
 ) -> str:
     """Returns a table of hyperparameters, and what can't be tuned and why.
 
@@ -112,8 +112,9 @@ def _reached(
             warning = _warning(ends, h)
             lines += wrapped(f"{h.name}: {span}.{warning}")
     if lines:
-        head = f" Within reach of {meta_iterations} meta-iterations, at most:"
-        lines.insert(0, head)
+        many = "" if meta_iterations == 1 else "s"
+        head = f" Within reach of {meta_iterations} meta-iteration{many}"
+        lines.insert(0, f"{head}, at most:")
     return lines
 
 

@@ -436,6 +436,22 @@ def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
     return model._loss_tracker
 
 
+def compiled_parts(model: keras.Model) -> dict[str, Any]:
+    """Returns what `compile` has made of its arguments, by these.
+
+    `Trainer._compile_loss` and `Trainer._compile_metrics`, since Keras 3.0. A
+    new `compile` makes new ones, and takes a new optimizer or the same.
+
+    Args:
+        model: a compiled model.
+    """
+    return {
+        "optimizer": model.optimizer,
+        "loss": model._compile_loss,
+        "metrics": model._compile_metrics,
+    }
+
+
 def given_loss_weights(model: keras.Model) -> Any:
     """Returns the `loss_weights` that a model was compiled with.
 

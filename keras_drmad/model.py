@@ -339,7 +339,11 @@ class DrMADModel(Readable, Checkable, Differentiable):
         this is done.
 
         A second `fit` starts where the trainings of the first one started, or
-        from weights that were put into the model since. An interrupt, a
+        from weights that were put into the model since. What a `fit` with
+        `meta_iterations=0` or `tune_every` has trained was not put in: only
+        another such `fit`, or `initial_weights="continue"`, goes on from it.
+        To tune from weights that you train first, train
+        `model.elementary_model`. An interrupt, a
         callback that stops, and a training that diverges leave what `keep`
         says of the meta-iterations before (an interrupt without a last
         training: then with the weights of the best one); before the first one
@@ -381,8 +385,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
                 `validation_data` then only reports.
             meta_iterations: int, 20 by default; 0 trains with the
                 hyperparameters as they are, from weights and optimizer (its
-                velocity, its count of steps) as they are, and epochs are
-                epochs. Compile again, or
+                velocity, its count of steps) as they are, whatever
+                `initial_weights`, and epochs are epochs; `keep`, `draws` and
+                `refit` are then refused. Compile again, or
                 use `validation_loss_after`, to begin with a new optimizer.
             tune_every: int, K: if given, hyperparameters are tuned within one
                 training, which goes on from weights and optimizer as they
@@ -406,11 +411,15 @@ class DrMADModel(Readable, Checkable, Differentiable):
                 training with these, the default with `"resample"`; `"best"`,
                 weights and hyperparameters of the lowest `val_loss`, the
                 default otherwise, and where `EarlyStopping` is to restore the
-                best weights (the next `fit` then begins with the step that
+                best weights, which leaves no place for `"mean"` and `refit`
+                (the next `fit` then begins with the step that
                 follows these, unless you assign other values); `"last"`, the
                 last weights, and hyperparameters one step further.
             draws: int, how many trainings from new draws each meta-iteration
-                has, whose mean hypergradient it follows.
+                has, whose mean hypergradient it follows. Logs are their means,
+                and so is the `val_loss` by which `"best"` chooses; its weights,
+                and those of `"last"`, are those of the last draw, whose own
+                loss may be higher.
             refit: bool, whether `fit` ends with a training on all examples,
                 those of `validation_split` included; with `hyper_data`, its
                 loss there is `"hyper_loss"` in `model.final_logs`.
@@ -486,7 +495,9 @@ class DrMADModel(Readable, Checkable, Differentiable):
             display=display,
         )
         if is_tuned and self._has_suggested and not display.is_silent:
-            self.hyperparameter_summary(print_fn=display.say)
+            self.hyperparameter_summary(
+                print_fn=display.say, meta_iterations=tuning.moves(plan)
+            )
             self._has_suggested = False  # said once
         if is_tuned and self.resolved.why:
             display.say(self.words_on_method().strip())

@@ -1,8 +1,9 @@
 """What a `DrMADModel` remembers of its `fit`s."""
 
 import contextlib
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -14,6 +15,21 @@ from keras_drmad.training.initial_weights import Origin
 from keras_drmad.training.kept import NEW, NOTHING, Left, Resumed
 from keras_drmad.training.tuning_record import TuningRecord
 from keras_drmad.wrapper import Wrapper
+
+
+def looks(method: Callable) -> Callable:
+    """Returns a method of a model that leaves hyperparameters as they were.
+
+    Also what they know of the trainings that they were learned in.
+    """
+
+    @functools.wraps(method)
+    def run(self: Any, *args: Any, **options: Any) -> Any:
+        self.check_compiled()
+        with self._assembly.hyperparameters.looked_at():
+            return method(self, *args, **options)
+
+    return run
 
 
 class Remembering(Wrapper):
@@ -134,16 +150,23 @@ class Remembering(Wrapper):
         self._origin.look()
         return self._origin
 
+    def has_left(self) -> bool:
+        """Returns whether a `fit` has left trained weights in the model."""
+        if self._origin is None:
+            return bool(self._saved_origin)
+        return self._origin.has_left
+
     def leave(self, origin: Origin, initial_weights: str) -> None:
         """Notes how a `fit` has tuned, and which weights it leaves.
 
         Args:
-            origin: where its trainings started.
-            initial_weights: str, as for `fit`.
+            origin: where its trainings started; or, of one training that went
+                on from the model's weights, where others would have.
+            initial_weights: str, as for `fit`; empty for one training.
         """
         origin.leave()
         self._origin, self._saved_origin = origin, []
-        self.tuned_from = initial_weights
+        self.tuned_from = initial_weights or self.tuned_from
 
     def note(self, diagnostics: dict[str, Any]) -> None:
         """Adds what is known of a hypergradient to the diagnostics."""

@@ -74,10 +74,12 @@ class Saved(Remembering):
 
         Raises:
             ValueError: if the model is not compiled, has other weights by now,
-                or two of its weights have the same path.
+                or was compiled by itself since, or two of its weights have the
+                same path.
         """
         self.check_compiled()
         self._assembly.check_weights()
+        self._assembly.check_compiled()
         self._assembly.hyperparameters.check_bound(self.elementary_model)
         if self.tuned_from == "same":
             warnings.warn(OF_ONE_PATH, RuntimeWarning, stacklevel=2)
@@ -127,6 +129,7 @@ class Saved(Remembering):
             "hypergradient": serialize(self.method),
             "meta_optimizer": serialize(self._given_meta_optimizer),
             "jit_compile": self._jit_choice,
+            "self_check": self._assembly.self_check,
         }
 
     def _compiles_again(self) -> bool:
@@ -221,7 +224,8 @@ class Saved(Remembering):
     def load_weights(self, filepath: Any, **options: Any) -> None:
         """Loads weights, as `keras.Model`, also those of a plain model.
 
-        Hyperparameters stay as they are where the file has none.
+        Hyperparameters, and what is known of their tuning, stay as they are
+        where the file has none.
 
         Raises:
             ValueError: if the file has other weights or hyperparameters.
@@ -251,7 +255,7 @@ class Saved(Remembering):
             kept["policy"] = [POLICIES.index(self.tuned_from)]
         if self.progress is not None:
             kept |= self.progress.values()
-        elif self.tuned_from:
+        elif self.has_left():
             origin = self.origin_of_trainings()
             if origin.is_complete:  # others could not be resumed
                 kept["origin"] = origin.values()
@@ -265,6 +269,9 @@ class Saved(Remembering):
     def load_own_variables(self, store) -> None:
         """Loads what `save_own_variables` saved.
 
+        A file without hyperparameters leaves these, and what is known of
+        their tuning, as they are.
+
         Raises:
             ValueError: if these are other hyperparameters than the model's.
         """
@@ -276,6 +283,8 @@ class Saved(Remembering):
         kinds = list(getattr(self, "hyperparameters", []))
         there = {k for k in saved if k.startswith("hyperparameter_")}
         own = {f"hyperparameter_{h.name}": h for h in kinds}
+        if not there:
+            return
         if there and own and there != set(own):
             names = [k.removeprefix("hyperparameter_") for k in sorted(there)]
             raise ValueError(

@@ -20,6 +20,7 @@ COMPILE_ARGUMENTS = (
     "hypergradient",
     "meta_optimizer",
     "jit_compile",
+    "self_check",
     "run_eagerly",
     "steps_per_execution",
     "auto_scale_loss",

@@ -161,6 +161,13 @@ def test_config_round_trip(name):
 
 
 @each_method
+def test_a_method_says_whether_it_is_exact(name):
+    row = METHODS[name]
+    makes_a_choice = name == "auto"
+    assert row.method.is_exact == (row.is_exact and not makes_a_choice)
+
+
+@each_method
 def test_saved_with_a_model(name, tmp_path):
     method = METHODS[name].method
     model = compiled(hypergradient=method)

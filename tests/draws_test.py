@@ -384,6 +384,9 @@ def test_early_stopping_that_restores_asks_for_the_best(model):
 
 # ---- arguments
 
+RESTORING = keras.callbacks.EarlyStopping(restore_best_weights=True)
+SPLIT = dict(validation_data=None, validation_split=0.25)
+
 
 @pytest.mark.parametrize(
     "options, argument, received",
@@ -394,6 +397,11 @@ def test_early_stopping_that_restores_asks_for_the_best(model):
         (dict(draws=2, initial_weights="continue"), "draws", "2"),
         (dict(refit=1), "refit", "1"),
         (dict(refit=True), "refit", "True"),
+        (dict(callbacks=[RESTORING], keep="mean"), "keep", "'mean'"),
+        (dict(callbacks=[RESTORING], **SPLIT, refit=True), "refit", "True"),
+        (dict(meta_iterations=0, keep="mean"), "keep", "'mean'"),
+        (dict(meta_iterations=0, draws=7), "draws", "7"),
+        (dict(meta_iterations=0, **SPLIT, refit=True), "refit", "True"),
     ],
 )
 def test_bad_arguments(model, options, argument, received):

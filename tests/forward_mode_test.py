@@ -385,3 +385,18 @@ def test_auto(per, allowed, time_factor, chosen, words):
     method = kd.Auto(memory=allowed, time_factor=time_factor)
     found, why = method.choose(400, state, [kind])
     assert repr(found).startswith(chosen) and words in why
+
+
+@pytest.mark.parametrize("time_factor", [4.0, 1000.0])
+@pytest.mark.parametrize("per", ["input", "weight"])
+def test_auto_goes_past_tangents_that_do_not_fit(per, time_factor, monkeypatch):
+    """Whatever the machine can give, and however many there are."""
+    kind = L2(per)
+    bound(kind)
+    state = State([tf.zeros([23])], [tf.zeros([23])], [])
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    found, _ = kd.Auto(time_factor=time_factor).choose(400, state, [kind])
+    assert repr(found).startswith("DrMAD(")
+    for count in (1, MOST):
+        needed = kd.ForwardMode().nbytes(400, state, [kind] * count)
+        assert needed == Forward(count * kind.count).nbytes(400, state)

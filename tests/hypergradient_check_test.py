@@ -194,6 +194,15 @@ def test_a_bar_counts_the_trainings(capsys, verbose):
     assert ("5/5" in capsys.readouterr().out) == (verbose != 0)
 
 
+def test_a_split_has_no_place_in_what_looks_once():
+    model = tuned(kd.ReverseMode())
+    looks = "hypergradient", "validation_loss_after", "check_hypergradient"
+    for name in looks:
+        with pytest.raises(TypeError) as error:
+            getattr(model, name)(X, Y, **TRAINING, validation_split=0.5)
+        assert_helps(error, "validation_split", "validation_split")
+
+
 @pytest.mark.parametrize(
     "arguments, received",
     [({"length": 0.0}, "length=0.0"), ({"directions": 0}, "directions=0")],

@@ -5,11 +5,13 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from matplotlib import pyplot as plt
 from scipy import stats
 
 import keras_drmad as kd
 from keras_drmad import hyperparameter_check
+from keras_drmad.training import validation
 from keras_drmad.training.initial_weights import CHECKED
 from keras_drmad.training.plan import Split
 from keras_drmad.training.randomness import hashed
@@ -49,7 +51,9 @@ def model_of():
 @pytest.fixture
 def model(model_of):
     """One tuned model for all tests: one trace."""
-    return model_of()
+    model = model_of()
+    model.leave(model._origin, "resample")  # no weights were put in
+    return model
 
 
 def check(model, **options):
@@ -244,16 +248,41 @@ def test_parts_of_the_examples_have_their_own_losses(model):
     )
 
 
+@pytest.mark.parametrize("size, batch", [(203, 10), (4_100, 1)], ids=str)
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_there_are_as_many_parts_as_are_said(model, size, batch, is_stream):
+    """Also with a last batch of few examples, and with parts of many chunks."""
+    held_out = data(size, seed=3)
+    if is_stream:
+        held_out = tf.data.Dataset.from_tensor_slices(held_out).batch(batch)
+    training, plan = model.prepared(
+        X,
+        Y,
+        batch_size=8,
+        validation_data=held_out,
+        validation_batch_size=None if is_stream else batch,
+    )
+    parts: list[float] = []
+    state = training.problem.initial_state()
+    logs = training.validate(state, training.hparams(), plan.hyper, parts=parts)
+    begins = validation.places_of_parts(plan.hyper)
+    assert len(parts) == len(begins) == training.parts_of(plan.hyper) == 20
+    counts = np.diff([batch * k for k in begins] + [size])
+    mean = np.average(parts, weights=counts)
+    assert mean == pytest.approx(logs["loss"], rel=1e-4)
+
+
 def test_examples_that_the_tuning_validated_on_tell_nothing(model):
     model.hyperparameters[0].assign(1e-2)
     model.untuned = [np.log(np.full(9, 3.0))]  # a start that is far worse
-    split = dict(validation_data=None, validation_split=0.25, draws=4)
+    longer = dict(epochs=20, draws=4)
+    split = longer | dict(validation_data=None, validation_split=0.25)
     result = check(model, **split)
     assert result.differences["val_loss"].p_value < 0.05
     assert result.verdict == "can't be told"
     assert "`test_data`" in result.advice
     assert check(model, **split, test_data=TEST).verdict == "carries over"
-    assert check(model, draws=4).verdict == "carries over"
+    assert check(model, **longer).verdict == "carries over"
 
 
 def test_a_start_that_diverges():

@@ -5,14 +5,23 @@ import numpy as np
 import pytest
 
 from small_models import (
+    FIT,
+    VALIDATION,
     At,
     X,
+    Y,
     assert_same,
     at_each_end,
     built_once,
     compiled,
     fit,
     hidden,
+)
+
+TRAINING = dict(
+    batch_size=FIT["batch_size"],
+    epochs=FIT["epochs"],
+    validation_data=VALIDATION,
 )
 
 
@@ -152,13 +161,40 @@ def test_a_second_fit_starts_where_the_first_did(model, policy):
     assert_same(first_start(model, initial_weights=policy), start)
 
 
-def test_ordinary_training_and_loaded_weights_are_where_to_start(model):
+ONE_TRAINING = (dict(meta_iterations=0), dict(tune_every=3))
+
+
+@pytest.mark.parametrize("how", ONE_TRAINING, ids=str)
+def test_one_training_goes_on_and_puts_no_weights_in(model, how, tmp_path):
+    how = dict(initial_weights="resample", meta_iterations=None) | how
+    before = model.get_weights()
+    fit(model, **how)
+    trained = model.get_weights()
+    assert np.any(before[0] != trained[0])
+    fit(model, **how)
+    assert_same([np.array(w) for w in model.start_weights], trained)
+    model.save(tmp_path / "model.keras")
+    options = TRAINING | dict(draws=2, verbose=0)  # warns of weights that stay
+    model.untuned = [h.raw.numpy() for h in model.hyperparameters]
+    model.check_hyperparameters(X, Y, **options)
+    drawn = first_start(model, initial_weights="resample")
+    assert np.abs(drawn[0] - before[0]).min() > 0
+    assert_same(first_start(model, initial_weights="same"), before)
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(first_start(loaded, initial_weights="same"), before)
+
+
+def test_weights_that_the_net_itself_was_trained_to_are_where_to_start(model):
     fit(model, initial_weights="resample")
     before = model.get_weights()
-    fit(model, meta_iterations=0)
+    model.elementary_model.fit(X, Y, verbose=0)
     trained = model.get_weights()
     assert np.any(before[0] != trained[0])
     assert_same(first_start(model, initial_weights="resample"), trained)
+    with pytest.warns(UserWarning, match="0 of 43 trainable numbers"):
+        model.check_hyperparameters(X, Y, **TRAINING, draws=2, verbose=0)
+    with pytest.warns(UserWarning, match="All draws start from the same"):
+        model.hypergradient(X, Y, **TRAINING, draws=2)
     model.set_weights(before)
     assert_same(first_start(model, initial_weights="resample"), before)
 

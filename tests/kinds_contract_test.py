@@ -501,9 +501,19 @@ def test_knots_stay_where_they_were_learned(tmp_path):
     raw.assign(np.linspace(-1, 1, raw.value.numpy().size).reshape(raw.shape))
     # Used before it was tuned, it is spread over that training.
     model.fit(X, Y, batch_size=4, meta_iterations=0, verbose=0)
-    model.hypergradient(X, Y, **TRAINING)
-    expected = model.hyperparameters[0].over_time(T)
+    kind = model.hyperparameters[0]
+    assert kind.steps == 3
+    model.fit(X, Y, **TRAINING, meta_iterations=1, keep="last", verbose=0)
+    raw.assign(np.linspace(-1, 1, raw.value.numpy().size).reshape(raw.shape))
+    expected = kind.over_time(T)
     model.fit(X, Y, batch_size=4, epochs=4, meta_iterations=0, verbose=0)
+    # Calls that only look take values over their own steps, and leave them.
+    other = TRAINING | {"steps_per_epoch": 2}
+    model.hypergradient(X, Y, **other)
+    model.validation_loss_after(X, Y, **other)
+    model.check_hypergradient(X, Y, **other, directions=1, verbose=0)
+    model.check_hyperparameters(X, Y, **other, draws=2, verbose=0)
+    assert kind.steps == T
     np.testing.assert_array_equal(
         model.hyperparameters[0].over_time(T), expected
     )

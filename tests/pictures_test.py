@@ -328,6 +328,24 @@ def test_settings_read_as_they_are_written(tmp_path):
     assert "class_name" not in text
 
 
+def test_settings_name_the_meta_optimizer_of_each_kind(tmp_path):
+    small_models.reseed()
+    model = as_if_tuned(
+        exact_model(
+            tanh_net(),
+            [kinds.L2("layer", 0.01), kinds.LearningRate()],
+            meta_optimizer={
+                "l2": kd.SignDescent(0.25),
+                "learning_rate": keras.optimizers.SGD(0.5),
+            },
+        )
+    )
+    text = plots.report(model, tmp_path).read_text("utf-8")
+    assert "l2: SignDescent(learning_rate=0.25" in text
+    assert "learning_rate: SGD(learning_rate=0.5" in text
+    assert "lambda" not in text
+
+
 def test_names_are_escaped(tmp_path):
     name = "<script>alert('x')</script>&"
     page = Page(name)

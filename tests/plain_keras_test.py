@@ -199,6 +199,34 @@ def test_losses_of_layers_have_no_weights():
     assert f"hint by {float(kind.value()[2]):.6g}" in said
 
 
+def test_an_output_and_its_layer_have_weights_of_their_own():
+    """Also two layers of one name, in models inside the model."""
+    inputs, shape = keras.Input((4,)), (4,)
+    h = inputs
+    for k in range(2):
+        inner = keras.Sequential(name=f"part_{k}")
+        inner.add(keras.Input(shape))
+        inner.add(keras.layers.ActivityRegularization(l2=0.1, name="hint"))
+        h = inner(h)
+    outputs = [
+        keras.layers.Dense(n, name=name, activity_regularizer="l2")(h)
+        for name, n in (("main", 2), ("hint", 1))
+    ]
+    kind = kinds.LossWeights(layers=["main", "hint"])
+    model = exact_model((inputs, outputs), [kind], loss=["mse", "mse"])
+    hints = ["hint (layer)", "hint (layer) (2)", "hint (layer) (3)"]
+    assert sorted(kind.names[2:]) == [*hints, "main (layer)"]
+    values = np.arange(2.0, 8.0)
+    kind.assign(values)
+    with pytest.warns(UserWarning, match="loss_weights"):
+        plain = model.to_keras()
+    assert plain.loss_weights == pytest.approx({"main": 2.0, "hint": 3.0})
+    assert "main (layer) by" in plain.left_out["loss_weights"]
+    by_layer = kind.by_layer(values[np.newaxis])
+    np.testing.assert_array_equal([a[0, 0] for a in by_layer.values()], values)
+    assert [part.entries for part in kind.parts()] == list(range(6))
+
+
 def test_data_and_first_weights():
     plain, data, scale, start = exported(
         [

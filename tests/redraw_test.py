@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_drmad as kd
 from keras_drmad.training.randomness import hashed
 from keras_drmad.training.redraw import Redraw
 from redrawn_layers import LAYERS, ROW, SEQUENCE
@@ -266,6 +267,12 @@ def test_the_model_of_hyperparameters():
     redraw = Redraw(model, model.trainable_variables)
     assert redraw.drawn == [True, False] * 2
     assert redraw.words().endswith("begin as initializers set them.")
+
+
+def test_values_that_layers_learn_are_no_weights_that_stay():
+    model = model_of(kd.layers.Dropout(0.3), layers.Dense(3))
+    words = redraw_of(model).words()
+    assert "are drawn anew" in words and "stay" not in words
 
 
 def test_variables_that_a_model_does_not_own_stay():

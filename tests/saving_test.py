@@ -94,6 +94,7 @@ def fitted(name):
         ],
         hypergradient=kd.DrMAD(reverse_steps=4),
         meta_optimizer=keras.optimizers.RMSprop(0.2, rho=0.8),
+        self_check=False,
     )
     fit(model)
     return model
@@ -114,6 +115,9 @@ def test_saved_and_loaded(trained, kind, tmp_path):
     assert type(loaded.elementary_model) is type(model.elementary_model)
     assert_same(saved(loaded), saved(model))
     assert loaded.get_compile_config() == model.get_compile_config()
+    said: list[str] = []
+    loaded.summary(print_fn=lambda text, **_: said.append(text))
+    assert "Self-check: off" in "".join(said)
     # Losses of subclassed models and dropout masks come along too.
     assert_same(
         loaded.evaluate(*VALIDATION, verbose=0),
@@ -187,6 +191,22 @@ def test_saved_and_loaded_weights(trained, tmp_path):
     )
     other.load_weights(tmp_path / "model.weights.h5")
     assert_same(numbers(other), numbers(model))
+
+
+def test_weights_of_a_plain_model_leave_the_tuning(trained, tmp_path):
+    model = trained("hidden")
+    model.elementary_model.save_weights(tmp_path / "plain.weights.h5")
+    model.elementary_model.save(tmp_path / "plain.keras")
+    weights = model.get_weights()
+    model.set_weights([0 * w for w in weights])
+    for name in ("plain.weights.h5", "plain.keras"):
+        values = [h.value().numpy() for h in model.hyperparameters]
+        untuned, record = model.untuned, model.tuning_record
+        assert len(untuned) == 3 and record.rows
+        model.load_weights(tmp_path / name)
+        assert_same([h.value().numpy() for h in model.hyperparameters], values)
+        assert model.untuned is untuned and model.tuning_record is record
+        assert_same(model.get_weights(), weights)
 
 
 @pytest.mark.parametrize("kind", MODELS)

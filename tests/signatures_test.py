@@ -6,6 +6,8 @@ import pytest
 
 import keras_drmad as kd
 from keras_drmad import loss_along_line, plots
+from keras_drmad.model import FIT_ARGUMENTS
+from keras_drmad.wrapper import COMPILE_ARGUMENTS
 
 BY_PLACE = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -45,6 +47,20 @@ def by_place(function):
 @pytest.mark.parametrize("thing", CLASSES + FUNCTIONS)
 def test_two_arguments_by_place_at_most(thing):
     assert len(by_place(thing)) <= 2
+
+
+@pytest.mark.parametrize(
+    "method, known",
+    [
+        (kd.DrMADModel.compile, COMPILE_ARGUMENTS),
+        (kd.DrMADModel.fit, ("x", "y", *FIT_ARGUMENTS, "validation_freq")),
+    ],
+    ids=["compile", "fit"],
+)
+def test_errors_name_every_argument(method, known):
+    parameters = inspect.signature(method).parameters.values()
+    named = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    assert sorted(named) == sorted(["self", *known])
 
 
 def test_the_search_too():

@@ -49,15 +49,22 @@ def test_auto_leaves_out_layers_without_a_kernel():
 
 
 def test_auto_is_printed_before_training(capsys):
-    model = compiled(hidden(), hyperparameters="auto")
+    model = compiled(
+        hidden(), hyperparameters="auto", meta_optimizer=kd.SignDescent(0.1)
+    )
     model.fit(X, Y, validation_data=VALIDATION, meta_iterations=1, verbose=2)
     printed = capsys.readouterr().out
     table, training = printed.split("1/1", 1)[0], printed
     assert "l2 (L2)" in table and "learning_rate (LearningRate)" in table
     assert "Tuned by gradient: 4" in table
+    assert "Within reach of 1 meta-iteration, at most" in table
     assert "val_loss" in training
     model.fit(X, Y, validation_data=VALIDATION, meta_iterations=1, verbose=2)
     assert "l2 (L2)" not in capsys.readouterr().out  # was said
+    model._has_suggested = True
+    often = dict(validation_data=VALIDATION, epochs=3, batch_size=12)
+    model.fit(X, Y, **often, tune_every=1, verbose=2)
+    assert "Within reach of 6 meta-iterations" in capsys.readouterr().out
 
 
 def test_auto_is_saved_with_its_values(tmp_path):

@@ -1,7 +1,9 @@
 """The contract of a hyperparameter kind."""
 
 import abc
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -119,6 +121,16 @@ class Hyperparameter(abc.ABC):
         Raises:
             ValueError: if the kind does not fit the training.
         """
+
+    @contextlib.contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """Within, the kind is prepared for trainings that change nothing.
+
+        Such as those of `hypergradient`, whose length may be another than the
+        one that the values were learned for. A kind that keeps what `prepare`
+        tells overrides this, and is as it was at the end.
+        """
+        yield
 
     # ---- where the kind acts, as methods and checks ask for it
 

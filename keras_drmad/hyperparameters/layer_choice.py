@@ -117,6 +117,27 @@ def names(layers: Layers) -> Any:
     return [names(entry) for entry in layers]
 
 
+def apart(labels: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """Returns labels of layers, none of which is there twice.
+
+    Layers of two models inside a model may have one name.
+
+    Args:
+        labels: list of str.
+        taken: list of str, what else has a name; a layer named like that is
+            called "NAME (layer)".
+    """
+    found: list[str] = []
+    for label in labels:
+        first = one = f"{label} (layer)" if label in taken else label
+        count = 1
+        while one in found:
+            count += 1
+            one = f"{first} ({count})"
+        found.append(one)
+    return found
+
+
 def _entries(layers: Any) -> list[str | keras.Layer]:
     """Returns the entries of `layers`, which may be a single one.
 

@@ -36,8 +36,9 @@ class LossWeights(base.Hyperparameter):
     ```
 
     Attributes:
-        names: list of str, the name of the output or layer of each weight;
-            empty until a model is compiled with this object.
+        names: list of str, the name of the output or layer of each weight,
+            "NAME (layer)" for a layer named like an output; empty until a
+            model is compiled with this object.
 
     References: Jaderberg et al., *Reinforcement Learning with Unsupervised
     Auxiliary Tasks*, ICLR 2017, https://arxiv.org/abs/1611.05397, weigh
@@ -101,7 +102,9 @@ class LossWeights(base.Hyperparameter):
         self.check(model, optimizer)
         self._outputs, self._structure = _several_outputs(model)
         self._with_losses = layer_choice.layers_of(model, self.layers)
-        self.names = self._outputs + [x.name for x in self._with_losses]
+        names = [x.name for x in self._with_losses]
+        names = layer_choice.apart(names, taken=self._outputs)
+        self.names = self._outputs + names
         self.create((len(self.names),), self.initial)
 
     def batch(self, raw: tf.Tensor, batch: Batch) -> Batch:
@@ -171,9 +174,7 @@ class LossWeights(base.Hyperparameter):
                 for name in plain.loss
             }
         if self._with_losses:
-            weights = [
-                (x.name, float(values[x.name])) for x in self._with_losses
-            ]
+            weights = list(values.items())[len(self._outputs) :]
             plain.leave_out(
                 self.name,
                 "Losses that layers add have no weights. Multiply them, or the "

@@ -1,7 +1,9 @@
 """The optimizer's numbers, as hyperparameters."""
 
 import abc
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -154,11 +156,22 @@ class OptimizerNumber(Grouped):
         elif training.is_tuned or self.steps is None:
             self._set_steps(training.steps)
 
+    @contextlib.contextmanager
+    def looked_at(self) -> Iterator[None]:
+        before = self.steps
+        try:
+            yield
+        finally:
+            self._set_steps(before)
+
     def _set_steps(self, steps: int | None) -> None:
-        """Sets the number of iterations over which the values are spread."""
+        """Sets the number of iterations over which the values are spread.
+
+        Args:
+            steps: int, or `None` where no training has told it.
+        """
         self.steps = steps
-        if steps is not None:
-            self._last_step.assign(max(steps - 1, 1))
+        self._last_step.assign(0 if steps is None else max(steps - 1, 1))
 
     def number(
         self,

@@ -1,5 +1,6 @@
 """All hyperparameters of a model, as one."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -76,6 +77,14 @@ class Together:
         """
         for h in self:
             h.prepare(training)
+
+    @contextlib.contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """Within, trainings are prepared that change nothing."""
+        with contextlib.ExitStack() as stack:
+            for h in self:
+                stack.enter_context(h.looked_at())
+            yield
 
     def examples(self) -> int | None:
         """Returns how many training examples all know by their places.

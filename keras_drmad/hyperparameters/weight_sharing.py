@@ -165,18 +165,21 @@ class WeightSharing(base.Hyperparameter):
     def by_layer(self, values: np.ndarray) -> dict[str, np.ndarray]:
         entries = math.prod(values.shape[-2:])
         return {
-            str(layer_choice.names(entry)): values[..., k, :, :].reshape(
-                *values.shape[:-3], entries
-            )
-            for k, entry in enumerate(self.layers)
+            label: values[..., k, :, :].reshape(*values.shape[:-3], entries)
+            for k, label in enumerate(self._labels())
         }
 
     def parts(self) -> list[Part]:
         numbers = np.arange(self.count).reshape(self._bound().shape)
         return [
-            Part(str(layer_choice.names(entry)), "", own, ("task", "source"))
-            for entry, own in zip(self.layers, numbers, strict=True)
+            Part(label, "", own, ("task", "source"))
+            for label, own in zip(self._labels(), numbers, strict=True)
         ]
+
+    def _labels(self) -> list[str]:
+        """Returns a name for each depth."""
+        named = [str(layer_choice.names(entry)) for entry in self.layers]
+        return layer_choice.apart(named)
 
     def correlations(self) -> np.ndarray:
         """Returns how alike tasks are, `(depths, tasks, tasks)` in [-1, 1].

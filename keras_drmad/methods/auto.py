@@ -97,8 +97,10 @@ class Auto(Method):
             allowed = arguments.nbytes("memory", self.memory)
         where = f"of {memory_lib.in_words(allowed)}"
         for method, factor in _exact(hyperparameters):
+            if factor > self.time_factor:
+                continue
             needed = method.nbytes(T, state, hyperparameters)
-            if needed <= allowed and factor <= self.time_factor:
+            if needed <= allowed:
                 words = memory_lib.in_words(needed)
                 return Chosen(
                     method,

@@ -58,6 +58,14 @@ class Chosen(NamedTuple):
 class Method(abc.ABC):
     """A method to compute hypergradients."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is exact but for rounding, where there are derivatives.
+
+        Not of a method that makes a choice: ask the one that `choose` returns.
+        """
+        return False
+
     @abc.abstractmethod
     def bind(
         self,

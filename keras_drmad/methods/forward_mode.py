@@ -44,6 +44,10 @@ class ForwardMode(Method):
     https://arxiv.org/abs/1703.01785, Algorithm 2.
     """
 
+    @property
+    def is_exact(self) -> bool:
+        return True
+
     def bind(
         self,
         T: int,
@@ -51,17 +55,31 @@ class ForwardMode(Method):
         hyperparameters: Sequence[Tuned] = (),
         optimizer: Any = None,
     ) -> Differentiation:
-        count = sum(h.count for h in hyperparameters)
-        if count > MOST:
-            raise _refused(self, f"{MOST} of them at most", count)
-        begins = [h.acts_from(T) for h in hyperparameters]
-        flat = np.concatenate([np.zeros(0, int), *begins]).tolist()
-        bound = Forward(count, tuple(flat) if any(flat) else ())
+        bound = _forward(T, hyperparameters)
+        if bound.count > MOST:
+            raise _refused(self, f"{MOST} of them at most", bound.count)
         needed, allowed = bound.nbytes(T, state), _available_bytes()
         if needed > allowed:
             words = memory_lib.in_words(allowed)
-            raise _refused(self, f"which are to fit into {words}", count)
+            limit = f"which are to fit into {words}"
+            raise _refused(self, limit, bound.count)
         return bound
+
+    def nbytes(
+        self,
+        T: int,
+        state: State,
+        hyperparameters: Sequence[Tuned] = (),
+        optimizer: Any = None,
+    ) -> float:
+        return _forward(T, hyperparameters).nbytes(T, state)
+
+
+def _forward(T: int, hyperparameters: Sequence[Tuned]) -> Forward:
+    count = sum(h.count for h in hyperparameters)
+    begins = [h.acts_from(T) for h in hyperparameters]
+    flat = np.concatenate([np.zeros(0, int), *begins]).tolist()
+    return Forward(count, tuple(flat) if any(flat) else ())
 
 
 def _refused(method: Method, limit: str, count: int) -> ValueError:

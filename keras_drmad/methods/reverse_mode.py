@@ -74,6 +74,10 @@ class ReverseMode(Method):
         self.storage = storage
         self.memory = memory
 
+    @property
+    def is_exact(self) -> bool:
+        return self.memory is None and self.storage != "bfloat16"
+
     def bind(
         self,
         T: int,

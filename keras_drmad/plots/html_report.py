@@ -209,7 +209,7 @@ def _settings(page: Page, model: Any) -> None:
     why = last["why"] and f": {last['why']}"
     rows = [
         ["optimizer", _in_words(model.optimizer)],
-        ["meta-optimizer", _in_words(model.meta_optimizer)],
+        ["meta-optimizer", _in_words(model.given_meta_optimizer)],
         ["hypergradient", last["method"] + why],
         ["seed", str(last["seed"])],
         ["hyperparameters", ", ".join(map(repr, model.hyperparameters))[:MOST]],
@@ -229,7 +229,10 @@ def _versions() -> dict[str, str]:
 
 
 def _in_words(optimizer: Any) -> str:
-    """Returns an optimizer with what it was constructed with."""
+    """Returns an optimizer, or a dict of some, as they were constructed."""
+    if isinstance(optimizer, dict):
+        each = [f"{name}: {_in_words(one)}" for name, one in optimizer.items()]
+        return "; ".join(each)
     name, config = type(optimizer).__name__, optimizer.get_config()
     return _as_call(name, config)[:MOST]
 

@@ -108,6 +108,7 @@ class Assembly:
         self._convex: GaussNewton | None = None
         self._trainable = _trainable(model)
         self._trained = list(model.trainable_variables)
+        self._compiled = keras_internals.compiled_parts(model)
         if before is not None:
             self.kept = before.kept
             if before.loops is None:
@@ -155,6 +156,24 @@ class Assembly:
             "next `fit`; for phases with other layers, use one `fit` for each."
         )
 
+    def check_compiled(self) -> None:
+        """Checks that the elementary model was not compiled by itself since.
+
+        Raises:
+            ValueError: if it was.
+        """
+        now = keras_internals.compiled_parts(self._model)
+        names = [k for k, one in self._compiled.items() if now[k] is not one]
+        if names:
+            raise ValueError(
+                f"The model '{self._model.name}' was compiled again, by itself "
+                "or in another `DrMADModel`, after the `compile` of this one: "
+                f"other objects are its {', '.join(names)}. Call `compile` of "
+                "this `DrMADModel` again, with a new optimizer, before the "
+                "next training; to compile the model for Keras alone, take a "
+                "copy of it, `keras.models.clone_model`."
+            )
+
     def training(
         self,
         plan: Plan,
@@ -180,9 +199,11 @@ class Assembly:
 
         Raises:
             ValueError: if workers were asked for different trainings, or the
+                model was compiled or frozen since, or the
                 model, the hyperparameters or the method cannot
                 take the data or the length.
         """
+        self.check_compiled()
         self.hyperparameters.check_bound(self._model)
         self.check_trainable()
         check_known(self._model.optimizer, self._model.trainable_variables)

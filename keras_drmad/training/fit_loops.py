@@ -72,8 +72,8 @@ def run(
             arguments.keras_file("filepath", one.filepath)
     model.stop_training = False
     model.final_logs, model.diagnostics, model.latest = {}, {}, {}
-    origin = model.origin_of_trainings() if repeats else None
-    if origin is not None:
+    origin = model.origin_of_trainings()
+    if repeats:
         origin.agree(workers)
     if not model.untuned:
         model.untuned = [np.array(raw) for raw in training.hparams()]
@@ -128,9 +128,8 @@ def run(
             course.end()
         if is_tuned:
             advice.give(model.history.history, callbacks.callbacks)
-    finally:
-        if repeats:  # an interrupt leaves trained weights, too
-            model.leave(origin, tuning.initial_weights)
+    finally:  # an interrupt leaves trained weights, too
+        model.leave(origin, tuning.initial_weights if repeats else "")
 
 
 def _moved(model: Any) -> list[Hyperparameter]:

@@ -22,7 +22,8 @@ class Origin:
 
     A `fit` leaves trained weights in the model. Where these still are when the
     next `fit` begins, its trainings start where those of the first one did;
-    other weights were put in meanwhile, and start as they are.
+    other weights were put in meanwhile, and start as they are. A `fit` of one
+    training leaves trained weights, too, but itself goes on from the model's.
 
     Attributes:
         redraw: `Redraw`, which of the model's variables are drawn anew.
@@ -51,6 +52,11 @@ class Origin:
             if not keras_internals.is_seed_state(v)
         }
         return now == set(map(id, self._variables))
+
+    @property
+    def has_left(self) -> bool:
+        """Whether a `fit` has left weights in the model."""
+        return bool(self._left)
 
     def leave(self) -> None:
         """Notes that the model has the weights that a `fit` left in it."""

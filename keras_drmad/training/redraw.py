@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_drmad import keras_internals
+from keras_drmad.hyperparameters.values import RAW
 from keras_drmad.training import kept_initializers
 from keras_drmad.training.kept_initializers import Kept
 from keras_drmad.training.randomness import Randomness, hashed
@@ -152,6 +153,14 @@ class Redraw:
             self._stays(k) and self.variables[k].trainable for k in places
         )
 
+    @property
+    def draws_none(self) -> bool:
+        """Whether all draws of the weights that are trained would be alike."""
+        return self.keeps_some and not any(
+            is_drawn and v.trainable
+            for v, is_drawn in zip(self.variables, self.drawn, strict=True)
+        )
+
     def words(self) -> str:
         """Returns a sentence on what is drawn anew, and what stays."""
         unique = {id(v): k for k, v in enumerate(self.variables)}.values()
@@ -172,10 +181,14 @@ class Redraw:
         return words + "."
 
     def _stays(self, k: int) -> bool:
-        """Returns whether a variable keeps its values; not a count or a key."""
-        is_number = "float" in keras.backend.standardize_dtype(
-            self.variables[k].dtype
-        )
+        """Returns whether a variable keeps its values.
+
+        Not a count or a key, nor a hyperparameter within a layer, which does
+        not belong to where trainings start.
+        """
+        variable = self.variables[k]
+        is_number = "float" in keras.backend.standardize_dtype(variable.dtype)
+        is_number &= variable.name != RAW
         return is_number and not (self.drawn[k] or self.fixed[k])
 
     def _names(self, stay: list[int]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_drmad import arguments
+from keras_drmad.training.plan import Plan
 
 POLICIES = ("resample", "same", "continue")
 KEEP = ("mean", "best", "last")
@@ -42,6 +43,17 @@ class Tuning(NamedTuple):
         """Whether each training has new weights and a new split."""
         return self.initial_weights == "resample"
 
+    def moves(self, plan: Plan) -> int:
+        """Returns how often the hyperparameters of a `fit` are moved.
+
+        Args:
+            plan: its data and length.
+        """
+        if not self.every:
+            return max(self.meta_iterations - self.first, 0)
+        windows = plan.training.steps // self.every
+        return max(plan.epochs - self.first, 0) * windows
+
     @property
     def trains_again(self) -> bool:
         """Whether one more training follows the meta-iterations."""
@@ -76,19 +88,20 @@ def checked(
         ValueError: if an argument is not valid, or does not go with another.
     """
     arguments.whole("initial_epoch", initial_epoch, 0)
+    of_repeated: dict[str, tuple[Any, Any]] = {
+        "keep": (keep, None),
+        "draws": (draws, 1),
+        "refit": (refit, False),
+    }
     if tune_every is not None:
-        return _within_one_training(
-            tune_every,
-            look_back,
-            initial_epoch,
-            {
-                "meta_iterations": (meta_iterations, None),
-                "initial_weights": (initial_weights, POLICIES[0]),
-                "keep": (keep, None),
-                "draws": (draws, 1),
-                "refit": (refit, False),
-            },
-        )
+        of_repeated |= {
+            "meta_iterations": (meta_iterations, None),
+            "initial_weights": (initial_weights, POLICIES[0]),
+        }
+        one = "`tune_every`, by which one training is run, and goes on with the"
+        one += " last values"
+        _check_left_out(of_repeated, one, "leave `tune_every` out")
+        return _within_one_training(tune_every, look_back, initial_epoch)
     if look_back is not None:
         raise arguments.value_error(
             "look_back", look_back, "None where `tune_every` is None"
@@ -96,12 +109,28 @@ def checked(
     if meta_iterations is None:
         meta_iterations = META_ITERATIONS
     arguments.whole("meta_iterations", meta_iterations, 0)
+    if meta_iterations == 0:
+        one = "`meta_iterations=0`, by which one training is run, and nothing "
+        one += "is tuned"
+        _check_left_out(of_repeated, one, "tune by some `meta_iterations`")
     arguments.choice("initial_weights", initial_weights, POLICIES)
     arguments.whole("draws", draws, 1)
     arguments.boolean("refit", refit)
-    if keep is None:
-        is_mean = initial_weights == "resample" and not _restores(callbacks)
-        keep = "mean" if is_mean else "best"
+    if _restores(callbacks):
+        for name, given in {"keep": keep, "refit": refit}.items():
+            if given in ("mean", True):
+                raise arguments.value_error(
+                    name,
+                    given,
+                    "another value together with `EarlyStopping("
+                    "restore_best_weights=True)`, which would bring back the "
+                    "best weights in place of those of the last training",
+                    advice="Use `restore_best_weights=False`, or leave "
+                    f"`{name}` out.",
+                )
+    elif keep is None and initial_weights == "resample":
+        keep = "mean"
+    keep = "best" if keep is None else keep
     arguments.choice("keep", keep, KEEP)
     if draws > 1 and initial_weights != "resample":
         raise arguments.value_error(
@@ -126,18 +155,36 @@ def checked(
     )
 
 
+def _check_left_out(
+    given: dict[str, tuple[Any, Any]], together: str, instead: str
+) -> None:
+    """Checks that arguments for repeated trainings are at their defaults.
+
+    Args:
+        given: dict from the arguments to what was given, and the default.
+        together: str, which argument they do not go with, and why.
+        instead: str, what to do else than leave them out.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for name, (value, default) in given.items():
+        if value != default:
+            raise arguments.value_error(
+                name,
+                value,
+                f"{default!r} together with {together}",
+                advice=f"Leave it out, or {instead}.",
+            )
+
+
 def _within_one_training(
-    tune_every: int,
-    look_back: int | None,
-    initial_epoch: int,
-    others: dict[str, tuple[Any, Any]],
+    tune_every: int, look_back: int | None, initial_epoch: int
 ) -> Tuning:
     """Returns how hyperparameters are tuned within one training.
 
     Args:
-        tune_every: as for `fit`, and so are the next two.
-        others: dict from the arguments that go with repeated trainings alone
-            to what was given, and the default.
+        tune_every: as for `fit`, and so are the others.
 
     Raises:
         TypeError: if an argument is of a type that can't serve.
@@ -153,15 +200,6 @@ def _within_one_training(
             f"at most tune_every={tune_every}: the steps since hyperparameters "
             "were changed",
         )
-    for name, (given, default) in others.items():
-        if given != default:
-            raise arguments.value_error(
-                name,
-                given,
-                f"{default!r} together with `tune_every`, by which one "
-                "training is run, and goes on with the last values",
-                advice="Leave it out, or leave `tune_every` out.",
-            )
     return Tuning(
         1, initial_epoch, "continue", "last", 1, False, tune_every, look_back
     )

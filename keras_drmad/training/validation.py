@@ -46,22 +46,25 @@ def validated(
         )
         return metrics, total
     so_far = loops.problem.metrics_state(), no_loss()
-    before = np.zeros(2)
+    begins = [] if parts is None else places_of_parts(source)
+    after = np.zeros((len(begins), 2))  # sums of losses and of examples
+    done = 0
 
     def loop(metrics, total, chunk, n):
-        nonlocal before
+        nonlocal done
         found = loops.validate(state, setting, metrics, total, chunk, n)
-        if parts is not None:
-            sums = np.array([float(x) for x in found[1]])
-            loss, count = sums - before
-            parts.append(loss / count)
-            before = sums
+        if parts is not None:  # of which one may have several chunks
+            part = np.searchsorted(begins, done, side="right") - 1
+            after[part] = [float(x) for x in found[1]]
+            done += int(n)
         return found
 
-    begins = [] if parts is None else places_of_parts(source)
     metrics, total = _through(
         source, loop, so_far, watcher, "validation", begins
     )
+    if parts is not None:
+        losses, counts = np.diff(after, axis=0, prepend=0).T
+        parts += (losses / counts).tolist()
     return metrics, total
 
 

@@ -136,6 +136,32 @@ def is_refused_where_it_is_tuned(mode):
     return refused(partial(model.fit, **FIT), "float8", "meta_iterations=0")
 
 
+COMPILED_AGAIN = {
+    "by itself": lambda m: m.compile(SGD(0.5), cross_entropy()),
+    "with the same optimizer": lambda m: m.compile(m.optimizer, "mae"),
+    "with other metrics": lambda m: m.compile(m.optimizer, m.loss, metrics=[]),
+    "in another model": tuned,
+}
+
+
+@members("a net compiled after its DrMADModel", COMPILED_AGAIN)
+def is_refused_until_compiled_again(compile_again):
+    net = hidden()
+    model = tuned(net)
+    for fits in (0, 1):
+        if fits:
+            model.fit(**FIT, meta_iterations=0)
+        compile_again(net)
+        rest = dict(x=X, y=Y, batch_size=8, validation_data=VALIDATION)
+        refused(partial(model.fit, **FIT), "compile", "DrMADModel", "loss")
+        refused(partial(model.validation_loss_after, **rest), "compile")
+        refused(model.to_keras, "compile")
+        kinds = [H.L2("layer", layers="last")]
+        options = dict(hyperparameters=kinds, jit_compile=False)
+        model.compile(SGD(0.1), cross_entropy(), **options)
+    model.fit(**FIT, meta_iterations=0)
+
+
 class Freezes(keras.callbacks.Callback):
     def __init__(self, when):
         super().__init__()
