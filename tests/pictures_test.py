@@ -151,6 +151,29 @@ def test_examples_are_sorted_and_the_worst_are_shown():
     assert len([a for a in plots.values(model).axes if a.images]) == 0
 
 
+@pytest.mark.parametrize("first", [0, 100])
+def test_labels_go_by_their_places_whatever_their_index(first):
+    pandas = pytest.importorskip("pandas")
+    model = tuned(kinds.ExampleWeights(N))
+    order = np.random.default_rng(1).permutation(N)
+    labels = pandas.Series(np.arange(N) % 3, index=first + order)
+    figure = plots.values(model, x=X, y=labels, shape=(2, 2))
+    worst = np.argsort(ends(model)[1], kind="stable")[:12]
+    shown = [axes.get_title() for axes in figure.axes if axes.images]
+    said = [int(title.rpartition("label ")[2]) for title in shown]
+    assert said == list(worst % 3)
+
+
+def test_labels_of_other_examples_are_refused(tmp_path):
+    model = tuned(kinds.ExampleWeights(N))
+    given = dict(x=X, y=np.arange(N - 1), shape=(2, 2))
+    for draw in (plots.values, lambda m, **k: plots.report(m, tmp_path, **k)):
+        with pytest.raises(ValueError) as error:
+            draw(model, **given)
+        small_models.assert_helps(error, "y", "(19,)")
+    assert not list(tmp_path.iterdir())
+
+
 def test_titles_of_examples_do_not_run_into_each_other():
     x = np.random.default_rng(0).uniform(size=(2000, 2, 2))
     model = tuned(kinds.ExampleWeights(2000))

@@ -53,14 +53,15 @@ def report(
         folder: path; the folder is made, and a report in it replaced.
         shape: as for `values`, and so are the others.
         x: the training inputs, for pictures of examples.
-        y: their labels.
+        y: their labels, in the same order.
 
     Returns:
         `pathlib.Path` of the page, `folder/report.html`.
 
     Raises:
         ImportError: if there is no matplotlib.
-        ValueError: if the model was not tuned.
+        ValueError: if the model was not tuned, or if `y` has not a label for
+            each of `x`.
     """
     found = results.of_model(model)
     page = Page(f"Tuning of {model.elementary_model.name}")

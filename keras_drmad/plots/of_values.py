@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_drmad import arguments
 from keras_drmad.hyperparameters.parts import Part
 from keras_drmad.plots import forms
 from keras_drmad.plots.basics import new_figure
@@ -64,7 +65,7 @@ def values(
             of a flat model lie in an image; that of the model's input by
             default, where it is an image.
         x: array, the training inputs, for pictures of examples.
-        y: array, their labels, written beside the pictures.
+        y: array, their labels in the same order, written beside the pictures.
         figure: matplotlib `Figure` or `SubFigure` to draw on, a new one by
             default.
 
@@ -73,7 +74,8 @@ def values(
 
     Raises:
         ImportError: if there is no matplotlib.
-        ValueError: if the model was not tuned, or has no such hyperparameter.
+        ValueError: if the model was not tuned, or has no such hyperparameter,
+            or if `y` has not a label for each of `x`.
     """
     found = chosen(model, name)
     shape = tuple(shape) if shape is not None else image_shape(model)
@@ -173,16 +175,19 @@ def _curves(pieces, shape, x, y) -> list[Panel]:
 
 
 def _examples(pieces, shape, x, y) -> list[Panel]:
-    found = []
+    found, images = [], _images_of(x, shape)
+    # By place, as the images: a Series would be asked by its own index.
+    labels = None if y is None else np.asarray(y)
     for piece in pieces:
         found.append(Panel(functools.partial(forms.ranked, piece), (7, 3.6)))
-        images = _images_of(x, shape)
-        if images is not None and len(images) == piece.size:
-            found.append(
-                Panel(
-                    functools.partial(forms.worst, piece, images, y), (7, 3.6)
-                )
+        if images is None or len(images) != piece.size:
+            continue
+        if labels is not None and len(labels) != len(images):
+            raise arguments.value_error(
+                "y", np.shape(labels), f"a label for each of {len(images)} `x`"
             )
+        worst = functools.partial(forms.worst, piece, images, labels)
+        found.append(Panel(worst, (7, 3.6)))
     return found
 
 
