@@ -103,6 +103,23 @@ def inputs_of(layer: keras.Layer) -> list[Any]:
     return [x for node in layer._inbound_nodes for x in node.input_tensors]
 
 
+def made_by(tensor: Any) -> tuple[Any, int, list[Any]]:
+    """Returns what made a symbolic tensor, and of what.
+
+    `KerasTensor._keras_history`, `Operation._inbound_nodes` and
+    `Node.input_tensors`, since Keras 3.0.
+
+    Args:
+        tensor: a symbolic tensor.
+
+    Returns:
+        The layer or operation; the tensor's place among its flat outputs; the
+        symbolic tensors that the layer was called with, flat.
+    """
+    maker, node, place = tensor._keras_history
+    return maker, place, list(maker._inbound_nodes[node].input_tensors)
+
+
 def own_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     """Returns a layer's own variables, without those of the layers inside it.
 

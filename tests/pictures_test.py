@@ -124,6 +124,57 @@ def test_an_image_is_known_by_the_models_input():
     np.testing.assert_allclose(drawn, end.reshape(3, 2))
 
 
+def images_of(model, **given):
+    """Returns the shapes of the images in a picture of values, by title."""
+    axes = plots.values(model, **given).axes
+    return {
+        a.get_title(): a.images[0].get_array().shape for a in axes if a.images
+    }
+
+
+def test_as_many_features_are_no_image():
+    layers = keras.layers
+    x = inputs = keras.Input((4, 4, 1))
+    x = layers.MaxPooling2D()(layers.Conv2D(4, 3, padding="same")(x))
+    features = keras.Input((16,))
+    outputs = layers.Dense(2, name="head")(features)
+    head = keras.Model(features, outputs)(layers.Flatten()(x))  # 16 as well
+    body = keras.Sequential([layers.Rescaling(0.1), layers.Flatten()])
+    scaled = body(layers.Dropout(0.1)(inputs / 255.0))
+    skip = layers.Dense(2, name="skip")(scaled)
+    square = layers.Dense(16, name="square")(layers.Flatten()(inputs))
+    turned = layers.Flatten()(layers.Permute((2, 1, 3))(inputs))
+    outputs = [head, skip, layers.Dense(2, name="turned")(turned)]
+    outputs = layers.Concatenate()([*outputs, square])
+    model = tuned(kinds.L2("input", 0.01), net=(inputs, outputs))
+    of_pixels = {"skip/kernel": (4, 4), "square/kernel": (4, 4)}
+    assert images_of(model) == of_pixels
+    assert images_of(model, shape=(2, 8)) == dict.fromkeys(of_pixels, (2, 8))
+    model = tuned(
+        kinds.L2("output", 0.01, layers="square"), net=(inputs, outputs)
+    )
+    assert not images_of(model)
+
+
+def test_of_a_model_without_a_graph_the_shape_tells_of_an_image():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.flatten = keras.layers.Flatten()
+            self.head = keras.layers.Dense(2, name="head")
+
+        def call(self, x):
+            return self.head(self.flatten(x))
+
+    net = Net()
+    net(np.zeros((1, 2, 2)))
+    model = kd.DrMADModel.from_model(net)
+    model.compile("sgd", "mse", hyperparameters=[kinds.L2("input", 0.01)])
+    as_if_tuned(model)
+    assert list(images_of(model, shape=(2, 2)).values()) == [(2, 2)]
+    assert not images_of(model)
+
+
 def test_other_inputs_are_a_row_of_bars():
     model = tuned(kinds.L2("input", 0.01, layers="a"))
     (axes,) = plots.values(model).axes

@@ -66,10 +66,10 @@ def report(
     found = results.of_model(model)
     page = Page(f"Tuning of {model.elementary_model.name}")
     _summary(page, model, found)
-    shape = tuple(shape) if shape is not None else of_values.image_shape(model)
+    known = of_values.known_of(model, shape, x, y)
     for title, together in groups(found):
         page.heading(title)
-        _hyperparameters(page, model, title, together, shape, x, y)
+        _hyperparameters(page, model, title, together, known)
     page.heading("Diagnostics")
     page.paragraph(
         "Of the walks backward. Norms may differ by powers of ten between "
@@ -154,9 +154,7 @@ def _hyperparameters(
     model: Any,
     title: str,
     found: Sequence[Result],
-    shape: tuple[int, ...] | None,
-    x: Any,
-    y: Any,
+    known: of_values.Known,
 ) -> None:
     record = model.tuning_record
     said = {one.name: results_summary.sentences(one, record) for one in found}
@@ -164,8 +162,7 @@ def _hyperparameters(
         page.sentences(said[found[0].name])
     else:
         page.sentences([f"{name}: {'; '.join(x)}" for name, x in said.items()])
-    pieces = pieces_of(found)
-    panels = of_values.panels(pieces, shape, x, y)
+    panels = of_values.panels(pieces_of(found), known)
     _add(
         page,
         of_values.size_of(panels),

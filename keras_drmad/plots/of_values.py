@@ -16,9 +16,26 @@ from keras_drmad.plots import forms
 from keras_drmad.plots.basics import new_figure
 from keras_drmad.plots.forms import Piece, pieces_of
 from keras_drmad.plots.over_time import chosen
+from keras_drmad.plots.pixels_read import PixelsRead
 
 PANELS = 6  # of one picture, at most
 ROWS = 40  # bars in one panel, at most
+
+
+class Known(NamedTuple):
+    """What is known of a model and its data, beside the values.
+
+    Attributes:
+        shape: tuple of int, of an image, or `None`.
+        x: the training inputs, or `None`.
+        y: their labels, or `None`.
+        is_image: function of a `Piece`, whether its entries are an image's.
+    """
+
+    shape: tuple[int, ...] | None
+    x: Any
+    y: Any
+    is_image: Callable[[Piece], bool]
 
 
 class Panel(NamedTuple):
@@ -46,7 +63,8 @@ def values(
 
     As users think of them: single numbers, such as strengths in layers, as
     bars from start to end; schedules as curves over the steps; one number for
-    each pixel as an image; for each other input or unit, as a row of bars; one
+    each pixel, of a layer that reads the model's input as it lies, as an image;
+    for each other input or unit, as a row of bars; one
     for each example, sorted, with pictures of the examples that weigh least;
     matrices as heat maps; learned examples as images.
 
@@ -78,10 +96,32 @@ def values(
             or if `y` has not a label for each of `x`.
     """
     found = chosen(model, name)
-    shape = tuple(shape) if shape is not None else image_shape(model)
-    pieces = pieces_of(found)
     title = ", ".join(one.name for one in found)
-    return draw(panels(pieces, shape, x, y), figure, title)
+    known = known_of(model, shape, x, y)
+    return draw(panels(pieces_of(found), known), figure, title)
+
+
+def known_of(model: Any, shape: Sequence[int] | None, x: Any, y: Any) -> Known:
+    """Returns what is known beside the values.
+
+    Args:
+        model: a `DrMADModel` that was tuned.
+        shape: as for `values`, and so are the others.
+        x: the training inputs, or `None`.
+        y: their labels, or `None`.
+    """
+    own = tuple(shape) if shape is not None else image_shape(model)
+    sizes = (np.prod(own), np.prod(own[:2])) if own else ()
+    pixels = PixelsRead(model.elementary_model)
+
+    def is_image(piece: Piece) -> bool:
+        # One for each output of a layer belongs to no pixel.
+        if piece.size not in sizes or piece.part.axes == ("output",):
+            return False
+        reads = pixels.by(piece.part.layer)
+        return shape is not None if reads is None else reads
+
+    return Known(own, x, y, is_image)
 
 
 def image_shape(model: Any) -> tuple[int, ...] | None:
@@ -135,36 +175,29 @@ def _height(row: Sequence[Panel]) -> float:
     return max(panel.size[1] for panel in row)
 
 
-def panels(
-    pieces: Sequence[Piece],
-    shape: tuple[int, ...] | None,
-    x: Any = None,
-    y: Any = None,
-) -> list[Panel]:
+def panels(pieces: Sequence[Piece], known: Known) -> list[Panel]:
     """Returns what a picture of several parts consists of.
 
     Args:
         pieces: list of `Piece`.
-        shape: of an image, or `None`.
-        x: the training inputs, or `None`.
-        y: their labels, or `None`.
+        known: what is known beside their values.
     """
     of_form: dict[str, list[Piece]] = {}
     for piece in pieces:
         of_form.setdefault(piece.part.form, []).append(piece)
     found: list[Panel] = []
     for form, own in of_form.items():
-        found += FORMS[form](own, shape, x, y)
+        found += FORMS[form](own, known)
     return found[:PANELS]
 
 
-def _numbers(pieces, shape, x, y) -> list[Panel]:
+def _numbers(pieces, known) -> list[Panel]:
     rows = _moved_most(pieces, ROWS)
     height = 1.2 + 0.32 * len(rows)
     return [Panel(functools.partial(forms.ranges, rows), (7, height))]
 
 
-def _curves(pieces, shape, x, y) -> list[Panel]:
+def _curves(pieces, known) -> list[Panel]:
     by_kind: dict[str, list[Piece]] = {}
     for piece in pieces:
         by_kind.setdefault(piece.one.name, []).append(piece)
@@ -174,10 +207,10 @@ def _curves(pieces, shape, x, y) -> list[Panel]:
     ]
 
 
-def _examples(pieces, shape, x, y) -> list[Panel]:
-    found, images = [], _images_of(x, shape)
+def _examples(pieces, known) -> list[Panel]:
+    found, images = [], _images_of(known.x, known.shape)
     # By place, as the images: a Series would be asked by its own index.
-    labels = None if y is None else np.asarray(y)
+    labels = None if known.y is None else np.asarray(known.y)
     for piece in pieces:
         found.append(Panel(functools.partial(forms.ranked, piece), (7, 3.6)))
         if images is None or len(images) != piece.size:
@@ -191,15 +224,15 @@ def _examples(pieces, shape, x, y) -> list[Panel]:
     return found
 
 
-def _data(pieces, shape, x, y) -> list[Panel]:
+def _data(pieces, known) -> list[Panel]:
     found = []
     for piece in pieces:
         images: list[Any] = [
-            _images_of(rows, shape or _own_shape(piece.part))
+            _images_of(rows, known.shape or _own_shape(piece.part))
             for rows in (piece.start, piece.value)
         ]
         if images[0] is None:
-            found += _matrices([piece], shape, x, y)
+            found += _matrices([piece], known)
         else:
             found.append(
                 Panel(
@@ -210,17 +243,17 @@ def _data(pieces, shape, x, y) -> list[Panel]:
     return found
 
 
-def _vectors(pieces, shape, x, y) -> list[Panel]:
-    found, rest = [], list(pieces)
-    for k, piece in enumerate(rest):
-        if shape and piece.size in (np.prod(shape), np.prod(shape[:2])):
-            is_whole = piece.size == np.prod(shape)
-            own = shape if is_whole else shape[:2]
+def _vectors(pieces, known) -> list[Panel]:
+    found, rest = [], []
+    for piece in pieces:
+        if known.is_image(piece):
+            is_whole = piece.size == np.prod(known.shape)
+            own = known.shape if is_whole else known.shape[:2]
             found.append(
                 Panel(functools.partial(forms.image, piece, own), (5.5, 4))
             )
-            del rest[k]  # later layers may have as many inputs by chance
-            break
+        else:
+            rest.append(piece)
     if len(rest) + len(found) > PANELS:
         rows = _moved_most(rest, ROWS)
         height = 1.2 + 0.32 * len(rows)
@@ -231,7 +264,7 @@ def _vectors(pieces, shape, x, y) -> list[Panel]:
     ]
 
 
-def _matrices(pieces, shape, x, y) -> list[Panel]:
+def _matrices(pieces, known) -> list[Panel]:
     return [
         Panel(functools.partial(forms.matrix, piece), (8, 3.6))
         for piece in _moved_most(pieces, PANELS)
