@@ -316,6 +316,64 @@ def test_several_kinds_together_are_told_apart():
     assert labels == names
 
 
+def far(model):
+    """Returns how far parts moved, by hyperparameter and label."""
+    return {
+        (one.name, part.label): np.mean(np.abs(part.of(one.moved)))
+        for one in kd.results.of_model(model)
+        for part in one.kind.parts()
+    }
+
+
+def several_layers(count, *others):
+    x = inputs = keras.Input((2,))
+    for k in range(count):
+        x = keras.layers.Dense(2, name=f"l{k}")(x)
+    return tuned(kinds.L2("weight", 0.01), *others, net=(inputs, x))
+
+
+def test_of_many_parts_those_that_moved_most_are_drawn_and_counted():
+    model = several_layers(8)
+    figure = plots.values(model)
+    drawn = {a.get_title() for a in figure.axes if a.images}
+    most = sorted(far(model).items(), key=lambda one: -one[1])[:6]
+    assert drawn == {label for (_, label), _ in most}
+    assert figure.get_suptitle() == "l2\n6 that moved most of 8"
+    assert plots.values(several_layers(6)).get_suptitle() == "l2"
+
+
+def test_each_hyperparameter_is_drawn_before_a_second_part_of_any():
+    rate = kinds.LearningRate(schedule="piecewise", knots=3)
+    model = several_layers(8, rate)
+    model.hyperparameters[1].raw.assign(model.untuned[1])  # moved least
+    figure = plots.values(model)
+    axes = {a.get_ylabel(): a for a in figure.axes}
+    end = of_label(axes["learning_rate"], "learning_rate: all layers")
+    np.testing.assert_allclose(end.get_ydata(), ends(model, 1)[1])
+    assert sum(bool(a.images) for a in figure.axes) == 5
+    _, words = figure.get_suptitle().split("\n")
+    assert words == "l2: 5 that moved most of 8"
+
+
+def test_of_many_hyperparameters_the_pictures_tell_how_many_are_left_out():
+    x = inputs = keras.Input((2,))
+    for k in range(45):
+        x = kd.layers.Dropout(0.3, name=f"drop_{k}")(x)
+    model = tuned(net=(inputs, keras.layers.Dense(2)(x)))
+    moved = {name: size for (name, _), size in far(model).items()}
+    most = sorted(moved, key=lambda name: -moved[name])
+    figure = plots.values(model)
+    bars = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert {bar.replace("/", ".") for bar in bars} == set(most[:40])
+    names, words = figure.get_suptitle().split("\n")
+    assert names.endswith("drop_5.rate, 39 more")
+    assert words == "40 that moved most of 45"
+    labels = plots.course(model).get_legend().get_texts()
+    *lines, _, last = [text.get_text() for text in labels]
+    assert set(lines) == set(most[:8])
+    assert last == "37 more, which moved less"
+
+
 def test_losses_and_diagnostics_are_those_of_the_record():
     model = tuned(kinds.ExampleWeights(N))
     model.tuning_record.finish({"val_loss": 0.25})

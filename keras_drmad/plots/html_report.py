@@ -162,11 +162,13 @@ def _hyperparameters(
         page.sentences(said[found[0].name])
     else:
         page.sentences([f"{name}: {'; '.join(x)}" for name, x in said.items()])
-    panels = of_values.panels(pieces_of(found), known)
+    pieces = pieces_of(found)
+    panels = of_values.panels(pieces, known)
+    left_out = of_values.left_out(pieces, panels)
     _add(
         page,
         of_values.size_of(panels),
-        lambda figure: of_values.draw(panels, figure, ""),
+        lambda figure: of_values.draw(panels, figure, left_out),
         f"the values of {title}, at the start and now",
     )
     names = [one.name for one in found]

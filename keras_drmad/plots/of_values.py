@@ -4,6 +4,7 @@ A kind tells the form of its entries, by `Hyperparameter.parts`; here is a
 drawing for each form. Where values started and where they ended are both shown.
 """
 
+import collections
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from keras_drmad.plots.pixels_read import PixelsRead
 
 PANELS = 6  # of one picture, at most
 ROWS = 40  # bars in one panel, at most
+FEW = 3  # hyperparameters of which a title tells what is left out
+NAMES = 6  # of hyperparameters in a title, at most
 
 
 class Known(NamedTuple):
@@ -44,10 +47,12 @@ class Panel(NamedTuple):
     Attributes:
         draw: function of matplotlib's figure, draws.
         size: `(width, height)` in inches.
+        pieces: what is drawn.
     """
 
     draw: Callable[[Any], None]
     size: tuple[float, float]
+    pieces: Sequence[Piece]
 
 
 def values(
@@ -66,7 +71,9 @@ def values(
     each pixel, of a layer that reads the model's input as it lies, as an image;
     for each other input or unit, as a row of bars; one
     for each example, sorted, with pictures of the examples that weigh least;
-    matrices as heat maps; learned examples as images.
+    matrices as heat maps; learned examples as images. Of more than fit in a
+    picture those that moved most, of each hyperparameter one at least as far as
+    that goes; the title says of how many.
 
     Example:
 
@@ -96,9 +103,13 @@ def values(
             or if `y` has not a label for each of `x`.
     """
     found = chosen(model, name)
-    title = ", ".join(one.name for one in found)
-    known = known_of(model, shape, x, y)
-    return draw(panels(pieces_of(found), known), figure, title)
+    names = [one.name for one in found]
+    if more := len(names[NAMES:]):
+        names[NAMES:] = [f"{more} more"]
+    pieces = pieces_of(found)
+    own = panels(pieces, known_of(model, shape, x, y))
+    title = [", ".join(names), left_out(pieces, own)]
+    return draw(own, figure, "\n".join(filter(None, title)))
 
 
 def known_of(model: Any, shape: Sequence[int] | None, x: Any, y: Any) -> Known:
@@ -188,13 +199,40 @@ def panels(pieces: Sequence[Piece], known: Known) -> list[Panel]:
     found: list[Panel] = []
     for form, own in of_form.items():
         found += FORMS[form](own, known)
-    return found[:PANELS]
+    return _moved_most(found, PANELS, lambda panel: panel.pieces)
+
+
+def left_out(pieces: Sequence[Piece], drawn: Sequence[Panel]) -> str:
+    """Returns how many parts a picture leaves out, in words; "" for none.
+
+    Args:
+        pieces: list of `Piece`, all there are.
+        drawn: list of `Panel`.
+    """
+    shown: dict[str, set[int]] = {piece.one.name: set() for piece in pieces}
+    for panel in drawn:
+        for piece in panel.pieces:  # one in several panels counts once
+            shown[piece.one.name].add(int(piece.part.entries.flat[0]))
+    count = collections.Counter(piece.one.name for piece in pieces)
+    few = {k: len(own) for k, own in shown.items() if len(own) < count[k]}
+    if len(few) > FEW:
+        total, all_shown = len(pieces), sum(map(len, shown.values()))
+        return f"{all_shown} that moved most of {total}"
+    said = []
+    for name, k in few.items():
+        words = f"{k} that moved most of {count[name]}" if k else "not drawn"
+        said.append(f"{name}: {words}" if len(count) > 1 else words)
+    return "; ".join(said)
 
 
 def _numbers(pieces, known) -> list[Panel]:
+    return [_ranges(pieces)]
+
+
+def _ranges(pieces: Sequence[Piece]) -> Panel:
     rows = _moved_most(pieces, ROWS)
     height = 1.2 + 0.32 * len(rows)
-    return [Panel(functools.partial(forms.ranges, rows), (7, height))]
+    return Panel(functools.partial(forms.ranges, rows), (7, height), rows)
 
 
 def _curves(pieces, known) -> list[Panel]:
@@ -202,7 +240,7 @@ def _curves(pieces, known) -> list[Panel]:
     for piece in pieces:
         by_kind.setdefault(piece.one.name, []).append(piece)
     return [
-        Panel(functools.partial(forms.curves, own), (7, 4))
+        Panel(functools.partial(forms.curves, own), (7, 4), own)
         for own in by_kind.values()
     ]
 
@@ -212,7 +250,8 @@ def _examples(pieces, known) -> list[Panel]:
     # By place, as the images: a Series would be asked by its own index.
     labels = None if known.y is None else np.asarray(known.y)
     for piece in pieces:
-        found.append(Panel(functools.partial(forms.ranked, piece), (7, 3.6)))
+        ranked = functools.partial(forms.ranked, piece)
+        found.append(Panel(ranked, (7, 3.6), [piece]))
         if images is None or len(images) != piece.size:
             continue
         if labels is not None and len(labels) != len(images):
@@ -220,7 +259,7 @@ def _examples(pieces, known) -> list[Panel]:
                 "y", np.shape(labels), f"a label for each of {len(images)} `x`"
             )
         worst = functools.partial(forms.worst, piece, images, labels)
-        found.append(Panel(worst, (7, 3.6)))
+        found.append(Panel(worst, (7, 3.6), [piece]))
     return found
 
 
@@ -234,12 +273,8 @@ def _data(pieces, known) -> list[Panel]:
         if images[0] is None:
             found += _matrices([piece], known)
         else:
-            found.append(
-                Panel(
-                    functools.partial(forms.before_and_after, piece, images),
-                    (9, 3),
-                )
-            )
+            shown = functools.partial(forms.before_and_after, piece, images)
+            found.append(Panel(shown, (9, 3), [piece]))
     return found
 
 
@@ -249,25 +284,22 @@ def _vectors(pieces, known) -> list[Panel]:
         if known.is_image(piece):
             is_whole = piece.size == np.prod(known.shape)
             own = known.shape if is_whole else known.shape[:2]
-            found.append(
-                Panel(functools.partial(forms.image, piece, own), (5.5, 4))
-            )
+            image = functools.partial(forms.image, piece, own)
+            found.append(Panel(image, (5.5, 4), [piece]))
         else:
             rest.append(piece)
-    if len(rest) + len(found) > PANELS:
-        rows = _moved_most(rest, ROWS)
-        height = 1.2 + 0.32 * len(rows)
-        spread = Panel(functools.partial(forms.ranges, rows), (7, height))
-        return [*found, spread]
+    if len(rest) > 1 and len(rest) + len(found) > PANELS:
+        return [*found, _ranges(rest)]
     return found + [
-        Panel(functools.partial(forms.vector, piece), (7, 3)) for piece in rest
+        Panel(functools.partial(forms.vector, piece), (7, 3), [piece])
+        for piece in rest
     ]
 
 
 def _matrices(pieces, known) -> list[Panel]:
     return [
-        Panel(functools.partial(forms.matrix, piece), (8, 3.6))
-        for piece in _moved_most(pieces, PANELS)
+        Panel(functools.partial(forms.matrix, piece), (8, 3.6), [piece])
+        for piece in pieces
     ]
 
 
@@ -281,13 +313,36 @@ FORMS: dict[str, Callable[..., list[Panel]]] = {
 }
 
 
-def _moved_most(pieces: Sequence[Piece], count: int) -> list[Piece]:
-    """Returns the pieces that moved most, in their own order."""
-    if len(pieces) <= count:
-        return list(pieces)
-    far = np.array([np.mean(np.abs(piece.moved)) for piece in pieces])
-    most = np.sort(np.argsort(-far, kind="stable")[:count])
-    return [pieces[k] for k in most]
+def _moved_most(
+    items: Sequence[Any],
+    count: int,
+    pieces_in: Callable[[Any], Sequence[Piece]] = lambda piece: [piece],
+) -> list[Any]:
+    """Returns what moved most, in its own order.
+
+    One of each hyperparameter before a second of any.
+
+    Args:
+        items: list of `Piece`, or of what has pieces.
+        count: int, how many at most.
+        pieces_in: function of one of them, returns its pieces.
+    """
+    if len(items) <= count:
+        return list(items)
+    far = [
+        max(np.mean(np.abs(piece.moved)) for piece in pieces_in(one))
+        for one in items
+    ]
+    order = np.argsort(-np.array(far), kind="stable")
+    first: list[int] = []
+    seen: set[str] = set()
+    for k in order:
+        names = {piece.one.name for piece in pieces_in(items[k])}
+        if not names <= seen:
+            first.append(k)
+            seen |= names
+    rest = [k for k in order if k not in first]
+    return [items[k] for k in sorted([*first, *rest][:count])]
 
 
 def _own_shape(part: Part) -> tuple[int, ...] | None:
