@@ -301,6 +301,27 @@ def test_what_moved_next_is_told_as_such(tuned):
     assert "   then: " in paragraph
 
 
+def test_entries_told_together_have_the_span_of_their_numbers(tuned):
+    model, *_ = tuned
+    one = results.of_model(model)[2]
+    start = np.linspace(-3.0, 3.0, 24, dtype=one.raw.dtype)
+    moved = np.where(np.arange(24) < 9, 1.0, -2.0).astype(one.raw.dtype)
+    certainty = np.where(moved > 0, np.linspace(0, 1, 24), 1)
+    together = one._replace(
+        start_raw=start,
+        raw=start + moved,
+        certainty=certainty,
+        votes=np.where(np.arange(24) == 8, 7, 8),
+    )
+    first, second, *_ = results_summary.sentences(together, model.tuning_record)
+    ups = np.arange(24) < 9
+    spans = [span_of(x, 3) for x in (together.start[ups], together.value[ups])]
+    assert second.startswith("then: example 0; example 1; example 2; 6 more: ")
+    told = f"certainty 0.00 to {certainty[8]:.2f} of 7 to 8 gradients"
+    assert second.endswith(f": {' → '.join(spans)} ({told})")
+    assert first.endswith(" (certainty 1.00 of 8 gradients)")
+
+
 @pytest.mark.parametrize(
     "numbers, text",
     [
