@@ -945,6 +945,20 @@ def optimizers_within(optimizer: keras.Optimizer) -> list[keras.Optimizer]:
     return list(optimizer.optimizers) if is_several else [optimizer]
 
 
+def is_held(optimizer: keras.Optimizer, variable: keras.Variable) -> bool:
+    """Returns whether a learning rate of 0 holds a variable.
+
+    Args:
+        optimizer: a Keras optimizer, or one made by `several_optimizers`.
+        variable: what it was built for.
+    """
+    for one in optimizers_within(optimizer):
+        if any(v is variable for v in trained_by(one)):
+            rate = one.learning_rate  # of a schedule a tensor
+            return isinstance(rate, keras.Variable) and rate.numpy() == 0
+    return False
+
+
 def wraps_others(optimizer: keras.Optimizer) -> bool:
     """Returns whether an optimizer leaves its steps to others.
 

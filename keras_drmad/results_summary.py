@@ -155,6 +155,8 @@ def sentences(one: Result, record: TuningRecord) -> list[str]:
         one: the hyperparameter's `Result`.
         record: the model's record.
     """
+    if one.is_held and np.all(one.is_still):
+        return [f"held at {span_of(one.value, 3)}: no meta-optimizer moves it"]
     return [*_moved(one, record), *_idle(one), *_bounds(one, record)]
 
 
@@ -168,6 +170,13 @@ def _moved(one: Result, record: TuningRecord) -> list[str]:
         if record.fits[-1]["keep"] == "best" and record.best == 0:
             return [
                 "the starting values were the best by val_loss, and are kept"
+            ]
+        if np.all(one.is_at_low | one.is_at_high):
+            return ["nothing moved: all are at their bounds"]
+        if not one.has_room:
+            return [
+                f"nothing moved: the bounds leave less than {STILL:g} units. "
+                f"{WIDEN}"
             ]
         longer = "epochs" if record.fits[-1]["every"] else "meta_iterations"
         return [
