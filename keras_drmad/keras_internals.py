@@ -185,9 +185,12 @@ def unchanged_random_state() -> Iterator[None]:
     share a kernel that goes on, so this generator is led elsewhere meanwhile.
     The global `tf.random.Generator` is `global_generator` of
     `stateful_random_ops`, since TensorFlow 2.2. Keras keeps a `SeedGenerator`
-    in `global_state`, since Keras 3.0.
+    in `global_state`, since Keras 3.0, and beside it the seed of
+    `keras.utils.set_random_seed`; TensorFlow keeps its own as `Context._seed`.
     """
-    key = "global_seed_generator"
+    key, seed_key = "global_seed_generator", "global_random_seed"
+    seed = global_state.get_global_attribute(seed_key)
+    of_tensorflows_context = context.context()._seed
     of_context = getattr(context.context(), "_rng", None)
     of_tensorflow = stateful_random_ops.global_generator
     of_keras = global_state.get_global_attribute(key)
@@ -210,6 +213,10 @@ def unchanged_random_state() -> Iterator[None]:
         np.random.set_state(numpy)
         if of_context is not None:
             of_context.setstate(drawn)
+        # A new seed makes a new generator.
+        context.context()._seed = of_tensorflows_context
+        context.context()._rng = of_context
+        global_state.set_global_attribute(seed_key, seed)
         stateful_random_ops.global_generator = of_tensorflow
         global_state.set_global_attribute(key, of_keras)
         for variable, value in states:
