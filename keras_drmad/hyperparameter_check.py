@@ -44,9 +44,10 @@ class HyperparameterCheck(NamedTuple):
             values from the starting ones.
         verdict: str, `"carries over"`, `"does not carry over"` or `"can't be
             told"`: by the test loss where there is one, else by the validation
-            loss, at the level of 5 %; nor where held-out examples are so few
-            that others might give another answer. A validation loss of splits
-            that are drawn anew flatters what was found, and can't tell.
+            loss, at the level of 5 %; where trainings diverge, by how many do.
+            It can't be told where held-out examples are so few that others
+            might give another answer. A validation loss of splits that are
+            drawn anew flatters what was found, and can't tell.
         advice: str, a sentence on what to do.
     """
 
@@ -193,6 +194,29 @@ def _error_of_examples(found: Sequence[Any], start: Sequence[Any]) -> float:
     return float(of_parts.std(ddof=1) / of_parts.size**0.5)
 
 
+def _of_diverged(start: int, found: int, draws: int) -> tuple[str, str]:
+    """Returns verdict and advice where trainings diverge.
+
+    Args:
+        start: int, how many do with the starting values.
+        found: int, how many do with the found values.
+        draws: int, of how many.
+    """
+    size = (
+        f"With the starting values {start or 'none'} of {draws} trainings "
+        f"diverge, with the found ones {found or 'none'}."
+    )
+    advice = " Set `bounds=`, or lower the rate of the meta-optimizer."
+    if found > start:
+        return "does not carry over", size + advice
+    if found < start:
+        return "carries over", size + (advice if found else "")
+    return "can't be told", (
+        f"{size} Lower the learning rate of the optimizer, from which the "
+        "tuning starts, or give it an upper bound."
+    )
+
+
 def _verdict(
     results: dict[str, dict[str, np.ndarray]],
     differences: dict[str, Difference],
@@ -208,16 +232,8 @@ def _verdict(
         name: int(np.sum(~np.isfinite(each[measure])))
         for name, each in results.items()
     }
-    if diverged[FOUND]:
-        return "does not carry over", (
-            f"With the found values {diverged[FOUND]} of {draws} trainings "
-            "diverge. Set `bounds=`, or lower the rate of the meta-optimizer."
-        )
-    if diverged[START]:
-        return "carries over", (
-            f"With the starting values {diverged[START]} of {draws} trainings "
-            "diverge, with the found ones none."
-        )
+    if diverged[FOUND] or diverged[START]:
+        return _of_diverged(diverged[START], diverged[FOUND], draws)
     start = float(np.mean(results[START][measure]))
     size = (
         f"The {which} loss is {abs(mean):.3g} ± {error:.2g} "

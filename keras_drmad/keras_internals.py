@@ -103,6 +103,23 @@ def inputs_of(layer: keras.Layer) -> list[Any]:
     return [x for node in layer._inbound_nodes for x in node.input_tensors]
 
 
+def made_by(tensor: Any) -> tuple[Any, int, list[Any]]:
+    """Returns what made a symbolic tensor, and of what.
+
+    `KerasTensor._keras_history`, `Operation._inbound_nodes` and
+    `Node.input_tensors`, since Keras 3.0.
+
+    Args:
+        tensor: a symbolic tensor.
+
+    Returns:
+        The layer or operation; the tensor's place among its flat outputs; the
+        symbolic tensors that the layer was called with, flat.
+    """
+    maker, node, place = tensor._keras_history
+    return maker, place, list(maker._inbound_nodes[node].input_tensors)
+
+
 def own_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     """Returns a layer's own variables, without those of the layers inside it.
 
@@ -168,9 +185,12 @@ def unchanged_random_state() -> Iterator[None]:
     share a kernel that goes on, so this generator is led elsewhere meanwhile.
     The global `tf.random.Generator` is `global_generator` of
     `stateful_random_ops`, since TensorFlow 2.2. Keras keeps a `SeedGenerator`
-    in `global_state`, since Keras 3.0.
+    in `global_state`, since Keras 3.0, and beside it the seed of
+    `keras.utils.set_random_seed`; TensorFlow keeps its own as `Context._seed`.
     """
-    key = "global_seed_generator"
+    key, seed_key = "global_seed_generator", "global_random_seed"
+    seed = global_state.get_global_attribute(seed_key)
+    of_tensorflows_context = context.context()._seed
     of_context = getattr(context.context(), "_rng", None)
     of_tensorflow = stateful_random_ops.global_generator
     of_keras = global_state.get_global_attribute(key)
@@ -193,6 +213,10 @@ def unchanged_random_state() -> Iterator[None]:
         np.random.set_state(numpy)
         if of_context is not None:
             of_context.setstate(drawn)
+        # A new seed makes a new generator.
+        context.context()._seed = of_tensorflows_context
+        context.context()._rng = of_context
+        global_state.set_global_attribute(seed_key, seed)
         stateful_random_ops.global_generator = of_tensorflow
         global_state.set_global_attribute(key, of_keras)
         for variable, value in states:
@@ -942,6 +966,20 @@ def optimizers_within(optimizer: keras.Optimizer) -> list[keras.Optimizer]:
     if has_several_optimizers():
         is_several |= isinstance(optimizer, keras.optimizers.MultiOptimizer)
     return list(optimizer.optimizers) if is_several else [optimizer]
+
+
+def is_held(optimizer: keras.Optimizer, variable: keras.Variable) -> bool:
+    """Returns whether a learning rate of 0 holds a variable.
+
+    Args:
+        optimizer: a Keras optimizer, or one made by `several_optimizers`.
+        variable: what it was built for.
+    """
+    for one in optimizers_within(optimizer):
+        if any(v is variable for v in trained_by(one)):
+            rate = one.learning_rate  # of a schedule a tensor
+            return isinstance(rate, keras.Variable) and rate.numpy() == 0
+    return False
 
 
 def wraps_others(optimizer: keras.Optimizer) -> bool:

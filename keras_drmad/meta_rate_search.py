@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_drmad import arguments, keras_internals
+from keras_drmad import arguments, keras_internals, meta_optimizers
+from keras_drmad.meta_optimizers.base import mover_of
 from keras_drmad.model import DrMADModel
 
 try:
@@ -68,7 +69,8 @@ class MetaRateSearch(engine.BaseTuner):
     `seed`: the first loss is the same in all trials, and a lower loss is due to
     the hyperparameters, not to luck. A loss that is a little lower is enough: a
     small rate passes as easily as a large rate. So let ranges begin where steps
-    are still worth taking.
+    are still worth taking. Global random states are after a search as they were
+    before.
 
     The draws follow from `seed` as well. A search that was killed goes on when
     the search is built again with the same `directory` and `project_name`, and
@@ -187,7 +189,8 @@ class MetaRateSearch(engine.BaseTuner):
         """
         _check_arguments_of_fit(fit)
         try:
-            super().search(x, y, **fit)
+            with keras_internals.unchanged_random_state():
+                super().search(x, y, **fit)
         except keras_tuner.errors.FatalError as fatal:
             raise (fatal.__cause__ or fatal) from None
         if not keras_internals.is_worker(self):
@@ -238,14 +241,14 @@ class MetaRateSearch(engine.BaseTuner):
         others = {k: math.sqrt(a * b) for k, (a, b) in self.ranges.items()}
         model = self.build_model(others | {name: rate})
         _check_model(model, self.ranges)
-        held = [kind for kind in model.hyperparameters if kind.name != name]
+        _move_alone(model, name)
         own: dict[str, Any] = {"seed": self.seed, "initial_weights": "same"}
         history = model.fit(
             x,
             y,
             meta_iterations=self.meta_iterations,
             keep="last",
-            callbacks=[_UntilLower(held), *copy.deepcopy(list(callbacks))],
+            callbacks=[_UntilLower(), *copy.deepcopy(list(callbacks))],
             **own | fit,
         )
         return history.history["val_loss"]
@@ -292,6 +295,7 @@ class RandomRates(keras_tuner.Oracle):
             keras_tuner.Objective(CHANGE, "min"),
             max_trials=max_trials * len(ranges),
             hyperparameters=_space(ranges),
+            seed=1,  # or KerasTuner draws one, of Python's global generator
         )
         self.seed = seed  # KerasTuner would take 0 for no seed
         self.ranges = ranges
@@ -373,17 +377,11 @@ class RandomRates(keras_tuner.Oracle):
 
 
 class _UntilLower(keras.callbacks.Callback):
-    """Holds hyperparameters, and stops when a loss is below the first loss."""
+    """Stops when a loss is below the first loss."""
 
-    def __init__(self, held: list):
+    def __init__(self):
         super().__init__()
-        self.held = [(kind.raw, kind.raw.numpy()) for kind in held]
         self.start_loss = math.nan
-
-    def on_epoch_begin(self, epoch, logs=None):
-        # The meta-optimizer has just moved the values.
-        for raw, start in self.held:
-            raw.assign(start)
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch == 0:
@@ -393,6 +391,24 @@ class _UntilLower(keras.callbacks.Callback):
 
 
 # ---- trials
+
+
+def _move_alone(model: Any, name: str) -> None:
+    """Gives a model a meta-optimizer that holds all hyperparameters but one.
+
+    A copy of what moves that one, and for the others a rate of 0: so neither a
+    step nor a retreat from the edge of stability moves these.
+
+    Args:
+        model: a compiled `DrMADModel`.
+        name: str, the hyperparameter's.
+    """
+    kinds = model.hyperparameters
+    (tried,) = (kind for kind in kinds if kind.name == name)
+    mover = mover_of(tried, model.meta_optimizer)
+    own = {name: keras_internals.unbuilt(mover)}
+    model.meta_optimizer = meta_optimizers.united(own, kinds)
+    model.meta_optimizer.build([kind.raw for kind in kinds])
 
 
 def _space(ranges: dict[str, tuple[float, float]]):

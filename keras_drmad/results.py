@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import keras_internals
 from keras_drmad.hyperparameters import values
 from keras_drmad.hyperparameters.base import Hyperparameter
 from keras_drmad.hyperparameters.parts import Part
@@ -30,6 +31,7 @@ class Result(NamedTuple):
             another meta-optimizer.
         votes: array, how many gradients were not 0, `SignConsensus.votes`;
             `None` with another meta-optimizer.
+        is_held: bool, whether no meta-optimizer moves the hyperparameter.
     """
 
     kind: Hyperparameter
@@ -37,6 +39,7 @@ class Result(NamedTuple):
     raw: np.ndarray
     certainty: np.ndarray | None = None
     votes: np.ndarray | None = None
+    is_held: bool = False
 
     @property
     def name(self) -> str:
@@ -62,6 +65,13 @@ class Result(NamedTuple):
     def is_still(self) -> np.ndarray:
         """Whether an entry moved by less than 0.05 of its unit."""
         return np.abs(self.moved) < values.STILL
+
+    @property
+    def has_room(self) -> bool:
+        """Whether bounds let an entry move by 0.05 of its unit."""
+        kind = self.kind
+        far = values.room(self.start_raw, kind.raw_bounds, kind.unit)
+        return far >= values.STILL
 
     @property
     def is_certain(self) -> np.ndarray | None:
@@ -112,11 +122,12 @@ def of_model(model: Any) -> list[Result]:
     starts = model.untuned
     for kind, start in zip(model.hyperparameters, starts, strict=True):
         mover, raw = mover_of(kind, model.meta_optimizer), kind.raw.numpy()
-        told: tuple = ()
+        certainty = votes = None
         if isinstance(mover, SignConsensus):
-            told = mover.certainty(kind.raw), mover.votes(kind.raw)
+            certainty, votes = mover.certainty(kind.raw), mover.votes(kind.raw)
         start = np.asarray(start, raw.dtype).reshape(raw.shape)
-        found.append(Result(kind, start, raw, *told))
+        held = keras_internals.is_held(model.meta_optimizer, kind.raw)
+        found.append(Result(kind, start, raw, certainty, votes, held))
     return found
 
 

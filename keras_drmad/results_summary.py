@@ -155,6 +155,8 @@ def sentences(one: Result, record: TuningRecord) -> list[str]:
         one: the hyperparameter's `Result`.
         record: the model's record.
     """
+    if one.is_held and np.all(one.is_still):
+        return [f"held at {span_of(one.value, 3)}: no meta-optimizer moves it"]
     return [*_moved(one, record), *_idle(one), *_bounds(one, record)]
 
 
@@ -163,11 +165,18 @@ def _moved(one: Result, record: TuningRecord) -> list[str]:
     moved = np.ravel(one.moved)
     start, end = np.ravel(one.start), np.ravel(one.value)
     if len(moved) == 1:
-        return [f"{start[0]:.3g} → {end[0]:.3g}{_sure(one, 0)}"]
+        return [f"{start[0]:.3g} → {end[0]:.3g}{_sure(one, [0])}"]
     if np.all(one.is_still):
         if record.fits[-1]["keep"] == "best" and record.best == 0:
             return [
                 "the starting values were the best by val_loss, and are kept"
+            ]
+        if np.all(one.is_at_low | one.is_at_high):
+            return ["nothing moved: all are at their bounds"]
+        if not one.has_room:
+            return [
+                f"nothing moved: the bounds leave less than {STILL:g} units. "
+                f"{WIDEN}"
             ]
         longer = "epochs" if record.fits[-1]["every"] else "meta_iterations"
         return [
@@ -188,25 +197,29 @@ def _moved(one: Result, record: TuningRecord) -> list[str]:
         alike = np.flatnonzero(rounded == level)
         if not alike.size or abs(level) < STILL or len(said) == MOST:
             continue
-        k = alike[0]
         names = results.words_of(parts, alike[:NAMED])
         if others := alike.size - len(names):
             names.append(f"{others:,} more")
         first = "then: " if said else "moved most: "
         said.append(
-            f"{first}{'; '.join(names)}: {start[k]:.3g} → {end[k]:.3g}"
-            f"{_sure(one, k)}"
+            f"{first}{'; '.join(names)}: {span_of(start[alike], 3)} → "
+            f"{span_of(end[alike], 3)}{_sure(one, alike)}"
         )
     return said
 
 
-def _sure(one: Result, place: int) -> str:
-    """Returns how sure an entry's direction is, in brackets."""
+def _sure(one: Result, places: Any) -> str:
+    """Returns how sure the directions of entries are, in brackets."""
     if one.certainty is None or one.votes is None:
         return ""
-    votes = np.ravel(one.votes)[place]
-    certainty = np.ravel(one.certainty)[place]
-    return f" (certainty {certainty:.2f} of {votes:.0f} gradients)"
+
+    def span(values: np.ndarray, form: str) -> str:
+        ends = (format(x, form) for x in (values.min(), values.max()))
+        return " to ".join(dict.fromkeys(ends))
+
+    certainty = span(np.ravel(one.certainty)[places], ".2f")
+    votes = span(np.ravel(one.votes)[places], ".0f")
+    return f" (certainty {certainty} of {votes} gradients)"
 
 
 def _idle(one: Result) -> list[str]:

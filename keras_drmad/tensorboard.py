@@ -1,6 +1,7 @@
 """What a tuning does, for TensorBoard."""
 
 import pathlib
+import re
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import tensorflow as tf
 from keras_drmad.training.tuning_record import QUANTILES, by_layer
 
 NAME = "tuning"  # of the run, beside Keras's "train" and "validation"
+ROW = "fit"  # the runs of the HParams tab, with their numbers
 MEDIAN = QUANTILES.index(0.5)
 COLUMNS = 50  # of the HParams tab, at most
 SETTINGS = ("steps", "initial_weights", "keep", "draws", "seed")
@@ -24,8 +26,10 @@ class TensorBoard(keras.callbacks.Callback):
     of each hyperparameter with which the meta-iteration trained; scalars with
     medians of the layers' values, the norm of the hypergradient and the growth
     of the adjoint. At the end of each `fit`, a row for the HParams tab: medians
-    of the values that the model ends with, and the lowest and the last
-    `val_loss`. A further `fit` goes on with the numbers of the one before.
+    of the values that the model ends with (50 columns at most), and the lowest
+    and the last `val_loss`. A further `fit` goes on with the numbers of the one
+    before; after a new `compile`, or with another model in the same folder,
+    there is a new run, `tuning_2`.
 
     Needs tensorboard: `pip install keras_drmad[tensorboard]`. Example:
 
@@ -53,21 +57,22 @@ class TensorBoard(keras.callbacks.Callback):
         self.log_dir = str(log_dir)
         self.histograms = histograms
         self._writer: Any = None
-        self._is_tuned, self._seen = False, 0
+        self._seen = 0
+        self._of: Any = None  # the record of which the run tells
+        self._run = ""
 
     def on_train_begin(self, logs: Any = None) -> None:
-        folder = pathlib.Path(self.log_dir) / NAME
-        self._is_tuned = False
         self._seen = len(self.model.tuning_record.rows)
-        if getattr(self.model, "is_chief", True):
-            self._writer = tf.summary.create_file_writer(str(folder))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         record = self.model.tuning_record
-        if self._writer is None or len(record.rows) == self._seen:
-            return  # not the chief, or nothing is tuned
-        self._is_tuned, self._seen = True, len(record.rows)
+        is_chief = getattr(self.model, "is_chief", True)
+        if not is_chief or len(record.rows) == self._seen:
+            return  # or nothing is tuned
+        self._seen = len(record.rows)
         step, row = len(record.rows) - 1, record.rows[-1]
+        if self._writer is None:
+            self._writer = self._begun(record, step)
         with self._writer.as_default(step):
             for name in DIAGNOSTICS:
                 if name in row:
@@ -83,22 +88,38 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._writer is None:
-            return
+            return  # not the chief, or nothing was tuned
         self._writer.close()
         self._writer = None
-        if self._is_tuned:
-            self._write_row(self.model.tuning_record)
+        self._write_row(self.model.tuning_record)
+
+    def _begun(self, record: Any, step: int) -> Any:
+        """Returns the writer of a run, which goes on or is a new one."""
+        if record is not self._of:
+            last = self._last(NAME)
+            number = last + 1 if step == 0 else max(last, 1)
+            self._run = NAME if number == 1 else f"{NAME}_{number}"
+            self._of = record
+        folder = pathlib.Path(self.log_dir) / self._run
+        return tf.summary.create_file_writer(str(folder))
+
+    def _last(self, name: str) -> int:
+        """Returns the highest number among the runs of a name, 0 for none."""
+        pattern = re.compile(rf"{name}(?:_([0-9]+))?")
+        folders = pathlib.Path(self.log_dir).glob(f"{name}*")
+        found = (pattern.fullmatch(folder.name) for folder in folders)
+        return max((int(one[1] or 1) for one in found if one), default=0)
 
     def _write_row(self, record: Any) -> None:
         """Writes a row of the HParams tab, a run of its own."""
-        plugin, number = _plugin(), len(record.fits)
+        plugin, number = _plugin(), self._last(ROW) + 1
         losses = record.series("val_loss")[record.fits[-1]["first"] :]
         metrics = {
             "tuning/best_val_loss": np.nanmin(losses),
             "tuning/last_val_loss": record.final.get("val_loss", losses[-1]),
         }
         shown = self._columns(record)
-        folder = pathlib.Path(self.log_dir) / f"fit_{number}"
+        folder = pathlib.Path(self.log_dir) / f"{ROW}_{number}"
         writer = tf.summary.create_file_writer(str(folder))
         with writer.as_default(len(record.rows)):
             plugin.hparams_config(

@@ -80,6 +80,22 @@ def test_values_that_hardly_moved(model):
     assert "Raise the `learning_rate` of the meta-optimizer" in text
 
 
+def test_values_that_bounds_hold_need_no_longer_steps(model, monkeypatch):
+    (h,) = model.hyperparameters
+    one = advice.Advice([h])
+    for _ in range(advice.ENOUGH):
+        one.note({"hypergradient_norm": 1.0})
+    (text,) = one._stood_still()
+    assert "Raise the `learning_rate`" in text
+    log = float(np.log(1e-2))
+    monkeypatch.setattr(L2, "raw_bounds", (log - 0.01, log + 0.01))
+    (text,) = one._stood_still()
+    assert "Raise" not in text and "wider `bounds=`" in text
+    h.raw.assign(np.full(h.raw.shape, log + 0.01))
+    assert one._stood_still() == [""]
+    assert "ended at their bounds" in advice._at_bounds(h)
+
+
 def test_values_that_no_meta_optimizer_moves_are_to_stand_still():
     """Even at a bound, and beside others that move."""
     held = L2("all", 1e-3, bounds=(1e-3, 1.0), name="held")

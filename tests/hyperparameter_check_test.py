@@ -143,7 +143,8 @@ def test_trainings_that_diverge_are_told(model):
     result = check(model)
     assert np.isnan(result.results["found"]["val_loss"]).all()
     assert result.verdict == "does not carry over"
-    assert "3 of 3 trainings diverge" in result.advice
+    words = "none of 3 trainings diverge, with the found ones 3. Set `bounds=`"
+    assert words in result.advice
 
 
 def test_values_before_the_first_fit_are_the_start(model_of):
@@ -196,7 +197,7 @@ def test_the_test_is_students():
         ([-0.2, -0.21, -0.19, -0.2], "carries over", "lower"),
         ([0.2, 0.21, 0.19, 0.2], "does not carry over", "higher"),
         ([-0.2, 0.3, -0.5, 0.1], "can't be told", "4 draws can't tell"),
-        ([math.nan, 0.1, 0.1, 0.1], "does not carry over", "1 of 4"),
+        ([math.nan, 0.1, 0.1, 0.1], "does not carry over", "found ones 1."),
     ],
 )
 def test_verdicts(change, verdict, word):
@@ -289,6 +290,20 @@ def test_a_start_that_diverges():
     result = outcomes(np.array([1.0, math.nan]), np.array([1.0, 1.0]))
     assert result.verdict == "carries over"
     assert "starting values 1 of 2 trainings diverge" in result.advice
+
+
+@pytest.mark.parametrize(
+    "start, found, verdict",
+    [(5, 1, "carries over"), (2, 2, "can't be told"), (1, 2, "does not")],
+)
+def test_where_both_diverge_it_counts_who_does_less(start, found, verdict):
+    def losses(count):
+        return np.where(np.arange(5) < count, math.nan, 1.0)
+
+    result = outcomes(losses(start), losses(found))
+    assert result.verdict.startswith(verdict)
+    words = f"{start} of 5 trainings diverge, with the found ones {found}."
+    assert words in result.advice
 
 
 # ---- the picture

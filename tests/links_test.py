@@ -118,6 +118,14 @@ def test_links_and_pictures_exist_and_are_tracked(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_link_that_names_a_document_leads_there(document):
+    text = without_code((ROOT / document).read_text(encoding="utf-8"))
+    named = re.findall(r"\[`?([\w./]+\.md)`?\]\(([^)\s#]+)", text)
+    names = [[pathlib.PurePath(one).name for one in pair] for pair in named]
+    assert not [(label, target) for label, target in names if label != target]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_name_programs_and_flags_that_exist(document):
     wrong = []
     for module, *flags in commands(document):

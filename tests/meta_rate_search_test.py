@@ -1,6 +1,7 @@
 """`MetaRateSearch`: its stopping rule, where losses are known."""
 
 import math
+import random
 
 import keras
 import numpy as np
@@ -125,6 +126,59 @@ def test_of_rates_that_diverge_takes_the_lowest(tmp_path, monkeypatch):
     assert [draw.val_loss for draw in search.draws] == [math.inf] * 2
     low = min(draw.rate for draw in search.draws)
     assert search.rates == {"learning_rate": low}
+
+
+class Values(keras.callbacks.Callback):
+    """Keeps the values that each meta-iteration trained with."""
+
+    rows: list = []  # of all copies
+
+    def on_epoch_end(self, epoch, logs=None):
+        kinds = self.model.hyperparameters
+        self.rows.append({kind.name: float(kind.value()) for kind in kinds})
+
+
+@pytest.mark.parametrize("is_one", [False, True])
+def test_past_the_edge_a_held_rate_stands_and_what_is_tried_moves(
+    is_one, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("keras_drmad.training.edge.GROWTH", -1.0)
+    monkeypatch.setattr(Values, "rows", [])
+
+    def build(rates):
+        one = kd.SignDescent(rates["l2"])
+        rate = {"learning_rate": kd.SignDescent(0.25)}
+        return compiled(
+            hyperparameters=[
+                kd.hyperparameters.L2("all", 0.01),
+                kd.hyperparameters.LearningRate(),
+            ],
+            meta_optimizer=one if is_one else {"l2": one} | rate,
+            hypergradient=kd.ReverseMode(),
+        )
+
+    search = search_in(tmp_path, {"l2": (0.5, 0.6)}, build, max_trials=1)
+    x = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
+    given = dict(validation_data=(x, np.arange(24) % 3), verbose=0)
+    search.search(x, np.arange(24) % 3, callbacks=[Values()], **given)
+    first, second, *_ = Values.rows
+    factor = second["l2"] / first["l2"]
+    np.testing.assert_allclose(abs(np.log(factor)), search.rates["l2"], 1e-4)
+    assert len({row["learning_rate"] for row in Values.rows}) == 1
+
+
+def test_the_global_random_state_stays_as_it_was(tmp_path):
+    def drawn():
+        return [
+            *(random.random(), np.random.rand()),
+            *(float(keras.random.normal(())), float(tf.random.normal(()))),
+        ]
+
+    keras.utils.set_random_seed(5)
+    expected = drawn()
+    keras.utils.set_random_seed(5)
+    search_in(tmp_path, {A: (0.1, 1.0)}, max_trials=1).search(**DATA)
+    assert drawn() == expected
 
 
 def drawn(search, count=20):

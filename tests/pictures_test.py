@@ -124,6 +124,57 @@ def test_an_image_is_known_by_the_models_input():
     np.testing.assert_allclose(drawn, end.reshape(3, 2))
 
 
+def images_of(model, **given):
+    """Returns the shapes of the images in a picture of values, by title."""
+    axes = plots.values(model, **given).axes
+    return {
+        a.get_title(): a.images[0].get_array().shape for a in axes if a.images
+    }
+
+
+def test_as_many_features_are_no_image():
+    layers = keras.layers
+    x = inputs = keras.Input((4, 4, 1))
+    x = layers.MaxPooling2D()(layers.Conv2D(4, 3, padding="same")(x))
+    features = keras.Input((16,))
+    outputs = layers.Dense(2, name="head")(features)
+    head = keras.Model(features, outputs)(layers.Flatten()(x))  # 16 as well
+    body = keras.Sequential([layers.Rescaling(0.1), layers.Flatten()])
+    scaled = body(layers.Dropout(0.1)(inputs / 255.0))
+    skip = layers.Dense(2, name="skip")(scaled)
+    square = layers.Dense(16, name="square")(layers.Flatten()(inputs))
+    turned = layers.Flatten()(layers.Permute((2, 1, 3))(inputs))
+    outputs = [head, skip, layers.Dense(2, name="turned")(turned)]
+    outputs = layers.Concatenate()([*outputs, square])
+    model = tuned(kinds.L2("input", 0.01), net=(inputs, outputs))
+    of_pixels = {"skip/kernel": (4, 4), "square/kernel": (4, 4)}
+    assert images_of(model) == of_pixels
+    assert images_of(model, shape=(2, 8)) == dict.fromkeys(of_pixels, (2, 8))
+    model = tuned(
+        kinds.L2("output", 0.01, layers="square"), net=(inputs, outputs)
+    )
+    assert not images_of(model)
+
+
+def test_of_a_model_without_a_graph_the_shape_tells_of_an_image():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.flatten = keras.layers.Flatten()
+            self.head = keras.layers.Dense(2, name="head")
+
+        def call(self, x):
+            return self.head(self.flatten(x))
+
+    net = Net()
+    net(np.zeros((1, 2, 2)))
+    model = kd.DrMADModel.from_model(net)
+    model.compile("sgd", "mse", hyperparameters=[kinds.L2("input", 0.01)])
+    as_if_tuned(model)
+    assert list(images_of(model, shape=(2, 2)).values()) == [(2, 2)]
+    assert not images_of(model)
+
+
 def test_other_inputs_are_a_row_of_bars():
     model = tuned(kinds.L2("input", 0.01, layers="a"))
     (axes,) = plots.values(model).axes
@@ -149,6 +200,29 @@ def test_examples_are_sorted_and_the_worst_are_shown():
         assert axes.get_title().startswith(f"{k}:\n")
         assert axes.get_title().endswith(f"label {labels[k]}")
     assert len([a for a in plots.values(model).axes if a.images]) == 0
+
+
+@pytest.mark.parametrize("first", [0, 100])
+def test_labels_go_by_their_places_whatever_their_index(first):
+    pandas = pytest.importorskip("pandas")
+    model = tuned(kinds.ExampleWeights(N))
+    order = np.random.default_rng(1).permutation(N)
+    labels = pandas.Series(np.arange(N) % 3, index=first + order)
+    figure = plots.values(model, x=X, y=labels, shape=(2, 2))
+    worst = np.argsort(ends(model)[1], kind="stable")[:12]
+    shown = [axes.get_title() for axes in figure.axes if axes.images]
+    said = [int(title.rpartition("label ")[2]) for title in shown]
+    assert said == list(worst % 3)
+
+
+def test_labels_of_other_examples_are_refused(tmp_path):
+    model = tuned(kinds.ExampleWeights(N))
+    given = dict(x=X, y=np.arange(N - 1), shape=(2, 2))
+    for draw in (plots.values, lambda m, **k: plots.report(m, tmp_path, **k)):
+        with pytest.raises(ValueError) as error:
+            draw(model, **given)
+        small_models.assert_helps(error, "y", "(19,)")
+    assert not list(tmp_path.iterdir())
 
 
 def test_titles_of_examples_do_not_run_into_each_other():
@@ -240,6 +314,64 @@ def test_several_kinds_together_are_told_apart():
     labels = [text.get_text() for text in axes.get_yticklabels()]
     names[:2] = "l2: a/kernel", "l2: b/kernel"
     assert labels == names
+
+
+def far(model):
+    """Returns how far parts moved, by hyperparameter and label."""
+    return {
+        (one.name, part.label): np.mean(np.abs(part.of(one.moved)))
+        for one in kd.results.of_model(model)
+        for part in one.kind.parts()
+    }
+
+
+def several_layers(count, *others):
+    x = inputs = keras.Input((2,))
+    for k in range(count):
+        x = keras.layers.Dense(2, name=f"l{k}")(x)
+    return tuned(kinds.L2("weight", 0.01), *others, net=(inputs, x))
+
+
+def test_of_many_parts_those_that_moved_most_are_drawn_and_counted():
+    model = several_layers(8)
+    figure = plots.values(model)
+    drawn = {a.get_title() for a in figure.axes if a.images}
+    most = sorted(far(model).items(), key=lambda one: -one[1])[:6]
+    assert drawn == {label for (_, label), _ in most}
+    assert figure.get_suptitle() == "l2\n6 that moved most of 8"
+    assert plots.values(several_layers(6)).get_suptitle() == "l2"
+
+
+def test_each_hyperparameter_is_drawn_before_a_second_part_of_any():
+    rate = kinds.LearningRate(schedule="piecewise", knots=3)
+    model = several_layers(8, rate)
+    model.hyperparameters[1].raw.assign(model.untuned[1])  # moved least
+    figure = plots.values(model)
+    axes = {a.get_ylabel(): a for a in figure.axes}
+    end = of_label(axes["learning_rate"], "learning_rate: all layers")
+    np.testing.assert_allclose(end.get_ydata(), ends(model, 1)[1])
+    assert sum(bool(a.images) for a in figure.axes) == 5
+    _, words = figure.get_suptitle().split("\n")
+    assert words == "l2: 5 that moved most of 8"
+
+
+def test_of_many_hyperparameters_the_pictures_tell_how_many_are_left_out():
+    x = inputs = keras.Input((2,))
+    for k in range(45):
+        x = kd.layers.Dropout(0.3, name=f"drop_{k}")(x)
+    model = tuned(net=(inputs, keras.layers.Dense(2)(x)))
+    moved = {name: size for (name, _), size in far(model).items()}
+    most = sorted(moved, key=lambda name: -moved[name])
+    figure = plots.values(model)
+    bars = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert {bar.replace("/", ".") for bar in bars} == set(most[:40])
+    names, words = figure.get_suptitle().split("\n")
+    assert names.endswith("drop_5.rate, 39 more")
+    assert words == "40 that moved most of 45"
+    labels = plots.course(model).get_legend().get_texts()
+    *lines, _, last = [text.get_text() for text in labels]
+    assert set(lines) == set(most[:8])
+    assert last == "37 more, which moved less"
 
 
 def test_losses_and_diagnostics_are_those_of_the_record():

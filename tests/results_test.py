@@ -1,6 +1,7 @@
 """What a tuning found, in words and as a table, against separate counts."""
 
 import builtins
+import functools
 import json
 
 import keras
@@ -301,6 +302,27 @@ def test_what_moved_next_is_told_as_such(tuned):
     assert "   then: " in paragraph
 
 
+def test_entries_told_together_have_the_span_of_their_numbers(tuned):
+    model, *_ = tuned
+    one = results.of_model(model)[2]
+    start = np.linspace(-3.0, 3.0, 24, dtype=one.raw.dtype)
+    moved = np.where(np.arange(24) < 9, 1.0, -2.0).astype(one.raw.dtype)
+    certainty = np.where(moved > 0, np.linspace(0, 1, 24), 1)
+    together = one._replace(
+        start_raw=start,
+        raw=start + moved,
+        certainty=certainty,
+        votes=np.where(np.arange(24) == 8, 7, 8),
+    )
+    first, second, *_ = results_summary.sentences(together, model.tuning_record)
+    ups = np.arange(24) < 9
+    spans = [span_of(x, 3) for x in (together.start[ups], together.value[ups])]
+    assert second.startswith("then: example 0; example 1; example 2; 6 more: ")
+    told = f"certainty 0.00 to {certainty[8]:.2f} of 7 to 8 gradients"
+    assert second.endswith(f": {' → '.join(spans)} ({told})")
+    assert first.endswith(" (certainty 1.00 of 8 gradients)")
+
+
 @pytest.mark.parametrize(
     "numbers, text",
     [
@@ -345,6 +367,32 @@ def test_it_says_if_nothing_moved_and_if_bounds_held(model):
     model.hyperparameters[0].assign(BOUNDS[1])
     text = said(model)
     assert "ended at their bounds: 9 at 0.05, of 9. Widen `bounds=`" in text
+
+
+def test_what_cannot_move_is_not_told_to_be_moved_more(model):
+    fit(model, meta_iterations=1, keep="last")
+    for kind, raw in zip(model.hyperparameters, model.untuned, strict=True):
+        kind.raw.assign(raw)
+    l2, _, weights = results.of_model(model)
+    told = functools.partial(
+        results_summary.sentences, record=model.tuning_record
+    )
+    low, high = l2.kind.raw_bounds
+    ends = l2._replace(start_raw=l2.raw * 0 + high, raw=l2.raw * 0 + high)
+    first, *_, last = told(ends)
+    assert first == "nothing moved: all are at their bounds"
+    assert last.startswith("ended at their bounds: 9 at 0.05, of 9. Widen")
+    narrow = kd.hyperparameters.L2("input", 1e-2, bounds=(9.9e-3, 1.01e-2))
+    narrow.raw = l2.kind.raw
+    (words,) = told(l2._replace(kind=narrow, votes=None))
+    assert "nothing moved: the bounds leave less than 0.05 units" in words
+    assert told(weights._replace(is_held=True)) == [
+        "held at 0.5: no meta-optimizer moves it"
+    ]
+    assert not any(one.is_held for one in results.of_model(model))
+    model.meta_optimizer.learning_rate = 0.0
+    assert all(one.is_held for one in results.of_model(model))
+    model.meta_optimizer.learning_rate = 0.3
 
 
 @pytest.mark.parametrize("method", ["results_summary", "to_dataframe"])

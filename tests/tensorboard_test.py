@@ -116,8 +116,26 @@ def test_nothing_is_written_where_nothing_is_tuned(tmp_path):
     model = small_models.compiled()
     board = kd.callbacks.TensorBoard(tmp_path)
     fit(model, callbacks=[board], meta_iterations=0)
-    assert [folder.name for folder in tmp_path.iterdir()] == ["tuning"]
-    assert not read(tmp_path / "tuning").Tags()["tensors"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_after_a_new_compile_all_begins_in_new_runs(is_new, tmp_path):
+    model = small_models.compiled()
+    board = kd.callbacks.TensorBoard(tmp_path)
+    for _ in range(2):  # each as after a `compile`, and once more
+        model.forget()
+        for _ in range(2):
+            if is_new:
+                board = kd.callbacks.TensorBoard(tmp_path)
+            fit(model, callbacks=[board])
+    names = sorted(folder.name for folder in tmp_path.iterdir())
+    assert names == ["fit_1", "fit_2", "fit_3", "fit_4", "tuning", "tuning_2"]
+    for name in ("tuning", "tuning_2"):
+        steps, _ = scalars(read(tmp_path / name), "medians/l2")
+        assert sorted(steps) == [0, 1, 2, 3]
+    for name in names[:4]:
+        assert len(scalars(read(tmp_path / name), "tuning/last_val_loss")[0])
 
 
 def test_without_tensorboard_the_error_says_what_to_install(monkeypatch):

@@ -90,6 +90,20 @@ def are_at_bounds(
     return raw - lowest < near, highest - raw < near
 
 
+def room(
+    raw: np.ndarray, raw_bounds: tuple[float, float], unit: float | np.ndarray
+) -> float:
+    """Returns how far any raw number can move within bounds, in its units.
+
+    Args:
+        raw: array of raw numbers.
+        raw_bounds: as for `are_at_bounds`.
+        unit: natural unit of the raw numbers, or one for each of these.
+    """
+    lowest, highest = raw_bounds
+    return float(np.max(np.maximum(raw - lowest, highest - raw) / unit))
+
+
 def checked_initial(
     initial: Any, bounds: tuple[float, float], transform: Range
 ) -> float | np.ndarray:

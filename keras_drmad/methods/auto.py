@@ -32,8 +32,8 @@ class Auto(Method):
     one hyperparameter alone, as each takes the time of up to 3 trainings;
     `ReverseMode("bfloat16")`, nearly so;
     `DrMAD` with as many anchors as fit and as many reverse steps as the time
-    allows. After a training the model's `resolved`, its `summary()` and the
-    logs (`copies`) say what was chosen.
+    allows. After a training the model's `resolved`, its `summary()` and its
+    `diagnostics` (`copies`) say what was chosen.
 
     For one hyperparameter alone `DrMAD()` is as good a guide to trainings from
     other draws (`docs/ways_back.md`), at less than half the cost. But in

@@ -53,22 +53,23 @@ def report(
         folder: path; the folder is made, and a report in it replaced.
         shape: as for `values`, and so are the others.
         x: the training inputs, for pictures of examples.
-        y: their labels.
+        y: their labels, in the same order.
 
     Returns:
         `pathlib.Path` of the page, `folder/report.html`.
 
     Raises:
         ImportError: if there is no matplotlib.
-        ValueError: if the model was not tuned.
+        ValueError: if the model was not tuned, or if `y` has not a label for
+            each of `x`.
     """
     found = results.of_model(model)
     page = Page(f"Tuning of {model.elementary_model.name}")
     _summary(page, model, found)
-    shape = tuple(shape) if shape is not None else of_values.image_shape(model)
+    known = of_values.known_of(model, shape, x, y)
     for title, together in groups(found):
         page.heading(title)
-        _hyperparameters(page, model, title, together, shape, x, y)
+        _hyperparameters(page, model, title, together, known)
     page.heading("Diagnostics")
     page.paragraph(
         "Of the walks backward. Norms may differ by powers of ten between "
@@ -153,9 +154,7 @@ def _hyperparameters(
     model: Any,
     title: str,
     found: Sequence[Result],
-    shape: tuple[int, ...] | None,
-    x: Any,
-    y: Any,
+    known: of_values.Known,
 ) -> None:
     record = model.tuning_record
     said = {one.name: results_summary.sentences(one, record) for one in found}
@@ -164,11 +163,12 @@ def _hyperparameters(
     else:
         page.sentences([f"{name}: {'; '.join(x)}" for name, x in said.items()])
     pieces = pieces_of(found)
-    panels = of_values.panels(pieces, shape, x, y)
+    panels = of_values.panels(pieces, known)
+    left_out = of_values.left_out(pieces, panels)
     _add(
         page,
         of_values.size_of(panels),
-        lambda figure: of_values.draw(panels, figure, ""),
+        lambda figure: of_values.draw(panels, figure, left_out),
         f"the values of {title}, at the start and now",
     )
     names = [one.name for one in found]

@@ -80,8 +80,10 @@ def course(
     """Draws the values of a hyperparameter against meta-iterations.
 
     A line for the median, and a band between the quantiles of 10 and 90 %; for
-    each layer, where there are at most eight. The cross at the end is the
-    median of the values that the model has now.
+    each layer, where there are at most eight lines. Of more than eight
+    hyperparameters those that moved most; the legend says how many there are
+    more. The cross at the end is the median of the values that the model has
+    now.
 
     Args:
         model: a `DrMADModel` that was tuned.
@@ -103,11 +105,15 @@ def course(
         for one in found
         for label, rows, now in _lines(one, record)
     ]
+    more = 0
     if len(lines) > LAYERS:
+        far = [-np.mean(np.abs(one.moved)) for one in found]
+        most = np.sort(np.argsort(far, kind="stable")[:LAYERS])
         lines = [
             (one.name, record.spreads[one.name][ALL], one.value)
-            for one in found
-        ][:LAYERS]
+            for one in (found[k] for k in most)
+        ]
+        more = len(found) - len(lines)
     for number, (label, rows, now) in enumerate(lines):
         color, spread = f"C{number}", np.array(rows).T
         axes.plot(places, spread[MEDIAN], ".-", color=color, label=label)
@@ -124,6 +130,8 @@ def course(
     if axes.collections:
         axes.fill_between([], [], color="0.8", linewidth=0, label="10 to 90 %")
     axes.plot([], [], "X", color="0.55", label="kept")
+    if more:
+        axes.plot([], [], " ", label=f"{more} more, which moved less")
     _mark_fits(record, axes)
     _name_rows(record, axes)
     axes.set_ylabel(found[0].name if len(found) == 1 else "value")

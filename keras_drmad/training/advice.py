@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_drmad import arguments
 from keras_drmad.hyperparameters.base import Hyperparameter
-from keras_drmad.hyperparameters.values import STILL, are_at_bounds
+from keras_drmad.hyperparameters.values import STILL, are_at_bounds, room
 from keras_drmad.training.plan import Plan
 
 AT_BOUND = 0.1  # the share of the values from which bounds are worth a warning
@@ -100,15 +100,42 @@ class Advice:
             ]
         if self._steps < ENOUGH:
             return []
+        each = zip(self._each, self._first, self._farthest, strict=True)
         return [
-            f"The values of '{h.name}' hardly moved in {count}: their raw "
-            f"numbers by {far:.2g} natural units at most, where a few units "
-            "make a difference. Raise the `learning_rate` of the "
-            "meta-optimizer, or use `meta_optimizer=keras_drmad."
-            "SignConsensus()`, whose steps have a natural size."
-            for h, far in zip(self._each, self._farthest, strict=True)
+            _stood_still(h, first, far, count)
+            for h, first, far in each
             if far < STILL
         ]
+
+
+def _stood_still(
+    h: Hyperparameter, first: np.ndarray, far: float, count: str
+) -> str:
+    """Returns a warning of a hyperparameter that hardly moved.
+
+    "" where all values are at their bounds, of which another one tells.
+
+    Args:
+        h: the hyperparameter.
+        first: array, its first raw values.
+        far: how far any of them was from that, in natural units.
+        count: str, the number of steps.
+    """
+    low, high = are_at_bounds(h.raw.numpy(), h.raw_bounds, h.unit)
+    if np.all(low | high):
+        return ""
+    told = (
+        f"The values of '{h.name}' hardly moved in {count}: their raw numbers "
+        f"by {far:.2g} natural units at most, where a few units make a "
+        "difference."
+    )
+    if room(first, h.raw_bounds, h.unit) < STILL:
+        return f"{told} Pass wider `bounds=` to the hyperparameter."
+    return (
+        f"{told} Raise the `learning_rate` of the meta-optimizer, or use "
+        "`meta_optimizer=keras_drmad.SignConsensus()`, whose steps have a "
+        "natural size."
+    )
 
 
 def _at_bounds(h: Hyperparameter) -> str:

@@ -1,5 +1,6 @@
 """`DrMADModel.fit`: which of the loops runs, and with what."""
 
+import functools
 from typing import Any
 
 import keras
@@ -138,12 +139,8 @@ def _moved(model: Any) -> list[Hyperparameter]:
     Not those that a dict of meta-optimizers does not name: a rate of 0 holds
     these.
     """
-    held: set[int] = set()
-    for one in keras_internals.optimizers_within(model.meta_optimizer):
-        rate = one.learning_rate  # of a schedule a tensor
-        if isinstance(rate, keras.Variable) and float(rate.numpy()) == 0:
-            held |= {id(v) for v in keras_internals.trained_by(one)}
-    return [h for h in model.hyperparameters if id(h.raw) not in held]
+    is_held = functools.partial(keras_internals.is_held, model.meta_optimizer)
+    return [h for h in model.hyperparameters if not is_held(h.raw)]
 
 
 def _begin_record(model: Any, plan: Plan, tuning: Tuning) -> None:
