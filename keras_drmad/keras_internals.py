@@ -56,6 +56,25 @@ def is_graph(layer: Any) -> bool:
     return type(layer) in (keras.Sequential, Functional)
 
 
+def clone_of_graph(model: keras.Model, clone_function: Callable) -> keras.Model:
+    """Returns a copy of a Sequential or Functional model, not compiled.
+
+    `keras.models.clone_model`, which since Keras 3.0 also compiles the copy as
+    the model is: for that, losses, metrics and rates of one's own would have
+    to be known to Keras by their names.
+
+    Args:
+        model: a built model that `is_graph`.
+        clone_function: function of a layer that returns the layer's copy.
+    """
+    was_compiled = model.compiled
+    model.compiled = False
+    try:
+        return keras.models.clone_model(model, clone_function=clone_function)
+    finally:
+        model.compiled = was_compiled
+
+
 def replace_layer(
     owner: keras.Layer, before: keras.Layer, layer: keras.Layer
 ) -> None:

@@ -296,7 +296,7 @@ class _Copier:
     def copied(self, model: Any) -> Any:
         """Returns the copy of a model or layer, or what takes its place."""
         if keras_internals.is_graph(model):
-            copy = keras.models.clone_model(model, clone_function=self.copied)
+            copy = keras_internals.clone_of_graph(model, self.copied)
             copy.name = model.name
             return copy
         replaced = self._replaced(model)

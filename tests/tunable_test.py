@@ -224,6 +224,23 @@ def test_layers_of_this_package_stay():
     assert float(copy.get_layer("ours").rate.raw) == 1.5
 
 
+# ---- what no config has
+
+
+@pytest.mark.parametrize("graph", [keras.Sequential, keras.Model])
+def test_a_compiled_model_needs_no_loss_that_keras_knows(graph):
+    """Compile, then wrap: the copy is not compiled, and the model still is."""
+    layers = [keras.Input((5,)), L.Dropout(0.2), L.Dense(1)]
+    if graph is keras.Sequential:
+        model = keras.Sequential(layers)
+    else:
+        model = keras.Model(layers[0], layers[2](layers[1](layers[0])))
+    optimizer = keras.optimizers.SGD(lambda: 0.1)
+    model.compile(optimizer, lambda y, y_pred: (y - y_pred) ** 2)
+    assert not kd.tunable(model).compiled
+    assert model.compiled and model.optimizer is optimizer
+
+
 # ---- used
 
 
