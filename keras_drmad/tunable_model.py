@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -68,11 +68,13 @@ def tunable(model: keras.Model) -> keras.Model:
     user's own layers, are replaced by `keras_drmad.layers.Dropout`,
     `GaussianNoise` and `ImageAugmentation` of the same strengths and names,
     each of which `DrMADModel` finds and tunes. The weights are those of the
-    model, and so is what the model computes in inference. In training the
-    masks of dropout are nearly zeros and ones, by the concrete relaxation;
-    contrast is changed by a factor whose logarithm is uniform, about the mean
-    of the whole image; pixels from outside of an image are those of the
-    nearest edge, unless `fill_mode="constant"`; and numbers are not clipped.
+    model, as are which of them are frozen, their regularizers and constraints,
+    and what the model computes in inference.
+    In training the masks of dropout are nearly zeros and ones, by
+    the concrete relaxation; contrast is changed by a factor whose logarithm is
+    uniform, about the mean of the whole image; pixels from outside of an image
+    are those of the nearest edge, unless `fill_mode="constant"`; and numbers
+    are not clipped.
 
     Layers with ranges that are not symmetric, flips, zooms and crops stay as
     they are, and so does dropout inside of recurrent and attention layers.
@@ -91,6 +93,8 @@ def tunable(model: keras.Model) -> keras.Model:
 
     Returns:
         A `keras.Model`, which is not compiled, with weights of its own.
+        Regularizers that weights were given later are the very objects of the
+        model.
 
     Raises:
         TypeError: if `model` is not a `keras.Model`.
@@ -116,7 +120,7 @@ def tunable(model: keras.Model) -> keras.Model:
             "`get_config`, or put layers of `keras_drmad.layers` into them. "
             f"{type(error).__name__}: {error}"
         ) from error
-    copier.copy_weights(model, copy)
+    copier.copy_state(model, copy)
     left = [one for one in replacements(copy) if one.make]
     if left:
         names = ", ".join(f"'{one.layer.name}'" for one in left)
@@ -261,23 +265,21 @@ FINDERS: dict[type, Callable[[Any], tuple]] = {
 
 
 def _from_config(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Returns a new layer of the same config.
+    """Returns a new layer of the same config, name and type of numbers.
 
     Of a class whose constructor does not hand arguments on to
-    `keras.layers.Layer`, as in many programs, name and `trainable` are set
-    afterwards.
+    `keras.layers.Layer`, or that has no `get_config`, as in many programs,
+    these are set afterwards.
     """
     config = layer.get_config()
     taken = inspect.signature(type(layer).__init__).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-        return type(layer).from_config(config)
-    of_base = ("name", "trainable", "dtype")
-    left_out = [k for k in of_base if k in config and k not in taken]
-    for name in left_out:
-        del config[name]
+    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        for name in ("name", "trainable", "dtype"):
+            if name not in taken:
+                config.pop(name, None)
     copy = type(layer).from_config(config)
-    copy.name, copy.trainable = layer.name, layer.trainable
-    if "dtype" in left_out:
+    copy.name = layer.name
+    if "dtype" not in config:
         copy.dtype_policy = layer.dtype_policy
     return copy
 
@@ -373,11 +375,14 @@ class _Copier:
                 parts[k] = new
                 keras_internals.replace_layer(copy, part, new)
 
-    def copy_weights(self, model: keras.Model, copy: keras.Model) -> None:
-        """Gives a copy the weights of a model, in whose order its own are.
+    def copy_state(self, model: keras.Model, copy: keras.Model) -> None:
+        """Gives a copy what a model has beside its config.
+
+        Weights, which of them are trained, and the regularizers and constraints
+        that they were given later.
 
         Raises:
-            ValueError: if the copy has other weights.
+            ValueError: if the copy has other weights or layers.
         """
         new = {id(v) for layer in self.made for v in layer.weights}
         after = [v for v in copy.weights if id(v) not in new]
@@ -391,5 +396,63 @@ class _Copier:
                 "classes of your own build from what `get_config` returns "
                 "alone."
             )
+        # Outer layers before inner ones, to which Keras hands `trainable` on.
+        for theirs, ours in self._pairs(model, copy, set()):
+            ours.trainable = theirs.trainable
         for ours, theirs in zip(after, model.weights, strict=True):
             ours.assign(theirs)
+            ours.trainable = theirs.trainable
+            for name in ("regularizer", "constraint"):
+                given = getattr(theirs, name)
+                if not _is_alike(getattr(ours, name), given):
+                    setattr(ours, name, given)
+
+    def _pairs(
+        self, layer: keras.Layer, copy: keras.Layer, seen: set[int]
+    ) -> Iterator[tuple[keras.Layer, keras.Layer]]:
+        """Yields each layer within a layer, itself first, with its copy.
+
+        Args:
+            layer: a layer or model.
+            copy: its copy, built.
+            seen: the ids of layers that were met.
+
+        Raises:
+            ValueError: if there are other layers within the copy.
+        """
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        yield layer, copy
+        if any(copy is one for one in self.made):
+            return
+        inner, copies = (
+            [
+                part
+                for part in keras_internals.layers_directly_within(one)
+                if not isinstance(part, L.InputLayer)
+            ]
+            for one in (layer, copy)
+        )
+        if len(inner) != len(copies):
+            raise ValueError(
+                f"A copy of '{layer.name}' from its config has other layers, "
+                f"{[one.name for one in copies]} for "
+                f"{[one.name for one in inner]}. Let the classes of your own "
+                "build from what `get_config` returns alone."
+            )
+        for pair in zip(inner, copies, strict=True):
+            yield from self._pairs(*pair, seen)
+
+
+def _is_alike(one: Any, other: Any) -> bool:
+    """Returns whether two regularizers or constraints do the same.
+
+    Equal by their configs: those of a class of one's own may hold values.
+    """
+    if one is None or other is None or type(one) is not type(other):
+        return one is other
+    try:
+        return repr(one.get_config()) == repr(other.get_config())
+    except (AttributeError, NotImplementedError):
+        return one is other

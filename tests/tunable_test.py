@@ -241,6 +241,77 @@ def test_a_compiled_model_needs_no_loss_that_keras_knows(graph):
     assert model.compiled and model.optimizer is optimizer
 
 
+@keras.saving.register_keras_serializable("tests")
+class Bare(L.Layer):
+    """A layer without a `get_config`, with a body and dropout inside."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.body = L.Dense(4, name="body", kernel_constraint="non_neg")
+        self.drop = L.Dropout(0.3)
+
+    def build(self, input_shape):
+        self.body.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        return self.drop(self.body(x), training=training)
+
+
+def bare():
+    inputs = keras.Input((5,))
+    x = Bare(name="own", dtype="mixed_float16")(inputs)
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(3), L.Dense(3)])
+    return keras.Model(inputs, L.Dense(2, name="head")(inner(x)))
+
+
+def test_names_and_numbers_of_a_layer_without_a_config():
+    copy = kd.tunable(bare()).get_layer("own")
+    assert copy.body.kernel.path == "own/body/kernel"
+    assert copy.dtype_policy.name == "mixed_float16"
+
+
+@pytest.mark.parametrize(
+    "freeze",
+    [
+        lambda model: model.get_layer("own").body,
+        lambda model: model.get_layer("own"),
+        lambda model: model.layers[2],
+        lambda model: model.layers[2].layers[0],
+        lambda model: model.get_layer("head"),
+        lambda model: model.get_layer("head").kernel,
+    ],
+    ids=["in a layer", "a layer", "a model", "in a model", "head", "a weight"],
+)
+def test_what_was_frozen_stays_frozen(freeze):
+    model = bare()
+    freeze(model).trainable = False
+    model.layers[2].layers[1].trainable = True  # within what is frozen
+    copy = kd.tunable(model)
+    assert [v.trainable for v in model.weights] == [
+        v.trainable for v in copy.weights if "learned_value" not in v.path
+    ]
+    shapes = [[v.shape for v in m.trainable_variables] for m in (model, copy)]
+    assert shapes[0] == shapes[1]
+
+
+def test_regularizers_and_constraints_that_were_given_later():
+    model = bare()
+    body, head = model.get_layer("own").body, model.get_layer("head")
+    head.kernel.regularizer = keras.regularizers.L2(0.1)
+    head.bias.constraint = keras.constraints.NonNeg()
+    body.bias.regularizer = lambda w: keras.ops.sum(w)
+    body.kernel.constraint = None
+    copy = kd.tunable(model)
+    ours = [v for v in copy.weights if "learned_value" not in v.path]
+    for v, theirs in zip(ours, model.weights, strict=True):
+        assert v.regularizer is theirs.regularizer
+        assert v.constraint is theirs.constraint
+    # Those of the constructor, which may hold values, are each one's own.
+    again = kd.tunable(given := bare()).get_layer("own").body.kernel
+    assert again.constraint is not given.get_layer("own").body.kernel.constraint
+
+
 # ---- used
 
 
