@@ -11,6 +11,7 @@ from keras_drmad import arguments, keras_internals
 from keras_drmad.layers.dropout import Dropout
 from keras_drmad.layers.gaussian_noise import GaussianNoise
 from keras_drmad.layers.image_augmentation import STRENGTHS, ImageAugmentation
+from keras_drmad.training import kept_initializers
 from keras_drmad.wrapper import check_built
 
 L = keras.layers
@@ -68,9 +69,9 @@ def tunable(model: keras.Model) -> keras.Model:
     user's own layers, are replaced by `keras_drmad.layers.Dropout`,
     `GaussianNoise` and `ImageAugmentation` of the same strengths and names,
     each of which `DrMADModel` finds and tunes. The weights are those of the
-    model, as are which of them are frozen, their regularizers and constraints,
-    and what the model computes in inference.
-    In training the masks of dropout are nearly zeros and ones, by
+    model, as are the initializers that draw them anew, which of them are
+    frozen, their regularizers and constraints, and what the model computes in
+    inference. In training the masks of dropout are nearly zeros and ones, by
     the concrete relaxation; contrast is changed by a factor whose logarithm is
     uniform, about the mean of the whole image; pixels from outside of an image
     are those of the nearest edge, unless `fill_mode="constant"`; and numbers
@@ -93,8 +94,8 @@ def tunable(model: keras.Model) -> keras.Model:
 
     Returns:
         A `keras.Model`, which is not compiled, with weights of its own.
-        Regularizers that weights were given later are the very objects of the
-        model.
+        Initializers, and regularizers that weights were given later, are the
+        very objects of the model.
 
     Raises:
         TypeError: if `model` is not a `keras.Model`.
@@ -378,8 +379,9 @@ class _Copier:
     def copy_state(self, model: keras.Model, copy: keras.Model) -> None:
         """Gives a copy what a model has beside its config.
 
-        Weights, which of them are trained, and the regularizers and constraints
-        that they were given later.
+        Weights, which of them are trained, the regularizers and constraints
+        that they were given later, and the initializers that drew them, each
+        with its seed.
 
         Raises:
             ValueError: if the copy has other weights or layers.
@@ -399,6 +401,7 @@ class _Copier:
         # Outer layers before inner ones, to which Keras hands `trainable` on.
         for theirs, ours in self._pairs(model, copy, set()):
             ours.trainable = theirs.trainable
+            kept_initializers.hand_over(theirs, ours)
         for ours, theirs in zip(after, model.weights, strict=True):
             ours.assign(theirs)
             ours.trainable = theirs.trainable

@@ -7,6 +7,7 @@ import pytest
 import keras_drmad as kd
 from conftest import reseed
 from keras_drmad import tunable_model
+from keras_drmad.training.redraw import Redraw
 
 L = keras.layers
 
@@ -310,6 +311,48 @@ def test_regularizers_and_constraints_that_were_given_later():
     # Those of the constructor, which may hold values, are each one's own.
     again = kd.tunable(given := bare()).get_layer("own").body.kernel
     assert again.constraint is not given.get_layer("own").body.kernel.constraint
+
+
+@keras.saving.register_keras_serializable("tests")
+class Drawn(L.Layer):
+    """Keeps its initializers in containers."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.drop = L.Dropout(0.3)
+        draw = keras.initializers.RandomNormal
+        self.of = {"a": draw(), "b": [draw()], "c": (draw(), 3)}
+
+    def build(self, input_shape):
+        for name, one in zip("abc", self.of.values(), strict=True):
+            one = one[0] if isinstance(one, (list, tuple)) else one
+            setattr(self, name, self.add_weight((5,), one, name=name))
+
+    def call(self, x, training=False):
+        return self.drop(x * (self.a + self.b + self.c), training=training)
+
+
+def test_weights_are_drawn_anew_as_those_of_the_model():
+    """Each that holds its draw; what was trained or loaded stays."""
+    inputs = keras.Input((3, 5))
+    x = L.MultiHeadAttention(2, 3, name="attention")(inputs, inputs)
+    x = L.Bidirectional(L.LSTM(2))(Drawn()(x))
+    model = keras.Model(inputs, L.Dense(2, name="head")(x))
+    words = [
+        Redraw(m, m.trainable_variables).words()
+        for m in (model, kd.tunable(model))
+    ]
+    assert words[0] == words[1]
+    assert "(12 of 19 variables) are drawn anew" in words[0]
+    assert "stay" not in words[0]
+    head = model.get_layer("head")
+    head.kernel.assign(head.kernel + 0.1)
+    copy = kd.tunable(model)
+    redraw = Redraw(copy, copy.trainable_variables)
+    assert "'head/kernel' stays as it is" in redraw.words()
+    np.testing.assert_array_equal(copy.get_layer("head").kernel, head.kernel)
+    drawn = redraw.draw(1)
+    assert [v is not None for v in drawn] == redraw.drawn
 
 
 # ---- used
