@@ -52,7 +52,9 @@ class Saved(Remembering):
         the loss, weights of losses and examples, training data and initial
         weights: in classes of Keras alone, and exact: the same training in
         plain Keras gives the same weights, but for rounding. (With
-        `ScheduleFreeAdamW` it does not: Keras steps otherwise on TensorFlow.)
+        `ScheduleFreeAdamW` it does not: Keras steps otherwise on TensorFlow,
+        and loses the first weights unless
+        `plain.optimizer.build(other.trainable_variables)` goes before `fit`.)
         What Keras has no place for is left out, with a warning that names it
         and says what to do. Values that were tuned with
         `initial_weights="same"` are good for these weights and this order of
