@@ -139,6 +139,26 @@ def test_pieces_need_a_training():
     assert plain.rates.shape == (T,)
 
 
+@pytest.mark.parametrize("per", ["all", "layer"])
+def test_pieces_are_laid_out_at_once(per, monkeypatch):
+    """Not step by step, which took seconds for thousands of steps."""
+    model = learned([L(per, schedule="piecewise", knots=3)])
+    (kind,) = model.hyperparameters
+    kind.prepare(Training(7, len(X), None))
+    at, seen = kind._at, []
+    one = np.stack(
+        [
+            kind.transform.value(at(kind.raw.value, tf.constant(t)))
+            for t in range(9)
+        ]
+    )
+    monkeypatch.setattr(
+        kind, "_at", lambda *given: seen.append(1) or at(*given)
+    )
+    np.testing.assert_allclose(kind.over_time(9), one, rtol=1e-15)
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize(
     "per, shapes",
     [
