@@ -246,6 +246,9 @@ class Saved(Remembering):
         for h in getattr(self, "hyperparameters", []):
             store[f"hyperparameter_{h.name}"] = h.raw.numpy()
         kept: dict[str, list] = {"untuned": self.untuned}
+        units = [h.units_at_first for h in getattr(self, "hyperparameters", [])]
+        if any(one is not None for one in units):
+            kept["units"] = [() if one is None else one for one in units]
         if self.tuning_record.rows:
             text = json.dumps(self.tuning_record.tree())
             kept["record"] = [np.frombuffer(text.encode(), np.uint8)]
@@ -295,6 +298,8 @@ class Saved(Remembering):
 
         self.resumed = Resumed(*map(listed, Resumed._fields))
         self.untuned = listed("untuned")
+        for h, units in zip(kinds, listed("units"), strict=False):
+            h.units_at_first = units if units.size else None
         trees = [json.loads(text.tobytes()) for text in listed("record")]
         self.tuning_record = TuningRecord(*trees)
         for policy in listed("policy"):
