@@ -56,6 +56,25 @@ def is_graph(layer: Any) -> bool:
     return type(layer) in (keras.Sequential, Functional)
 
 
+def clone_of_graph(model: keras.Model, clone_function: Callable) -> keras.Model:
+    """Returns a copy of a Sequential or Functional model, not compiled.
+
+    `keras.models.clone_model`, which since Keras 3.0 also compiles the copy as
+    the model is: for that, losses, metrics and rates of one's own would have
+    to be known to Keras by their names.
+
+    Args:
+        model: a built model that `is_graph`.
+        clone_function: function of a layer that returns the layer's copy.
+    """
+    was_compiled = model.compiled
+    model.compiled = False
+    try:
+        return keras.models.clone_model(model, clone_function=clone_function)
+    finally:
+        model.compiled = was_compiled
+
+
 def replace_layer(
     owner: keras.Layer, before: keras.Layer, layer: keras.Layer
 ) -> None:
@@ -514,6 +533,51 @@ def outputs_structure(model: keras.Model) -> Any:
         model: a model.
     """
     return getattr(model, "_outputs_struct", None)
+
+
+def output_ranks(model: keras.Model) -> list[int] | None:
+    """Returns how many axes each output of a built model has.
+
+    Of a subclassed model, which keeps no symbolic outputs, by a symbolic call
+    on the shapes with which it was built, as Keras makes one where it loads
+    such a model. `None` where that fails. `Layer.compute_output_spec` and
+    `get_build_config`, since Keras 3.0, are public, but not what the latter
+    returns.
+
+    Args:
+        model: a built model.
+    """
+    outputs = getattr(model, "outputs", None)
+    if not outputs:
+        try:
+            config = model.get_build_config()
+            shapes = config.get("shapes_dict") or [config["input_shape"]]
+            outputs = _symbolic_call(model, shapes)
+        except Exception:  # a call of one's own may fail in any way
+            return None
+    return [len(one.shape) for one in tf.nest.flatten(outputs)]
+
+
+def _symbolic_call(model: keras.Model, shapes: Any) -> Any:
+    """Returns the symbolic outputs of a model.
+
+    Args:
+        model: a built model.
+        shapes: list with the shape of the inputs; or dict of such, as
+            `Layer.build` takes them.
+    """
+
+    def tensors(shape):
+        if isinstance(shape, dict):
+            return {key: tensors(one) for key, one in shape.items()}
+        if all(size is None or isinstance(size, int) for size in shape):
+            return keras.KerasTensor(shape, keras.config.floatx())
+        return [tensors(one) for one in shape]
+
+    if isinstance(shapes, dict):
+        given = {k.removesuffix("_shape"): a for k, a in shapes.items()}
+        return model.compute_output_spec(**tensors(given))
+    return model.compute_output_spec(tensors(shapes)[0])
 
 
 def carry_mask(before: Any, after: Any) -> Any:

@@ -52,7 +52,9 @@ class Saved(Remembering):
         the loss, weights of losses and examples, training data and initial
         weights: in classes of Keras alone, and exact: the same training in
         plain Keras gives the same weights, but for rounding. (With
-        `ScheduleFreeAdamW` it does not: Keras steps otherwise on TensorFlow.)
+        `ScheduleFreeAdamW` it does not: Keras steps otherwise on TensorFlow,
+        and loses the first weights unless
+        `plain.optimizer.build(other.trainable_variables)` goes before `fit`.)
         What Keras has no place for is left out, with a warning that names it
         and says what to do. Values that were tuned with
         `initial_weights="same"` are good for these weights and this order of
@@ -248,6 +250,9 @@ class Saved(Remembering):
         for h in getattr(self, "hyperparameters", []):
             store[f"hyperparameter_{h.name}"] = h.raw.numpy()
         kept: dict[str, list] = {"untuned": self.untuned}
+        units = [h.units_at_first for h in getattr(self, "hyperparameters", [])]
+        if any(one is not None for one in units):
+            kept["units"] = [() if one is None else one for one in units]
         if self.tuning_record.rows:
             text = json.dumps(self.tuning_record.tree())
             kept["record"] = [np.frombuffer(text.encode(), np.uint8)]
@@ -302,6 +307,8 @@ class Saved(Remembering):
 
         self.resumed = Resumed(*map(listed, Resumed._fields))
         self.untuned = listed("untuned")
+        for h, units in zip(kinds, listed("units"), strict=False):
+            h.units_at_first = units if units.size else None
         trees = [json.loads(text.tobytes()) for text in listed("record")]
         self.tuning_record = TuningRecord(*trees)
         for policy in listed("policy"):

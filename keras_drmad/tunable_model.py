@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -11,6 +11,7 @@ from keras_drmad import arguments, keras_internals
 from keras_drmad.layers.dropout import Dropout
 from keras_drmad.layers.gaussian_noise import GaussianNoise
 from keras_drmad.layers.image_augmentation import STRENGTHS, ImageAugmentation
+from keras_drmad.training import kept_initializers
 from keras_drmad.wrapper import check_built
 
 L = keras.layers
@@ -68,11 +69,13 @@ def tunable(model: keras.Model) -> keras.Model:
     user's own layers, are replaced by `keras_drmad.layers.Dropout`,
     `GaussianNoise` and `ImageAugmentation` of the same strengths and names,
     each of which `DrMADModel` finds and tunes. The weights are those of the
-    model, and so is what the model computes in inference. In training the
-    masks of dropout are nearly zeros and ones, by the concrete relaxation;
-    contrast is changed by a factor whose logarithm is uniform, about the mean
-    of the whole image; pixels from outside of an image are those of the
-    nearest edge, unless `fill_mode="constant"`; and numbers are not clipped.
+    model, as are the initializers that draw them anew, which of them are
+    frozen, their regularizers and constraints, and what the model computes in
+    inference. In training the masks of dropout are nearly zeros and ones, by
+    the concrete relaxation; contrast is changed by a factor whose logarithm is
+    uniform, about the mean of the whole image; pixels from outside of an image
+    are those of the nearest edge, unless `fill_mode="constant"`; and numbers
+    are not clipped.
 
     Layers with ranges that are not symmetric, flips, zooms and crops stay as
     they are, and so does dropout inside of recurrent and attention layers.
@@ -91,6 +94,8 @@ def tunable(model: keras.Model) -> keras.Model:
 
     Returns:
         A `keras.Model`, which is not compiled, with weights of its own.
+        Initializers, and regularizers that weights were given later, are the
+        very objects of the model.
 
     Raises:
         TypeError: if `model` is not a `keras.Model`.
@@ -116,7 +121,7 @@ def tunable(model: keras.Model) -> keras.Model:
             "`get_config`, or put layers of `keras_drmad.layers` into them. "
             f"{type(error).__name__}: {error}"
         ) from error
-    copier.copy_weights(model, copy)
+    copier.copy_state(model, copy)
     left = [one for one in replacements(copy) if one.make]
     if left:
         names = ", ".join(f"'{one.layer.name}'" for one in left)
@@ -261,23 +266,21 @@ FINDERS: dict[type, Callable[[Any], tuple]] = {
 
 
 def _from_config(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Returns a new layer of the same config.
+    """Returns a new layer of the same config, name and type of numbers.
 
     Of a class whose constructor does not hand arguments on to
-    `keras.layers.Layer`, as in many programs, name and `trainable` are set
-    afterwards.
+    `keras.layers.Layer`, or that has no `get_config`, as in many programs,
+    these are set afterwards.
     """
     config = layer.get_config()
     taken = inspect.signature(type(layer).__init__).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-        return type(layer).from_config(config)
-    of_base = ("name", "trainable", "dtype")
-    left_out = [k for k in of_base if k in config and k not in taken]
-    for name in left_out:
-        del config[name]
+    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        for name in ("name", "trainable", "dtype"):
+            if name not in taken:
+                config.pop(name, None)
     copy = type(layer).from_config(config)
-    copy.name, copy.trainable = layer.name, layer.trainable
-    if "dtype" in left_out:
+    copy.name = layer.name
+    if "dtype" not in config:
         copy.dtype_policy = layer.dtype_policy
     return copy
 
@@ -296,7 +299,7 @@ class _Copier:
     def copied(self, model: Any) -> Any:
         """Returns the copy of a model or layer, or what takes its place."""
         if keras_internals.is_graph(model):
-            copy = keras.models.clone_model(model, clone_function=self.copied)
+            copy = keras_internals.clone_of_graph(model, self.copied)
             copy.name = model.name
             return copy
         replaced = self._replaced(model)
@@ -373,11 +376,15 @@ class _Copier:
                 parts[k] = new
                 keras_internals.replace_layer(copy, part, new)
 
-    def copy_weights(self, model: keras.Model, copy: keras.Model) -> None:
-        """Gives a copy the weights of a model, in whose order its own are.
+    def copy_state(self, model: keras.Model, copy: keras.Model) -> None:
+        """Gives a copy what a model has beside its config.
+
+        Weights, which of them are trained, the regularizers and constraints
+        that they were given later, and the initializers that drew them, each
+        with its seed.
 
         Raises:
-            ValueError: if the copy has other weights.
+            ValueError: if the copy has other weights or layers.
         """
         new = {id(v) for layer in self.made for v in layer.weights}
         after = [v for v in copy.weights if id(v) not in new]
@@ -391,5 +398,64 @@ class _Copier:
                 "classes of your own build from what `get_config` returns "
                 "alone."
             )
+        # Outer layers before inner ones, to which Keras hands `trainable` on.
+        for theirs, ours in self._pairs(model, copy, set()):
+            ours.trainable = theirs.trainable
+            kept_initializers.hand_over(theirs, ours)
         for ours, theirs in zip(after, model.weights, strict=True):
             ours.assign(theirs)
+            ours.trainable = theirs.trainable
+            for name in ("regularizer", "constraint"):
+                given = getattr(theirs, name)
+                if not _is_alike(getattr(ours, name), given):
+                    setattr(ours, name, given)
+
+    def _pairs(
+        self, layer: keras.Layer, copy: keras.Layer, seen: set[int]
+    ) -> Iterator[tuple[keras.Layer, keras.Layer]]:
+        """Yields each layer within a layer, itself first, with its copy.
+
+        Args:
+            layer: a layer or model.
+            copy: its copy, built.
+            seen: the ids of layers that were met.
+
+        Raises:
+            ValueError: if there are other layers within the copy.
+        """
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        yield layer, copy
+        if any(copy is one for one in self.made):
+            return
+        inner, copies = (
+            [
+                part
+                for part in keras_internals.layers_directly_within(one)
+                if not isinstance(part, L.InputLayer)
+            ]
+            for one in (layer, copy)
+        )
+        if len(inner) != len(copies):
+            raise ValueError(
+                f"A copy of '{layer.name}' from its config has other layers, "
+                f"{[one.name for one in copies]} for "
+                f"{[one.name for one in inner]}. Let the classes of your own "
+                "build from what `get_config` returns alone."
+            )
+        for pair in zip(inner, copies, strict=True):
+            yield from self._pairs(*pair, seen)
+
+
+def _is_alike(one: Any, other: Any) -> bool:
+    """Returns whether two regularizers or constraints do the same.
+
+    Equal by their configs: those of a class of one's own may hold values.
+    """
+    if one is None or other is None or type(one) is not type(other):
+        return one is other
+    try:
+        return repr(one.get_config()) == repr(other.get_config())
+    except (AttributeError, NotImplementedError):
+        return one is other

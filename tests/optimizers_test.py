@@ -15,6 +15,7 @@ from conformance.optimizers import OPTIMIZERS, SGD, UPDATES
 from conftest import reseed
 from keras_drmad.hyperparameters import L2, LearningRate
 from small_models import assert_helps, built_once
+from this_keras import KERAS
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -244,3 +245,27 @@ def test_schedule_free_follows_its_formula():
     model.fit(x, y, batch_size=4, epochs=5, meta_iterations=0, verbose=0)
     actual = np.concatenate([w.ravel() for w in model.get_weights()])
     np.testing.assert_allclose(actual, now, rtol=1e-10)
+
+
+@pytest.mark.skipif(
+    KERAS[:2] not in ((3, 14), (3, 15)), reason="Keras may do otherwise"
+)
+def test_schedule_free_of_keras_has_to_be_built_before_fit():
+    """As docs/limits.md says: or its first step throws the weights away."""
+    model = exact_model(
+        net(), [LearningRate()], keras.optimizers.ScheduleFreeAdamW(0.0625)
+    )
+    first = model.get_weights()
+    model.fit(X, Y, batch_size=4, meta_iterations=0, verbose=0, shuffle=False)
+    moved = {}
+    for is_built in (False, True):
+        plain = keras.Model(*net())
+        plain.set_weights(first)
+        plain.compile(keras.optimizers.ScheduleFreeAdamW(0.0625), "mse")
+        if is_built:
+            plain.optimizer.build(plain.trainable_variables)
+        plain.fit(X, Y, batch_size=4, verbose=0, shuffle=False)
+        moved[is_built] = relative_error(
+            plain.get_weights(), model.get_weights()
+        )
+    assert moved[True] < 0.1 < 0.5 < moved[False]

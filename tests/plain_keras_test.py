@@ -100,6 +100,45 @@ def test_example_weights_are_multiplied():
     np.testing.assert_allclose(plain.sample_weight, expected, rtol=1e-12)
 
 
+class Sequences(keras.Model):
+    """Outputs `(N, T, 2)` of a class of one's own, and `(N, 1)` beside."""
+
+    def __init__(self, *, two=False):
+        super().__init__()
+        self.each, self.all = keras.layers.Dense(2), keras.layers.Dense(1)
+        self.two = two
+
+    def call(self, x):
+        beside = self.all(keras.ops.mean(x["a"], 1))
+        return [beside, self.each(x["a"])] if self.two else self.each(x["a"])
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_example_weights_have_the_axes_of_a_subclassed_models_losses(two):
+    net = Sequences(two=two)
+    net({"a": X[:, :, None]})
+    plain, kind = exported([kinds.ExampleWeights(11)], net=net)
+    assert plain.sample_weight.shape == (11, 1)
+    np.testing.assert_array_equal(plain.sample_weight[:, 0], kind.value())
+
+
+def test_example_weights_are_left_out_where_no_axes_are_known():
+    class Eager(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x + 0 * np.sum(x))  # not symbolic
+
+    net = Eager()
+    net(X)
+    plain, kind = left_out([kinds.ExampleWeights(11)], net=net)
+    assert plain.sample_weight is None
+    assert "(n, 1) for losses" in plain.left_out["example_weights"]
+    np.testing.assert_array_equal(plain.values[kind.name], kind.value())
+
+
 @pytest.mark.parametrize(
     "loss",
     [keras.losses.CategoricalCrossentropy, keras.losses.BinaryCrossentropy],

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from closed_forms import tanh_net
 from keras_drmad import hyperparameters as kinds
+from keras_drmad import keras_internals
 from keras_drmad.hyperparameters.base import Training
 from plain_models import (
     SINGLE,
@@ -138,6 +139,26 @@ def test_pieces_need_a_training():
     assert plain.rates.shape == (T,)
 
 
+@pytest.mark.parametrize("per", ["all", "layer"])
+def test_pieces_are_laid_out_at_once(per, monkeypatch):
+    """Not step by step, which took seconds for thousands of steps."""
+    model = learned([L(per, schedule="piecewise", knots=3)])
+    (kind,) = model.hyperparameters
+    kind.prepare(Training(7, len(X), None))
+    at, seen = kind._at, []
+    one = np.stack(
+        [
+            kind.transform.value(at(kind.raw.value, tf.constant(t)))
+            for t in range(9)
+        ]
+    )
+    monkeypatch.setattr(
+        kind, "_at", lambda *given: seen.append(1) or at(*given)
+    )
+    np.testing.assert_allclose(kind.over_time(9), one, rtol=1e-15)
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize(
     "per, shapes",
     [
@@ -202,6 +223,33 @@ def test_a_common_norm_needs_common_numbers():
     assert plain.learning_rate == pytest.approx(0.1)
     plain, rate = exported([L()], SGD(0.1, global_clipnorm=1.0))
     assert plain.learning_rate == pytest.approx(float(rate.value()))
+
+
+@pytest.mark.parametrize("of", ["bias", "a/"])
+def test_a_common_norm_keeps_what_all_weights_share(of):
+    """Exclusions too, where names tell them: "bias" does, a layer does not."""
+
+    def is_in(v):
+        return of in v.path
+
+    net = keras.Model(*tanh_net())
+    optimizer = AdamW(0.01, weight_decay=0.1, global_clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(list(filter(is_in, net.weights)))
+    model = learned([kinds.Momentum("layer"), L()], optimizer, (net,))
+    with pytest.warns(UserWarning, match="no place in plain Keras"):
+        plain = model.to_keras()
+    assert set(plain.left_out) == {"momentum", "exclude_from_weight_decay"}
+    rate = float(model.hyperparameters[1].value())
+    assert plain.learning_rate == pytest.approx(rate)
+    assert plain.optimizer.beta_1 == 0.9
+    words = plain.left_out["exclude_from_weight_decay"]
+    paths = [v.path for v in net.weights if is_in(v)]
+    assert str(paths) in words
+    assert ("`plain.optimizer` does it" in words) == (of == "bias")
+    for v in keras.Model(*tanh_net()).weights:
+        for one in (v, v.value):  # of which Keras on TensorFlow asks
+            decays = keras_internals.has_weight_decay(plain.optimizer, one)
+            assert decays != (of == "bias" and is_in(v))
 
 
 def test_many_rates_are_said_to_be_slow():

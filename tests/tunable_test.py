@@ -7,6 +7,7 @@ import pytest
 import keras_drmad as kd
 from conftest import reseed
 from keras_drmad import tunable_model
+from keras_drmad.training.redraw import Redraw
 
 L = keras.layers
 
@@ -222,6 +223,136 @@ def test_layers_of_this_package_stay():
     copy = kd.tunable(model)
     assert set(strengths(copy)) == {"ours.rate", "theirs.rate"}
     assert float(copy.get_layer("ours").rate.raw) == 1.5
+
+
+# ---- what no config has
+
+
+@pytest.mark.parametrize("graph", [keras.Sequential, keras.Model])
+def test_a_compiled_model_needs_no_loss_that_keras_knows(graph):
+    """Compile, then wrap: the copy is not compiled, and the model still is."""
+    layers = [keras.Input((5,)), L.Dropout(0.2), L.Dense(1)]
+    if graph is keras.Sequential:
+        model = keras.Sequential(layers)
+    else:
+        model = keras.Model(layers[0], layers[2](layers[1](layers[0])))
+    optimizer = keras.optimizers.SGD(lambda: 0.1)
+    model.compile(optimizer, lambda y, y_pred: (y - y_pred) ** 2)
+    assert not kd.tunable(model).compiled
+    assert model.compiled and model.optimizer is optimizer
+
+
+@keras.saving.register_keras_serializable("tests")
+class Bare(L.Layer):
+    """A layer without a `get_config`, with a body and dropout inside."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.body = L.Dense(4, name="body", kernel_constraint="non_neg")
+        self.drop = L.Dropout(0.3)
+
+    def build(self, input_shape):
+        self.body.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, x, training=False):
+        return self.drop(self.body(x), training=training)
+
+
+def bare():
+    inputs = keras.Input((5,))
+    x = Bare(name="own", dtype="mixed_float16")(inputs)
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(3), L.Dense(3)])
+    return keras.Model(inputs, L.Dense(2, name="head")(inner(x)))
+
+
+def test_names_and_numbers_of_a_layer_without_a_config():
+    copy = kd.tunable(bare()).get_layer("own")
+    assert copy.body.kernel.path == "own/body/kernel"
+    assert copy.dtype_policy.name == "mixed_float16"
+
+
+@pytest.mark.parametrize(
+    "freeze",
+    [
+        lambda model: model.get_layer("own").body,
+        lambda model: model.get_layer("own"),
+        lambda model: model.layers[2],
+        lambda model: model.layers[2].layers[0],
+        lambda model: model.get_layer("head"),
+        lambda model: model.get_layer("head").kernel,
+    ],
+    ids=["in a layer", "a layer", "a model", "in a model", "head", "a weight"],
+)
+def test_what_was_frozen_stays_frozen(freeze):
+    model = bare()
+    freeze(model).trainable = False
+    model.layers[2].layers[1].trainable = True  # within what is frozen
+    copy = kd.tunable(model)
+    assert [v.trainable for v in model.weights] == [
+        v.trainable for v in copy.weights if "learned_value" not in v.path
+    ]
+    shapes = [[v.shape for v in m.trainable_variables] for m in (model, copy)]
+    assert shapes[0] == shapes[1]
+
+
+def test_regularizers_and_constraints_that_were_given_later():
+    model = bare()
+    body, head = model.get_layer("own").body, model.get_layer("head")
+    head.kernel.regularizer = keras.regularizers.L2(0.1)
+    head.bias.constraint = keras.constraints.NonNeg()
+    body.bias.regularizer = lambda w: keras.ops.sum(w)
+    body.kernel.constraint = None
+    copy = kd.tunable(model)
+    ours = [v for v in copy.weights if "learned_value" not in v.path]
+    for v, theirs in zip(ours, model.weights, strict=True):
+        assert v.regularizer is theirs.regularizer
+        assert v.constraint is theirs.constraint
+    # Those of the constructor, which may hold values, are each one's own.
+    again = kd.tunable(given := bare()).get_layer("own").body.kernel
+    assert again.constraint is not given.get_layer("own").body.kernel.constraint
+
+
+@keras.saving.register_keras_serializable("tests")
+class Drawn(L.Layer):
+    """Keeps its initializers in containers."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.drop = L.Dropout(0.3)
+        draw = keras.initializers.RandomNormal
+        self.of = {"a": draw(), "b": [draw()], "c": (draw(), 3)}
+
+    def build(self, input_shape):
+        for name, one in zip("abc", self.of.values(), strict=True):
+            one = one[0] if isinstance(one, (list, tuple)) else one
+            setattr(self, name, self.add_weight((5,), one, name=name))
+
+    def call(self, x, training=False):
+        return self.drop(x * (self.a + self.b + self.c), training=training)
+
+
+def test_weights_are_drawn_anew_as_those_of_the_model():
+    """Each that holds its draw; what was trained or loaded stays."""
+    inputs = keras.Input((3, 5))
+    x = L.MultiHeadAttention(2, 3, name="attention")(inputs, inputs)
+    x = L.Bidirectional(L.LSTM(2))(Drawn()(x))
+    model = keras.Model(inputs, L.Dense(2, name="head")(x))
+    words = [
+        Redraw(m, m.trainable_variables).words()
+        for m in (model, kd.tunable(model))
+    ]
+    assert words[0] == words[1]
+    assert "(12 of 19 variables) are drawn anew" in words[0]
+    assert "stay" not in words[0]
+    head = model.get_layer("head")
+    head.kernel.assign(head.kernel + 0.1)
+    copy = kd.tunable(model)
+    redraw = Redraw(copy, copy.trainable_variables)
+    assert "'head/kernel' stays as it is" in redraw.words()
+    np.testing.assert_array_equal(copy.get_layer("head").kernel, head.kernel)
+    drawn = redraw.draw(1)
+    assert [v is not None for v in drawn] == redraw.drawn
 
 
 # ---- used

@@ -60,8 +60,13 @@ def test_of_first_weights_is_the_spread_of_each_tensor():
     # Biases are zeros at first.
     usual = (a + b) / 2
     expected = np.repeat([a, usual, b, usual], [20, 5, 15, 3])
-    unit = model.hyperparameters[0].unit
-    np.testing.assert_allclose(unit, expected, rtol=1e-6)
+    (kind,) = model.hyperparameters
+    np.testing.assert_allclose(kind.unit, expected, rtol=1e-6)
+    # While they are tuned the unit stays: a bias that moved a little did so.
+    kind.raw.assign_add(np.linspace(1e-5, 8e-5, 43))
+    np.testing.assert_allclose(kind.unit, expected, rtol=1e-6)
+    kind.bind(model.elementary_model, model.optimizer)  # compiled again
+    np.testing.assert_allclose(kind.unit, expected, rtol=1e-6)
 
 
 def test_of_first_weights_that_are_all_equal():
@@ -98,6 +103,9 @@ def test_units_are_saved(tmp_path):
         )
 
     first = model()
+    (kind,) = first.hyperparameters
+    unit = kind.unit
+    kind.raw.assign(kind.raw * 2 + 1)
     first.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     # The loaded model drew other weights before these came from the file.
@@ -105,3 +113,4 @@ def test_units_are_saved(tmp_path):
     np.testing.assert_array_equal(
         loaded.meta_optimizer.units[0], first.meta_optimizer.units[0]
     )
+    np.testing.assert_array_equal(loaded.hyperparameters[0].unit, unit)

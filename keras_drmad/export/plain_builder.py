@@ -197,7 +197,7 @@ class PlainBuilder:
         )
 
     def _finished_optimizer(self) -> keras.Optimizer:
-        """Returns the optimizer; leaves out numbers that need several."""
+        """Returns the optimizer; leaves out what needs several."""
         numbers = self._optimizer
         because = ""
         if not numbers.differ:
@@ -206,20 +206,46 @@ class PlainBuilder:
             because = (
                 "Keras clips by `global_clipnorm` only where all weights "
                 "share an optimizer's numbers. Use `clipnorm`, or learn "
-                "one number for all, and exclude none from weight decay."
+                "one number for all."
             )
         elif not keras_internals.has_several_optimizers():
             because = (
                 "Keras has optimizers whose numbers are other ones for other "
                 f"weights since 3.15; this is {keras.__version__}. Install a "
-                "newer Keras, or learn one number for all, and exclude none "
-                "from weight decay."
+                "newer Keras, or learn one number for all."
             )
-        if because:
-            for name in numbers.names or ["exclude_from_weight_decay"]:
-                self.leave_out(name, because)
-            numbers.forget()
-        return numbers.optimizer()
+        if not because:
+            return numbers.optimizer()
+        for name in numbers.keep_common():
+            self.leave_out(name, because)
+        excluded = numbers.forget_excluded()
+        optimizer = numbers.optimizer()
+        if excluded:
+            others = [
+                path for path in self.regularizers if path not in excluded
+            ]
+            is_kept = plain_optimizer.exclude(optimizer, excluded, others)
+            self.leave_out(
+                "exclude_from_weight_decay", _told(excluded, is_kept)
+            )
+        return optimizer
+
+
+def _told(excluded: list[str], is_kept: bool) -> str:
+    """Returns what to do for weights that are excluded from weight decay.
+
+    Args:
+        excluded: their paths.
+        is_kept: bool, whether the optimizer leaves them out.
+    """
+    where = "one that is loaded" if is_kept else "`plain.optimizer`"
+    kept = "`plain.optimizer` does it. " if is_kept else ""
+    return (
+        f"{kept}No config tells of it: before you compile with {where}, call "
+        "`exclude_from_weight_decay(var_list=[v for v in "
+        "other.trainable_variables if v.path in paths])` of it, with "
+        f"paths = {excluded}."
+    )
 
 
 def _warnings(plain: PlainKeras) -> list[str]:

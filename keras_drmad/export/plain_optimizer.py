@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_drmad import keras_internals
 
@@ -31,7 +32,6 @@ class NumbersByWeight:
 
     Attributes:
         own: the model's optimizer, for the numbers that no hyperparameter sets.
-        names: list of str, the hyperparameters that have set numbers.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class NumbersByWeight:
             weights: dict from a weight's path to the weight.
         """
         self.own = own
-        self.names: list[str] = []
+        self._setters: list[tuple[str, str]] = []  # of names and attributes
         self._numbers: dict[str, dict[str, Number]] = {p: {} for p in weights}
         self._excluded = {p: excluded(own, v) for p, v in weights.items()}
 
@@ -64,12 +64,34 @@ class NumbersByWeight:
         """
         for path, number in numbers.items():
             self._numbers[path][attribute] = number
-        self.names.append(name)
+        self._setters.append((name, attribute))
 
-    def forget(self) -> None:
-        """Sets all numbers back to those of the optimizer, for all weights."""
-        self._numbers = {path: {} for path in self._numbers}
+    def keep_common(self) -> list[str]:
+        """Sets numbers that are not the same for all weights back to `own`'s.
+
+        Returns:
+            List of the names of the hyperparameters that have set these.
+        """
+        names = []
+        for name, attribute in self._setters:
+            each = [self.number(p, attribute) for p in self._numbers]
+            if len({words(learning_rate(one)) for one in each}) > 1:
+                names.append(name)
+        for name, attribute in self._setters:
+            if name in names:
+                for numbers in self._numbers.values():
+                    numbers.pop(attribute, None)
+        return list(dict.fromkeys(names))
+
+    def forget_excluded(self) -> list[str]:
+        """Lets the decay act on all weights; returns those it did not act on.
+
+        Returns:
+            List of the paths of weights.
+        """
+        paths = [path for path, numbers in self._excluded.items() if numbers]
         self._excluded = {path: {} for path in self._excluded}
+        return paths
 
     @property
     def differ(self) -> bool:
@@ -111,6 +133,31 @@ def excluded(
     return {}
 
 
+def exclude(
+    optimizer: keras.Optimizer, paths: list[str], others: list[str]
+) -> bool:
+    """Lets an optimizer leave weights out of the decay, if names tell which.
+
+    Args:
+        optimizer: an optimizer that is not built.
+        paths: the paths of the weights.
+        others: the paths of all other weights.
+
+    Returns:
+        bool, whether it does now. An optimizer that has no weights yet knows
+        them by their names alone, such as "bias".
+    """
+    names, of_others = (
+        {path.rpartition("/")[2] for path in one} for one in (paths, others)
+    )
+    if names & of_others:
+        return False
+    # TensorFlow's variables, which Keras asks for, are named as "bias:0".
+    patterns = [rf"(^|/){re.escape(name)}(:\d+)?$" for name in sorted(names)]
+    optimizer.exclude_from_weight_decay(var_names=patterns)
+    return True
+
+
 def times(rate: Number, value: Any) -> Number:
     """Returns a rate times a value; `None` if Keras has no class for that.
 
@@ -124,7 +171,9 @@ def times(rate: Number, value: Any) -> Number:
     if not isinstance(rate, schedules.LearningRateSchedule):
         return None
     if np.ndim(value):
-        return np.array([rate(t) for t in range(len(value))]) * value
+        # Traced, as in training: eager calls cost up to ten times as much.
+        traced = tf.function(lambda step: rate(step))
+        return np.array([traced(t) for t in tf.range(len(value))]) * value
     if not isinstance(rate, STOCK_SCHEDULES):
         return None
     config = rate.get_config()

@@ -58,11 +58,15 @@ class Hyperparameter(abc.ABC):
         place: `Place`, where the kind acts; complete once the kind is bound.
         axes: tuple of str, what each axis of `raw` counts, such as `"class"`,
             for tables and pictures; empty where that is not known.
+        units_at_first: array that `bind` has read from a model and from which
+            `unit` follows, to be saved with the model; `None` for a kind
+            whose config says all.
     """
 
     transform: Transform
     place: Place = Place()
     axes: tuple[str, ...] = ()
+    units_at_first: np.ndarray | None = None
 
     def __init__(
         self,
@@ -314,7 +318,8 @@ class Hyperparameter(abc.ABC):
         meta-optimizers of this package move in these units. The unit is 1 for
         logarithms and logits; a kind with plain numbers (`Identity`) overrides
         this property, for instance by `Transform.unit_of`.
-        Meta-optimizers ask once, when they are built, and keep the answer.
+        Meta-optimizers ask once, when they are built, and keep the answer;
+        tables and advice ask later, so it must not change with the values.
         """
         return self.transform.unit
 

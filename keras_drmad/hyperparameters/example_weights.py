@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad import arguments
+from keras_drmad import arguments, keras_internals
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.plain_training import PlainTraining
@@ -153,8 +153,15 @@ class ExampleWeights(base.Hyperparameter):
         if self.groups is not None:
             weights = weights[self.groups]
         # Keras has weights of examples for losses of one axis alone.
-        outputs = getattr(self.model, "outputs", None) or []
-        missing = max([len(one.shape) - 2 for one in outputs], default=0)
+        ranks = keras_internals.output_ranks(self.model)
+        if ranks is None:
+            return plain.leave_out(
+                self.name,
+                "How many axes the model's outputs have isn't known. Pass "
+                f"`fit` the weights plain.values['{self.name}'] in the shape "
+                "of its losses: (n,), or (n, 1) for losses of sequences.",
+            )
+        missing = max([0, *(rank - 2 for rank in ranks)])
         weights = weights.reshape(-1, *[1] * missing)
         if plain.sample_weight is not None:
             weights = weights * plain.sample_weight

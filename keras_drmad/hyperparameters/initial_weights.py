@@ -1,6 +1,7 @@
 """The first weights of a training."""
 
 import dataclasses
+import math
 from typing import Any
 
 import keras
@@ -65,15 +66,29 @@ class InitialWeights(Start):
         self._group(model)
         weights = [np.ravel(m.variable) for m in self._groups.members]
         flat = np.concatenate(weights).astype(float)
+        before = self.raw
         self.create(self._groups.shape, np.clip(flat, *self.bounds))
+        known = self.units_at_first
+        if (
+            self.raw is not before
+            or known is None
+            or len(known) != len(weights)
+        ):
+            self.units_at_first = self._spreads()
 
     @property
     def unit(self) -> np.ndarray:
-        """The spread of the values of each weight's tensor, `(count,)`.
+        """The spread of the first values of each weight's tensor, `(count,)`.
 
         For a tensor of equal values, such as biases of zeros, the median of
-        those of the other tensors.
+        those of the other tensors. It stays while the values are tuned.
         """
+        self._bound()
+        sizes = [math.prod(m.variable.shape) for m in self._groups.members]
+        return np.repeat(np.asarray(self.units_at_first), sizes)
+
+    def _spreads(self) -> np.ndarray:
+        """Returns the spread of the present values of each weight's tensor."""
         unit_of = self.transform.unit_of
         tensors = np.split(
             self._bound().numpy(), [m.start for m in self._groups.members[1:]]
@@ -83,7 +98,7 @@ class InitialWeights(Start):
         units = [
             unit_of(w, self.bounds) if np.ptp(w) > 0 else usual for w in tensors
         ]
-        return np.repeat(units, [w.size for w in tensors])
+        return np.array(units)
 
     @staticmethod
     def first(entries: tf.Tensor, w: tf.Tensor) -> tf.Tensor:

@@ -203,18 +203,26 @@ class OptimizerNumber(Grouped):
         return value
 
     def _at(self, raw: tf.Tensor, t: tf.Tensor) -> tf.Tensor:
-        """Returns the raw values at an iteration."""
+        """Returns the raw values at an iteration, or at each of several.
+
+        Args:
+            raw: tensor of the shape of `self.raw`.
+            t: integers, a scalar or `(T,)`.
+        """
         if self.schedule is None:
             return raw
         last = raw.shape[0] - 1
         if self.schedule == "step":
-            return raw[tf.minimum(tf.cast(t, tf.int32), last)]
+            return _rows_at(raw, tf.minimum(tf.cast(t, tf.int32), last))
         place = tf.cast(t, tf.float64) * last / self._last_step
         place = tf.minimum(place, tf.cast(last, tf.float64))
         before = tf.minimum(tf.cast(place, tf.int32), max(last - 1, 0))
         part = tf.cast(place - tf.cast(before, tf.float64), raw.dtype)
         after = tf.minimum(before + 1, last)
-        return (1 - part) * raw[before] + part * raw[after]
+        if t.shape.rank:
+            part = tf.reshape(part, [-1, *[1] * (raw.shape.rank - 1)])
+        first, second = _rows_at(raw, before), _rows_at(raw, after)
+        return (1 - part) * first + part * second
 
     def acts_from(self, T: int) -> np.ndarray:
         places = super().acts_from(T)
@@ -237,9 +245,11 @@ class OptimizerNumber(Grouped):
         Returns:
             `(T,)` for `per="all"`, otherwise `(T, count)`.
         """
-        raw = self._bound().value
-        rows = [self._at(raw, tf.constant(t)) for t in range(T)]
-        return self.transform.value(tf.stack(rows)).numpy()
+        raw = tf.convert_to_tensor(self._bound().value)
+        rows = self._at(raw, tf.range(T))
+        if self.schedule is None:
+            rows = tf.broadcast_to(raw, [T, *raw.shape])
+        return self.transform.value(rows).numpy()
 
     def parts(self) -> list[Part]:
         split = super().parts()
@@ -287,6 +297,16 @@ class OptimizerNumber(Grouped):
             "steps": self.steps,
             "knots": self.knots,
         }
+
+
+def _rows_at(raw: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """Returns a row of raw values, or several.
+
+    Args:
+        raw: `(rows, ...)`.
+        index: integers, a scalar or `(T,)`.
+    """
+    return tf.gather(raw, index) if index.shape.rank else raw[index]
 
 
 def _checked_steps(steps: Any, schedule: str | None) -> int | None:

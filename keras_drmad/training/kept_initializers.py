@@ -57,11 +57,75 @@ def kept_by(layer: keras.Layer) -> list[Kept]:
     return found
 
 
+def hand_over(layer: keras.Layer, copy: keras.Layer) -> None:
+    """Gives a copy of a layer the initializers that the layer keeps.
+
+    A copy from a config has initializers with seeds of their own, if the user
+    gave no seeds: what these draw is not what the layer holds.
+
+    Args:
+        layer: a layer.
+        copy: a layer of the same class, or what takes the layer's place.
+    """
+    for name, thing in list(vars(layer).items()):
+        if name in vars(copy):
+            own = getattr(copy, name)
+            handed = _handed(name, thing, own)
+            if handed is not own:
+                setattr(copy, name, handed)
+
+
+def _handed(name: str, thing: Any, own: Any) -> Any:
+    """Returns a copy's value of an attribute, with another's initializers.
+
+    Lists and dicts of the copy are changed in place.
+
+    Args:
+        name: str, the attribute, or the key of a dict in it.
+        thing: the value of the layer that was copied.
+        own: the value of the copy.
+    """
+    if _is_kept(name, thing):
+        return thing
+    if type(thing) is not type(own):
+        return own
+    if isinstance(thing, dict):
+        for key in [key for key in own if key in thing]:
+            inner = key if isinstance(key, str) else name
+            _put(own, key, _handed(inner, thing[key], own[key]))
+    elif isinstance(thing, list) and len(thing) == len(own):
+        for k, pair in enumerate(zip(thing, own, strict=True)):
+            _put(own, k, _handed(name, *pair))
+    elif type(thing) is tuple and len(thing) == len(own):
+        pairs = list(zip(thing, own, strict=True))
+        new = tuple(_handed(name, *pair) for pair in pairs)
+        if any(a is not b for a, b in zip(new, own, strict=True)):
+            return new
+    elif dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        for field in dataclasses.fields(thing):
+            both = [getattr(one, field.name, None) for one in (thing, own)]
+            handed = _handed(field.name, *both)
+            if handed is not both[1]:
+                object.__setattr__(own, field.name, handed)  # also if frozen
+    return own
+
+
+def _put(holder: Any, key: Any, value: Any) -> None:
+    """Puts a value into a list or dict, if another one is there."""
+    if holder[key] is not value:
+        holder[key] = value
+
+
+def _is_kept(name: str, thing: Any) -> bool:
+    """Returns whether an attribute's value is an initializer."""
+    if isinstance(thing, keras.initializers.Initializer):
+        return True
+    return "init" in name and is_initializer(thing)
+
+
 def _within(name: str, thing: Any) -> Iterator[Kept]:
     """Yields the initializers in an attribute's value."""
-    if isinstance(thing, keras.initializers.Initializer) or (
-        "init" in name and is_initializer(thing)
-    ):
+    if _is_kept(name, thing):
         yield Kept(name, thing)
     elif isinstance(thing, dict):
         if {"class_name", "config"} <= set(thing):

@@ -141,7 +141,7 @@ NOTES = {
     "decay and first weights can be tuned",
     "Muon": "from Keras 3.13 on; older ones cannot train with it themselves",
     "ScheduleFreeAdamW": "follows its formula; Keras 3.15 on TensorFlow reads "
-    "its momentum after updating it",
+    "its momentum after updating it, and starts it at 0 where `fit` builds it",
 }
 WRAPS = "Wraps other optimizers: pass the inner one itself."
 TABLE: dict[str, Row] = (
