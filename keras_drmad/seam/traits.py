@@ -156,11 +156,26 @@ def check_second_derivatives(
 
 
 def check_gradients(model: keras.Model) -> None:
-    """Checks that the optimizer is given gradients of all that is trained.
+    """Checks that all that is trained has gradients, and right second ones.
 
     Raises:
-        ValueError: if weights are overwritten with their "gradients".
+        ValueError: if weights are overwritten with their "gradients", or a
+            layer holds constant what depends on its weights.
     """
+    normalized = [
+        layer.name
+        for layer in layers_within(model)
+        if isinstance(layer, keras.layers.SpectralNormalization)
+        and layer.trainable_variables
+    ]
+    if normalized:
+        raise ValueError(
+            f"The layers {normalized} (`SpectralNormalization`) assign their "
+            "kernels in a branch, and hold constant what they divide by: the "
+            "derivative of their gradient, and so the hypergradient, would be "
+            "wrong by some per cent. Leave them out, or freeze them, until all "
+            "is tuned; `fit(meta_iterations=0)` trains without a hypergradient."
+        )
     overwritten = [
         v.path
         for v in model.trainable_variables

@@ -63,9 +63,8 @@ LAYERS: dict[str, Row] = (
         "SpectralNormalization": Refused(
             (VECTORS, lambda: L.SpectralNormalization(L.Dense(3))),
             "The derivative of",
-            "It assigns its kernel in a branch, where the derivative is wrong "
-            "by some per cent: in float64 the check sees that, in float32 it "
-            "may not.",
+            "It assigns its kernel in a branch, and holds constant what it "
+            "divides by: hypergradients would be wrong by some per cent.",
         ),
         "FlaxLayer": NotApplicable(ELSEWHERE),
         "JaxLayer": NotApplicable(ELSEWHERE),
