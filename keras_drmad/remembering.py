@@ -98,7 +98,7 @@ class Remembering(Wrapper):
         Raises:
             ValueError: if one was.
         """
-        self._assembly.check_trainable()
+        self._assembly.as_compiled.check_trainable()
 
     def forget(self) -> None:
         """Forgets what belongs to a `fit`."""

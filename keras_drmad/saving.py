@@ -80,8 +80,8 @@ class Saved(Remembering):
                 same path.
         """
         self.check_compiled()
-        self._assembly.check_weights()
-        self._assembly.check_compiled()
+        self._assembly.as_compiled.check_weights()
+        self._assembly.as_compiled.check_compiled()
         self._assembly.hyperparameters.check_bound(self.elementary_model)
         if self.tuned_from == "same":
             warnings.warn(OF_ONE_PATH, RuntimeWarning, stacklevel=2)

@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_drmad import keras_internals
 from keras_drmad.core import left_out
 from keras_drmad.core.curvature import GaussNewton
 from keras_drmad.core.loops import Loops
@@ -20,6 +19,7 @@ from keras_drmad.hyperparameters.base import Training
 from keras_drmad.hyperparameters.together import Together
 from keras_drmad.methods.base import Chosen, Method
 from keras_drmad.seam import same_steps, self_check
+from keras_drmad.seam.as_compiled import AsCompiled
 from keras_drmad.seam.compiler import Compiler
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.parts_check import warn_of_parts
@@ -63,6 +63,9 @@ class Assembly:
         problem: the elementary problem; `None` before the first training.
         loops: its compiled loops; `None` before the first training.
         kept: `KeptArrays`, of the data of the last training.
+        as_compiled: `AsCompiled`, says what has changed since `compile`.
+        self_check: bool, see `__init__`.
+        replicas: see `__init__`.
     """
 
     def __init__(
@@ -106,73 +109,12 @@ class Assembly:
         self._held_out = 0  # batches, asked for so far
         self._signature = ""
         self._convex: GaussNewton | None = None
-        self._trainable = _trainable(model)
-        self._trained = list(model.trainable_variables)
-        self._compiled = keras_internals.compiled_parts(model)
+        self.as_compiled = AsCompiled(model)
         if before is not None:
             self.kept = before.kept
             if before.loops is None:
                 before = before._before
         self._before: Assembly | None = before
-
-    def check_weights(self) -> None:
-        """Checks that the weights that are trained are still the model's.
-
-        Raises:
-            ValueError: if one is not.
-        """
-        there = {id(v) for v in self._model.weights}
-        gone = [v.path for v in self._trained if id(v) not in there]
-        if not gone:
-            return
-        raise ValueError(
-            "Layers were replaced or quantized after `compile`: "
-            f"{', '.join(map(repr, gone))} of the model '{self._model.name}' "
-            "are no longer there. What is trained, and what hyperparameters "
-            "act on, is settled by `compile`. Call `compile` again, with a new "
-            "optimizer."
-        )
-
-    def check_trainable(self) -> None:
-        """Checks that layers are trainable or not as they were at `compile`.
-
-        Raises:
-            ValueError: if they are not, or have other weights by now.
-        """
-        self.check_weights()
-        before, now = self._trainable, _trainable(self._model)
-        changed = [
-            path
-            for key, (path, is_trained) in (before | now).items()
-            if key in before and before[key][1] != is_trained
-        ]
-        if not changed:
-            return
-        names = ", ".join(map(repr, dict.fromkeys(changed)))
-        raise ValueError(
-            f"`trainable` was changed after `compile`, of {names}. What is "
-            "trained, and what hyperparameters act on, is settled by "
-            "`compile`. Call `compile` again, with a new optimizer, before the "
-            "next `fit`; for phases with other layers, use one `fit` for each."
-        )
-
-    def check_compiled(self) -> None:
-        """Checks that the elementary model was not compiled by itself since.
-
-        Raises:
-            ValueError: if it was.
-        """
-        now = keras_internals.compiled_parts(self._model)
-        names = [k for k, one in self._compiled.items() if now[k] is not one]
-        if names:
-            raise ValueError(
-                f"The model '{self._model.name}' was compiled again, by itself "
-                "or in another `DrMADModel`, after the `compile` of this one: "
-                f"other objects are its {', '.join(names)}. Call `compile` of "
-                "this `DrMADModel` again, with a new optimizer, before the "
-                "next training; to compile the model for Keras alone, take a "
-                "copy of it, `keras.models.clone_model`."
-            )
 
     def training(
         self,
@@ -203,9 +145,9 @@ class Assembly:
                 model, the hyperparameters or the method cannot
                 take the data or the length.
         """
-        self.check_compiled()
+        self.as_compiled.check_compiled()
         self.hyperparameters.check_bound(self._model)
-        self.check_trainable()
+        self.as_compiled.check_trainable()
         check_known(self._model.optimizer, self._model.trainable_variables)
         if is_tuned:
             check_gradients(self._model)
@@ -427,12 +369,3 @@ class Assembly:
             bound = dataclasses.replace(changed, curvature=self._convex)
         slots = left_out.of_state(state, self.problem.unread_slots)
         return bound.leaving_out(slots)
-
-
-def _trainable(model: keras.Model) -> dict[int, tuple[str, bool]]:
-    """Returns path and whether it is trained of each layer and weight."""
-    layers = keras_internals.layers_within(model, with_itself=False)
-    trained = {id(v) for v in model.trainable_variables}
-    return {id(x): (x.path or x.name, x.trainable) for x in layers} | {
-        id(v): (v.path, id(v) in trained) for v in model.weights
-    }
