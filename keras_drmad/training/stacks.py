@@ -48,18 +48,27 @@ class Stack:
 
     def push(self, t: int, batch: Any) -> None:
         """Takes the batch of iteration t."""
-        if self.batches and shapes(batch) != shapes(self.batches[0]):
+        if not self.takes(batch):
             self.flush()
-        own = [a.nbytes for a in leaves(batch)]
-        largest = list(map(max, own, self._nbytes or own))
-        if len(self.batches) >= capacity(sum(largest), self.length):
-            self.flush()
-            largest = own
-        self._nbytes = largest
-        self.iterations.append(t)
-        self.batches.append(batch)
+        self.gather(t, batch)
         if len(self.batches) == self._capacity():
             self.flush()
+
+    def takes(self, batch: Any) -> bool:
+        """Returns whether a batch goes into one chunk with those gathered."""
+        if not self.batches:
+            return True
+        room = capacity(sum(self._largest(batch)), self.length)
+        return (
+            shapes(batch) == shapes(self.batches[0])
+            and len(self.batches) < room
+        )
+
+    def gather(self, t: int, batch: Any) -> None:
+        """Takes the batch of iteration t, and emits nothing."""
+        self._nbytes = self._largest(batch)
+        self.iterations.append(t)
+        self.batches.append(batch)
 
     def flush(self) -> None:
         """Emits what is gathered, if anything is."""
@@ -68,6 +77,11 @@ class Stack:
             stacked = _zip_map(lambda *a: _joined(a, n), self.batches)
             self.emit(np.array(self.iterations), stacked)
         self.iterations, self.batches, self._nbytes = [], [], []
+
+    def _largest(self, batch: Any) -> list[int]:
+        """Returns the bytes of each array, the largest with another batch."""
+        own = [a.nbytes for a in leaves(batch)]
+        return list(map(max, own, self._nbytes or own))
 
     def _capacity(self) -> int:
         return capacity(sum(self._nbytes), self.length)

@@ -153,18 +153,13 @@ class StreamBatches:
         """
         self._go_to(span.first)
         ahead = self._seen_ahead
-        length = stacks.length(span.steps)
-        largest: list[int] = []  # bytes of each array
+        stack = stacks.Stack(lambda *chunk: None, stacks.length(span.steps))
         for k in range(span.steps):
             if len(ahead) == k:
                 ahead.append(next(self._ahead))
-            own = [a.nbytes for a in leaves(ahead[k])]
-            largest = list(map(max, own, largest or own))
-            if (
-                stacks.shapes(ahead[k]) != stacks.shapes(ahead[0])
-                or stacks.capacity(sum(largest), length) < span.steps
-            ):
+            if not stack.takes(ahead[k]):
                 return False
+            stack.gather(k, ahead[k])
         return True
 
     def _one_ahead(self, chunks: Iterator, waits: Sequence[int]) -> Iterator:
