@@ -189,7 +189,9 @@ def fit_epochs(
                 epoch - initial,
                 functools.partial(back_up, epoch),
             )
-            before, left = counts(callbacks), between.left_to_callbacks(problem)
+            before = counts(callbacks)
+            if watcher.may_assign:
+                left = between.left_to_callbacks(problem)
             callbacks.on_epoch_end(epoch, logs)
             epochs.amend(new_logs(callbacks, before))
             display.end(logs)
