@@ -8,8 +8,8 @@ by cross-validation.
 
     python -m studies.tabular --run_name=tables
 
-Columns: log loss and error on test rows, and how well penalties (coefficients
-of scikit-learn's) find the columns that matter: the area under the ROC curve.
+Columns: log loss and error on test rows, and how well absolute coefficients,
+and penalties, find the columns that matter: the areas under the ROC curves.
 The same command goes on where it was killed.
 """
 
@@ -65,7 +65,12 @@ CROSS_VALIDATED = {
         "tol": 1e-3,
     },
 }
-SCORES = ("loss", "error", "area")
+SCORES = {
+    "loss": "test log loss",
+    "error": "test error, %",
+    "area": "area, coefficients",
+    "area_of_penalties": "area, penalties",
+}
 
 
 def measure(
@@ -149,10 +154,12 @@ def tuned(
     )
     logits = model.predict(table.test[0], verbose=0)[:, 0].astype("float64")
     penalties = np.ravel(np.exp(penalty.raw.numpy()))
+    coefficients, _ = model.get_weights()
     return tabular_problems.scores(
         table,
         1 / (1 + np.exp(-logits)),
-        -penalties if len(penalties) > 1 else None,
+        coefficients[:, 0],
+        penalties if len(penalties) > 1 else None,
     ), penalties
 
 
@@ -172,7 +179,7 @@ def cross_validated(table, folds: int, **options) -> dict[str, float]:
     return tabular_problems.scores(
         table,
         model.predict_proba(table.test[0])[:, 1],
-        np.abs(model.coef_[0]),
+        model.coef_[0],
     )
 
 
@@ -203,7 +210,7 @@ def names_of(records) -> list[str]:
 
 def draw(run, found) -> None:
     """Writes scores by seed, and the penalties of both sorts of columns."""
-    axes = study.panels(len(found), 3, (12, 3.2 * len(found)))
+    axes = study.panels(len(found), len(SCORES), (15, 3.2 * len(found)))
     for problem, line in zip(found, axes, strict=True):
         draw_scores(line, problem, found[problem])
     run.write_figure(axes[0, 0], "scores")
@@ -217,8 +224,7 @@ def draw(run, found) -> None:
 def draw_scores(axes, problem: str, records) -> None:
     """Draws a panel for each score, a point for each seed."""
     names = names_of(records)
-    titles = "test log loss", "test error, %", "area, finding columns"
-    for k, (one, title) in enumerate(zip(axes, titles, strict=True)):
+    for k, (one, title) in enumerate(zip(axes, SCORES.values(), strict=True)):
         for place, name in enumerate(names[::-1]):
             values = np.array([record[name][k] for record in records])
             color = "C0" if name in TUNED else "0.5"

@@ -85,19 +85,24 @@ def trained_by() -> dict[str, Any]:
 
 
 def scores(
-    table: Table, probabilities: np.ndarray, relevance: np.ndarray | None
+    table: Table,
+    probabilities: np.ndarray,
+    coefficients: np.ndarray,
+    penalties: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Returns test log loss, test error in percent, and the area.
+    """Returns test log loss, test error in percent, and areas.
 
     Args:
         table: the problem.
         probabilities: `(n,)`, of class 1, of the test rows.
-        relevance: `(columns,)`, larger for a column that is held to matter
-            more; `None` for no area.
+        coefficients: `(columns,)`, of the regression.
+        penalties: `(columns,)`, one for each coefficient; `None` where all have
+            the same.
 
     Returns:
-        Dict with `loss`, `error`, and `area`: of the ROC curve by which
-        relevance finds the columns that matter, nan without one.
+        Dict with `loss`, `error`, and two areas under the ROC curve, of finding
+        the columns that matter: `area`, by coefficients far from 0, and
+        `area_of_penalties`, by small penalties, nan where all are the same.
     """
     from sklearn import metrics
 
@@ -105,7 +110,8 @@ def scores(
     return {
         "loss": metrics.log_loss(y, probabilities),
         "error": 100 * np.mean((probabilities > 0.5) != y),
-        "area": metrics.roc_auc_score(table.matters, relevance)
-        if relevance is not None
-        else np.nan,
+        "area": metrics.roc_auc_score(table.matters, np.abs(coefficients)),
+        "area_of_penalties": np.nan
+        if penalties is None
+        else metrics.roc_auc_score(table.matters, -penalties),
     }

@@ -65,9 +65,11 @@ def test_problems(problem, shape, matters, tested):
 
 def test_scores_of_a_sure_and_right_answer():
     table = tabular_problems.load("cancer", 0)
-    scores = tabular_problems.scores(table, table.test[1], table.matters)
+    right, y = table.matters, table.test[1]
+    scores = tabular_problems.scores(table, y, -1.0 * right, 1.0 - right)
     assert scores["loss"] == pytest.approx(0, abs=1e-6)
-    assert (scores["error"], scores["area"]) == (0, 1)
+    assert scores["error"] == 0
+    assert (scores["area"], scores["area_of_penalties"]) == (1, 1)
 
 
 @pytest.mark.slow
@@ -79,7 +81,10 @@ def test_study_in_small(tmp_path):
     rows = rows_by(folder / "results.csv", "penalty")
     assert len(rows) == 6
     assert all(0 < float(row["loss_of_seeds"]) < 1 for row in rows.values())
-    assert rows["one L2"]["area_of_seeds"] == "-"
+    for row in rows.values():
+        assert 0 < float(row["area_of_seeds"]) < 1
+        has_many = row["penalty"].endswith("a column")
+        assert (row["area_of_penalties"] != "-") == has_many
     with np.load(folder / "results" / "cancer_0.npz") as arrays:
         assert arrays["penalties, L1 a column"].shape == (330,)
     assert {path.stem for path in (folder / "figures").iterdir()} == {
