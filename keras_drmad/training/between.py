@@ -32,7 +32,7 @@ def go_on(
             one.epoch = list(base["epochs"])
 
 
-class Passes:
+class PassesForBackup:
     """The passes over the data of one training, as a backup has them.
 
     A walk that goes on reads the training data from the beginning, so their

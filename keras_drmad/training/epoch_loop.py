@@ -135,7 +135,7 @@ def fit_epochs(
     plan, base = epochs.plan, course.base
     initial = base.get("initial", first)
     resumed, end = base.get("number", first), plan.epochs
-    read = between.Passes(plan, base)
+    read = between.PassesForBackup(plan, base)
     epochs.plan = plan = plan._replace(epochs=max(0, end - initial))
     problem, s_0 = epochs.training.problem, epochs.state
     steps = plan.training.steps
