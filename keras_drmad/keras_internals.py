@@ -23,7 +23,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state, masking
 from keras.src.models.functional import Functional
 from tensorflow.python.eager import context
-from tensorflow.python.framework import kernels
+from tensorflow.python.framework import kernels, ops
 from tensorflow.python.ops import control_flow_util, stateful_random_ops
 
 # ---- layers
@@ -1158,6 +1158,19 @@ def quiet(function: Callable) -> Any:
     """
     function._omit_frequent_tracing_warning = True  # type: ignore[attr-defined]
     return function
+
+
+def tensor_in_place(array: np.ndarray) -> tf.Tensor:
+    """Returns a tensor of an array that nobody writes into any more.
+
+    `tf.constant` copies the array first. On a CPU this tensor lies in the
+    array's memory, where that begins at a multiple of 64 bytes; it holds the
+    array, and no operation writes into it. `ops.EagerTensor`, since TensorFlow
+    2.0.
+    """
+    here = context.context()
+    here.ensure_initialized()
+    return ops.EagerTensor(array, here.device_name, None)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_drmad.core.nested import leaves
 from keras_drmad.core.span import CHUNK_SIZE, Span
 from keras_drmad.core.state import Batch
+from keras_drmad.keras_internals import tensor_in_place
 from keras_drmad.training import kept_batches, stacks
 from keras_drmad.training import passes as passes_over
 from keras_drmad.training.streams import StreamBatches
@@ -85,6 +86,49 @@ def test_a_chunk_has_room_for_its_longest_strings(monkeypatch):
         np.testing.assert_array_equal(there[t][0], text)
     back = visited(source.backward(Span(0, 8), (), every))
     assert_same_batches(back, there)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_nothing_writes_into_the_memory_that_a_chunk_lies_in(jit_compile):
+    emitted = []
+    stack = stacks.Stack(lambda *one: emitted.append(one), 3)
+    for t in range(3):
+        stack.push(t, Batch(np.full((40, 5), 1.0 + t, "float32")))
+    ((_, stacked),) = emitted
+    before = stacked.x.copy()
+    add = tf.function(lambda x: x + 1.0, jit_compile=jit_compile)
+    # Of a tensor that nobody holds an operation may take the memory.
+    found = add(tensor_in_place(stacked.x))
+    eager = tf.square(tensor_in_place(stacked.x))
+    np.testing.assert_array_equal(stacked.x, before)
+    np.testing.assert_array_equal(found, before + 1)
+    np.testing.assert_array_equal(eager, before**2)
+    tensor = tensor_in_place(stacked.x)
+    stacked.x[0] = 7
+    assert np.all(tensor[0].numpy() == 7)  # it lies there, and is no copy
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([["a", "bcd"]], object),
+        np.array([b"a", b"bcd"]),
+        np.array([True, False]),
+        np.zeros((2, 0, 3), "float16"),
+        np.arange(3, dtype="uint8"),
+        np.ones(2, tf.bfloat16.as_numpy_dtype),
+    ],
+)
+def test_chunks_of_any_dtype(array):
+    emitted = []
+    stack = stacks.Stack(lambda *one: emitted.append(one), 2)
+    for t in range(2):
+        stack.push(t, Batch(array))
+    ((_, stacked),) = emitted
+    tensor = tensor_in_place(stacked.x)
+    expected = tf.constant(np.stack([array, array]))
+    assert tensor.dtype == expected.dtype
+    np.testing.assert_array_equal(tensor.numpy(), expected.numpy())
 
 
 def test_chunks_begin_at_cuts():

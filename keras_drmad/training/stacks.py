@@ -1,5 +1,6 @@
 """Consecutive minibatches of one shape, stacked to a chunk."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from keras_drmad.core.nested import leaves
 from keras_drmad.core.span import CHUNK_SIZE
 
 CHUNK_BYTES = 64 * 2**20  # of a chunk's stacked batches, at most
+ALIGNMENT = 64  # bytes, of the memory of TensorFlow's tensors
 SHORT = (50, 100)  # the lengths of chunks of what is no longer
 
 
@@ -98,10 +100,20 @@ def _joined(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
     So that a chunk has its full length, and one trace serves all.
     """
     n = len(arrays)
-    joined = np.empty((length, *arrays[0].shape), np.result_type(*arrays))
+    joined = _empty((length, *arrays[0].shape), np.result_type(*arrays))
     np.stack(arrays, out=joined[:n])
     joined[n:] = joined[n - 1]
     return joined
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns an array that a tensor can lie in; see `tensor_in_place`."""
+    if dtype.hasobject or dtype.kind not in "biufc":
+        return np.empty(shape, dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + nbytes].view(dtype).reshape(shape)
 
 
 def _zip_map(function: Callable, structures: list):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import keras_internals
 from keras_drmad.core.nested import leaves, map_arrays
 from keras_drmad.core.span import Span
 from keras_drmad.core.state import Batch
@@ -300,7 +301,7 @@ def _endless(passes: Callable, seed: int, checks: list) -> Iterator:
 
 
 def _chunk(stacked: Any) -> StackedChunk:
-    return StackedChunk(map_arrays(tf.constant, stacked))
+    return StackedChunk(map_arrays(keras_internals.tensor_in_place, stacked))
 
 
 def _checksum(batch: Batch, seen: int, numbers: int = 64) -> int:
