@@ -232,6 +232,7 @@ def draw_scores(axes, problem: str, records) -> None:
             one.plot(values, here, ".", color=color, alpha=0.5)
             one.plot(values.mean(), place, "|", color=color, ms=16, mew=2)
         one.set_yticks(range(len(names)), names[::-1] if k == 0 else [])
+        one.set_ylim(-0.5, len(names) - 0.5)  # also where some have no score
         one.set_title(title if k else f"{problem}: {title}")
         one.grid(axis="x", alpha=0.3)
 
