@@ -78,6 +78,14 @@ def test_wrong_types_in_compile(options, argument, received):
     assert_refused(TypeError, function, argument, received)
 
 
+def test_what_is_wrapped_by_the_policy_is_said_to_be():
+    dense = keras.layers.Dense(1, dtype="mixed_float16")
+    net = keras.Sequential([keras.Input((2,)), dense], name="net")
+    net.dtype_policy = dense.dtype_policy
+    with pytest.raises(TypeError, match=r"`optimizer`.*with 'mixed_float16'"):
+        compiled(net)
+
+
 # ---- models
 
 

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 
 import keras
 import numpy as np
@@ -310,6 +311,45 @@ def test_divergence_of_one_hypergradient_is_an_error():
         with pytest.raises(FloatingPointError, match=r"step \d+"):
             function(**options)
     assert_same(numbers(model), before)
+
+
+# ---- what is read of a stream
+
+
+class Slow(keras.utils.PyDataset):
+    """Batches that take long, from the 150th on."""
+
+    def __init__(self):
+        super().__init__(max_queue_size=1)
+        self.asked = 0
+
+    def __len__(self):
+        return 400
+
+    def __getitem__(self, k):
+        self.asked += 1
+        time.sleep(0.05 if k > 150 else 0)
+        return X[:8], Y[:8]
+
+
+def test_ctrl_c_ends_the_reading_of_a_stream_wherever_it_comes(exact_of):
+    dataset, asked = Slow(), []
+
+    def while_read():
+        asked.append(dataset.asked)
+        interrupt()
+
+    with pytest.raises(KeyboardInterrupt) as error:
+        fit(
+            exact_of("stored"),
+            x=dataset,
+            y=None,
+            batch_size=None,
+            callbacks=[OnceLate(90, while_read)],
+            **PLAIN,
+        )
+    del error
+    assert dataset.asked < asked[0] + 5
 
 
 # ---- temporary files of a stream

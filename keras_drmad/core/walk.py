@@ -7,7 +7,7 @@ the very values that the steps were taken with.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -377,7 +377,7 @@ class Forward:
     def __init__(
         self,
         walk: Walk,
-        chunks: Iterator,
+        chunks: Generator,
         s: Any,
         hparams: list[tf.Tensor],
         span: Span,
@@ -408,6 +408,12 @@ class Forward:
         Raises:
             Diverged: if the training loss leaves the finite numbers.
         """
+        try:
+            yield from self._parts()
+        except KeyboardInterrupt as interrupt:
+            self._chunks.throw(interrupt)  # reads no further ahead
+
+    def _parts(self) -> Iterator[Part]:
         walk, problem = self._walk, self._walk.loops.problem
         recorder, records_from, notes_of = self._recording
         fresh = problem.metrics_state()

@@ -51,8 +51,9 @@ def check_optimizer(
             f"Invalid type for argument `{argument}`. Expected an optimizer "
             "that does not wrap others. "
             f"Received: {argument}={type(optimizer).__name__}. Pass the inner "
-            "optimizer itself; for half precision use the dtype policy "
-            "'mixed_bfloat16', which needs no loss scaling."
+            "optimizer itself. For half precision use the dtype policy "
+            "'mixed_bfloat16', which needs no loss scaling: with "
+            "'mixed_float16' Keras wraps whatever it is given."
         )
     since = keras_internals.works_since(optimizer)
     if since:

@@ -141,9 +141,7 @@ class StreamBatches:
             set(cuts_backward),
             stacks.length(max(stretches)),
         )
-        for iterations, stacked, seen in self._one_ahead(chunks, waits):
-            self.seen = seen
-            yield iterations, _chunk(stacked)
+        yield from self._one_ahead(chunks, waits)
         if not goes_on:  # lets go of threads, and of what is read ahead
             self._t, self._ahead = 0, iter(())
 
@@ -167,27 +165,24 @@ class StreamBatches:
         """Yields chunks; a thread gets the next one before it is asked for.
 
         Always exactly one, so that how often a stream was begun, which decides
-        in which order it comes next, does not depend on how fast it is.
+        in which order it comes next, does not depend on how fast it is. But an
+        interrupt ends the reading.
         """
         self._gives_up = False
         with ThreadPoolExecutor(1) as pool:
-            self._reading = pool.submit(next, chunks, None)
-            while (chunk := self._result()) is not None:
-                is_awaited = chunk[0][-1] + 1 in waits
-                if not is_awaited:
-                    self._reading = pool.submit(next, chunks, None)
-                yield chunk
-                if is_awaited:
-                    self._reading = pool.submit(next, chunks, None)
-
-    def _result(self) -> Any:
-        """Waits for the next chunk; an interrupt ends the reading."""
-        assert self._reading is not None
-        try:
-            return self._reading.result()
-        except KeyboardInterrupt:
-            self._gives_up = True
-            raise
+            try:
+                self._reading = pool.submit(next, chunks, None)
+                while (read := self._reading.result()) is not None:
+                    iterations, stacked, self.seen = read
+                    is_awaited = iterations[-1] + 1 in waits
+                    if not is_awaited:
+                        self._reading = pool.submit(next, chunks, None)
+                    yield iterations, _chunk(stacked)
+                    if is_awaited:
+                        self._reading = pool.submit(next, chunks, None)
+            except KeyboardInterrupt:  # the walk's, too, which throws it here
+                self._gives_up = True
+                raise
 
     def _stacked(
         self,
