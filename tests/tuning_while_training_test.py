@@ -227,46 +227,49 @@ def differences(model, first, last, batch):
     """
     l2, examples = (h.raw.numpy() for h in model.hyperparameters)
     kernels = [v for v in model.trainable_variables if v.name == "kernel"]
-    start = [np.array(v) for v in model.trainable_variables]
+    variables = model.trainable_variables
+    start = [np.array(v) for v in variables]
     xv, yv = (part[4 * batch : 4 * batch + 4] for part in VALIDATION)
 
-    def loss_after(moved_l2, moved_examples):
-        for v, value in zip(model.trainable_variables, start, strict=True):
-            v.assign(value)
-        speed = [np.zeros(v.shape) for v in model.trainable_variables]
-        for t in range(last):
-            now = (moved_l2, moved_examples) if t >= first else (l2, examples)
+    def train(steps, speed, l2, examples):
+        for t in steps:
             rows = slice(4 * t, 4 * t + 4)
             with tf.GradientTape() as tape:
                 losses = keras.losses.sparse_categorical_crossentropy(
                     Y[rows], model.elementary_model(X[rows]), from_logits=True
                 )
-                weights = 1 / (1 + np.exp(-now[1][rows]))
+                weights = 1 / (1 + np.exp(-examples[rows]))
                 loss = tf.reduce_mean(losses * weights)
-                penalties, k = np.exp(now[0]), 0
+                penalties, k = np.exp(l2), 0
                 for kernel in kernels:
                     n = kernel.shape[0]
                     rows_of = penalties[k : k + n, None]
                     loss += tf.reduce_sum(rows_of * kernel.value**2)
                     k += n
-            gradients = tape.gradient(
-                loss, [v.value for v in model.trainable_variables]
-            )
-            for v, g, s in zip(
-                model.trainable_variables, gradients, speed, strict=True
-            ):
+            gradients = tape.gradient(loss, [v.value for v in variables])
+            for v, g, s in zip(variables, gradients, speed, strict=True):
                 s *= 0.9
                 s -= 0.3 * np.array(g)
                 v.assign_add(s)
+
+    speed = [np.zeros(v.shape) for v in variables]
+    train(range(first), speed, l2, examples)
+    there = [np.array(v) for v in variables]
+
+    def loss_after(*moved):
+        for v, value in zip(variables, there, strict=True):
+            v.assign(value)
+        train(range(first, last), [np.array(s) for s in speed], *moved)
         losses = keras.losses.sparse_categorical_crossentropy(
             yv, model.elementary_model(xv), from_logits=True
         )
         return float(tf.reduce_mean(losses))
 
     found = []
-    for k, raw in enumerate((l2, examples)):
+    seen = range(4 * first, 4 * last)  # other examples have no part in these
+    for k, raw, places in ((0, l2, range(len(l2))), (1, examples, seen)):
         slopes = np.zeros_like(raw)
-        for i in range(len(raw)):
+        for i in places:
             step = np.zeros_like(raw)
             step[i] = 1e-5
             ends = []
@@ -276,7 +279,7 @@ def differences(model, first, last, batch):
                 ends.append(loss_after(*moved))
             slopes[i] = (ends[0] - ends[1]) / 2e-5
         found.append(slopes)
-    for v, value in zip(model.trainable_variables, start, strict=True):
+    for v, value in zip(variables, start, strict=True):
         v.assign(value)
     return found
 
