@@ -112,14 +112,15 @@ def broken_off_after(model_of, method, folder, monkeypatch, at, **options):
     return before, after, end(model, history)
 
 
-def moments(whole):
+def moments(whole, without=()):
     """Returns after how many chunks to break off: once in each stage.
 
     By turns in the second and in the first meta-iteration, where there are two.
     """
     stages = {}
     for at, (_, stage) in enumerate(whole, start=1):
-        stages.setdefault(stage, []).append(at)
+        if stage not in without:
+            stages.setdefault(stage, []).append(at)
     return [
         places[(len(places) - k % 2) // 2]
         for k, places in enumerate(stages.values())
@@ -138,6 +139,12 @@ OPTIONS = {
 }
 
 
+# What comes between and after walks is the same for all methods: it is broken
+# off with one draw and with two.
+BETWEEN = {"slopes", "validation", "outcome"}
+WHOLE = {"line", "stored"}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_no_chunk_is_done_twice_wherever_it_breaks(
     method, model_of, monkeypatch, tmp_path
@@ -147,7 +154,7 @@ def test_no_chunk_is_done_twice_wherever_it_breaks(
     with Chunks(monkeypatch) as whole:
         expected = end(model, fit(model, **options))
     assert {"forward", "slopes"} < {stage for _, stage in whole}
-    for at in moments(whole):
+    for at in moments(whole, () if method in WHOLE else BETWEEN):
         folder = tmp_path / str(at)
         before, after, found = broken_off_after(
             model_of, method, folder, monkeypatch, at, **options

@@ -98,7 +98,12 @@ def assert_derivative(
 
 
 def assert_exact_hypergradient(
-    model: Any, *data: Any, rtol: float = 1e-6, step: float = 1e-4, **training
+    model: Any,
+    *data: Any,
+    rtol: float = 1e-6,
+    step: float = 1e-4,
+    together: bool = False,
+    **training,
 ) -> None:
     """Asserts that `hypergradient` is that of the validation loss.
 
@@ -107,11 +112,19 @@ def assert_exact_hypergradient(
         *data: those of `hypergradient`.
         rtol: float.
         step: float, of the differences.
+        together: bool, whether all kinds are checked at once, for trainings
+            that take long, where each is checked alone in shorter ones.
         **training: the other arguments of `hypergradient`.
     """
     record = model.hypergradient(*data, **training)
     loss = loss_after(model, *data, **training)
     np.testing.assert_allclose(record.validation_loss, loss(), rtol=1e-12)
+    if together:
+        kinds = model.hyperparameters
+        gradients = [record.gradients[h.name] for h in kinds]
+        raws = [h.raw for h in kinds]
+        assert_derivative(loss, raws, gradients, rtol=rtol, step=step)
+        return
     for h in model.hyperparameters:
         gradient = [record.gradients[h.name]]
         assert_derivative(loss, [h.raw], gradient, rtol=rtol, step=step)

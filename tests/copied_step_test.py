@@ -79,11 +79,11 @@ CASES = [
     (dense, "accumulation", kd.ReverseMode()),
     (dense, "momentum", kd.ForwardMode()),
     (dropout_and_normalization, "averages", kd.ReverseMode()),
-    (frozen, "averages", kd.ReverseMode("checkpointed")),
+    (frozen, "momentum", kd.ReverseMode("checkpointed")),
     (rows, "Adam", kd.ReverseMode()),
     (rows, "momentum", kd.DrMAD(curvature="gauss_newton")),
     (named_inputs, "momentum", kd.ReverseMode()),
-    (recurrent, "Adam", kd.ReverseMode()),
+    (recurrent, "momentum", kd.ReverseMode()),
 ]
 
 

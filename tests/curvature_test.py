@@ -157,9 +157,27 @@ CASES = {
 }
 
 
+class Built(NamedTuple):
+    """A case's problem, products as a function, and matrices.
+
+    Attributes:
+        problem: `ElementaryProblem`.
+        product: a function, see `compiled_products`.
+        through: JᵀHJ by hand.
+        penalties: the Hessian of all penalties by hand.
+        actual: the matrix that the products have.
+    """
+
+    problem: ElementaryProblem
+    product: Callable
+    through: np.ndarray
+    penalties: np.ndarray
+    actual: np.ndarray
+
+
 @pytest.fixture(scope="module", params=CASES)
-def case(request, float64):
-    """Returns a case, its problem, and its products as a function."""
+def built(request, float64):
+    """Returns a case, built once."""
     case = CASES[request.param]
     keras.utils.set_random_seed(0)
     inputs, outputs = net(**case.net)
@@ -174,7 +192,10 @@ def case(request, float64):
     problem = ElementaryProblem(
         model.elementary_model, model.optimizer, Together(kinds), batch
     )
-    return case, problem, compiled_products(problem, batch)
+    product = compiled_products(problem, batch)
+    through, penalties = by_hand(case, problem)
+    actual = dense(product, len(through))
+    return Built(problem, product, through, penalties, actual)
 
 
 def compiled_products(problem, batch):
@@ -246,31 +267,26 @@ def by_hand(case, problem):
 # ---- the matrix
 
 
-def test_is_the_matrix_of_full_jacobians(case):
-    case, problem, product = case
-    through, penalties = by_hand(case, problem)
-    actual = dense(product, len(through))
-    np.testing.assert_allclose(actual, through + penalties, atol=1e-13)
+def test_is_the_matrix_of_full_jacobians(built):
+    expected = built.through + built.penalties
+    np.testing.assert_allclose(built.actual, expected, atol=1e-13)
     # It is another one than the Hessian: the tests say something.
-    full = dense(lambda one: product(one, HESSIAN), len(through))
-    assert relative_error(actual, full) > 1e-2
+    full = dense(lambda one: built.product(one, HESSIAN), len(expected))
+    assert relative_error(built.actual, full) > 1e-2
 
 
-def test_has_no_negative_directions(case):
-    case, problem, product = case
-    through, penalties = by_hand(case, problem)
-    actual = dense(product, len(through)) - penalties
+def test_has_no_negative_directions(built):
+    actual = built.actual - built.penalties
     np.testing.assert_allclose(actual, actual.T, atol=1e-13)
     assert np.linalg.eigvalsh(actual).min() > -1e-13
 
 
-def test_mixed_product_is_exact(case):
-    _, problem, product = case
+def test_mixed_product_is_exact(built):
     vector = np.random.default_rng(0).normal(
-        size=len(flat(problem.state().params))
+        size=len(flat(built.problem.state().params))
     )
     found, expected = (
-        product(vector, curvature)[1] for curvature in (None, HESSIAN)
+        built.product(vector, curvature)[1] for curvature in (None, HESSIAN)
     )
     assert relative_error(found, expected) < 1e-13
 

@@ -15,6 +15,7 @@ import optuna
 import pytest
 
 import keras_drmad as kd
+from keras_drmad import loss_along_line
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -112,6 +113,8 @@ def few_steps():
             method = getattr(kd.DrMADModel, name)
             patch.setattr(kd.DrMADModel, name, shorter(method))
         patch.setattr(keras.Model, "fit", shorter(keras.Model.fit))
+        # Places on a line, of which each is an evaluation: 41.
+        patch.setattr(loss_along_line, "ALPHAS", np.linspace(-0.5, 1.5, 5))
         patch.setattr(optuna.Study, "optimize", shorter(optuna.Study.optimize))
         patch.setattr(
             keras_tuner.Hyperband,

@@ -153,7 +153,9 @@ def test_refit_trains_on_all_examples(model):
         penalty = keras.ops.sum(values[:, None] * kernel**2)
         return cross_entropy()(y, z) + penalty
 
-    twin.compile(keras.optimizers.SGD(0.1, momentum=0.5), loss)
+    twin.compile(
+        keras.optimizers.SGD(0.1, momentum=0.5), loss, run_eagerly=True
+    )
     # As many steps as on half of the examples: two passes, and half of one.
     examples = np.resize(np.arange(24), 6 * 8)
     twin.fit(X[examples], Y[examples], batch_size=8, shuffle=False, verbose=0)

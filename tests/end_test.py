@@ -73,15 +73,27 @@ def test_one_step_is_that_of_t1_t2():
 
 
 @pytest.fixture(scope="module")
-def neumann(float64):
-    return ridge(kd.Implicit("neumann", 1))
+def model_by(float64):
+    """Returns a function from options of SGD to models, each compiled once.
+
+    Its first argument is the method that the model then has.
+    """
+    built = functools.cache(
+        lambda options: ridge(kd.OneStep(), SGD(RATE, **dict(options)))
+    )
+
+    def model_by(method, **options):
+        model = built(tuple(options.items()))
+        model._assembly.method = method
+        return model
+
+    return model_by
 
 
 @pytest.mark.parametrize("terms", [1, 2, 5])
-def test_neumann_sums_terms_of_the_series(neumann, terms):
+def test_neumann_sums_terms_of_the_series(model_by, terms):
     # α Σ (1 − α H_T) ... (1 − α H_k+1) ∂F/∂w, each of its own minibatch.
-    model = neumann
-    model._assembly.method = kd.Implicit("neumann", terms)
+    model = model_by(kd.Implicit("neumann", terms))
     training = TRAINING | {"batch_size": 10, "shuffle": False}
     found = model.hypergradient(X, Y, epochs=3, **training)
     w = trained(3, batch_size=10)
@@ -123,10 +135,10 @@ def test_a_schedule_is_as_at_the_last_steps():
     ],
     ids=repr,
 )
-def test_accumulated_gradients(method, alone):
+def test_accumulated_gradients(method, alone, model_by):
     """Two sums of one minibatch are one step; a step more moves nothing."""
-    expected = ridge(alone).hypergradient(X, Y, epochs=4, **TRAINING)
-    model = ridge(method, SGD(RATE, gradient_accumulation_steps=2))
+    expected = model_by(alone).hypergradient(X, Y, epochs=4, **TRAINING)
+    model = model_by(method, gradient_accumulation_steps=2)
     rtol = 0.3 if isinstance(method, kd.DrMAD) else 1e-9  # lines differ
     for epochs in (8, 9):
         found = model.hypergradient(X, Y, epochs=epochs, **TRAINING)
@@ -167,20 +179,12 @@ METHODS = {
 }
 
 
-@pytest.fixture(scope="module")
-def model_by(float64):
-    """Returns a function from momenta to models, each compiled once."""
-    return functools.cache(
-        lambda momentum: ridge(kd.OneStep(), SGD(RATE, momentum=momentum))
-    )
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("momentum", [{}, {"momentum": 0.5}], ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_tends_to_the_implicit_function_theorem(name, momentum, model_by):
-    model, errors = model_by(momentum), []
+    errors = []
     for T in (10, 50, 400):
-        model._assembly.method = METHODS[name](T)
+        model = model_by(METHODS[name](T), **momentum)
         found = model.hypergradient(X, Y, epochs=T, **TRAINING)
         errors.append(relative_error(found.gradients["l2"], at_the_minimum()))
     # The slowest direction shrinks by 1 − α · 0.3 in each step.
@@ -261,13 +265,12 @@ def test_more_terms_than_steps():
         model.hypergradient(X, Y, epochs=3, **TRAINING)
 
 
-def test_a_stream():
+def test_a_stream(model_by):
     def stream(x, y):
         return tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
 
-    model = ridge(kd.OneStep())
     for method in (kd.Implicit("neumann", 3), kd.Implicit("cg", 8)):
-        model._assembly.method = method
+        model = model_by(method)
         arrays, streamed = (
             model.hypergradient(
                 *data, epochs=4, validation_data=VALIDATION, **options

@@ -95,7 +95,9 @@ def test_loss_is_that_of_the_last_epoch_in_keras():
     twin = keras.models.clone_model(twin)
     twin.set_weights(hidden().get_weights())
     optimizer = keras.optimizers.SGD(0.1, momentum=0.5)
-    twin.compile(optimizer, cross_entropy(), metrics=["accuracy"])
+    twin.compile(
+        optimizer, cross_entropy(), metrics=["accuracy"], run_eagerly=True
+    )
     options = FIT | dict(epochs=3, shuffle=False)
     del options["seed"]
     expected = twin.fit(**options).history
@@ -198,7 +200,7 @@ def test_without_meta_iterations_it_is_ordinary_training():
         ]
     )
     twin.set_weights(linear().get_weights())
-    twin.compile(keras.optimizers.Adam(0.1), cross_entropy())
+    twin.compile(keras.optimizers.Adam(0.1), cross_entropy(), run_eagerly=True)
     model = compiled(optimizer=keras.optimizers.Adam(0.1))
     before = raw(model)
     options = dict(batch_size=8, epochs=3, shuffle=False, verbose=0)

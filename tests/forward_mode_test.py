@@ -9,7 +9,6 @@ import keras_drmad as kd
 from checks import assert_exact_hypergradient, relative_error
 from closed_forms import bound, exact_model, regression, tanh_net
 from conformance import layer_group, layers
-from conformance.optimizers import OPTIMIZERS
 from conftest import precision, reseed
 from keras_drmad.core import nested, tangents
 from keras_drmad.core.adjoint import step_back
@@ -85,20 +84,14 @@ def test_a_rate_for_each_step_and_layer():
 
 
 # Adam and momentum are in the tests below.
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: keras.optimizers.RMSprop(0.01, global_clipnorm=0.5),
-        OPTIMIZERS["accumulation"].make,
-    ],
-    ids=["rmsprop, global_clipnorm", "accumulation"],
-)
-def test_optimizers(make):
+def test_an_optimizer_that_clips_and_adds_gradients_up():
     reseed()
     model = exact_model(
         tanh_net(),
         [L2(initial=0.05), LearningRate("layer"), ExampleWeights(20)],
-        make(),
+        keras.optimizers.RMSprop(
+            0.01, global_clipnorm=0.5, gradient_accumulation_steps=3
+        ),
     )
     assert_same(model, X, Y, **TRAINING)
 

@@ -53,7 +53,8 @@ LENGTHS = [
 @pytest.mark.parametrize("epochs, steps", LENGTHS, ids=str)
 def test_any_length(model, epochs, steps):
     training = TRAINING | {"epochs": epochs, "steps_per_epoch": steps}
-    assert_exact_hypergradient(model, X, Y, **training)
+    is_long = steps * epochs >= CHUNK_SIZE
+    assert_exact_hypergradient(model, X, Y, together=is_long, **training)
 
 
 def test_one_process_describes_nothing_to_others(model, monkeypatch):

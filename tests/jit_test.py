@@ -264,7 +264,7 @@ def test_loops_of_layers_are_the_same_with_xla():
     def gradients(jit_compile):
         reseed()
         inputs = keras.Input((3, 2))
-        outputs = keras.layers.Dense(3)(keras.layers.GRU(2)(inputs))
+        outputs = keras.layers.Dense(3)(keras.layers.SimpleRNN(2)(inputs))
         model = compiled(
             keras.Model(inputs, outputs),
             hypergradient=kd.ReverseMode(),

@@ -299,6 +299,17 @@ def averaging():
     return keras.optimizers.Adam(0.3, use_ema=True, ema_momentum=0.7)
 
 
+@pytest.fixture(scope="module")
+def averaged():
+    """Returns a function to a model that averages its weights, as new."""
+
+    def build():
+        rate = kd.hyperparameters.LearningRate()
+        return compiled(optimizer=averaging(), hyperparameters=[rate])
+
+    return built_once(build)
+
+
 @pytest.mark.parametrize(
     "callbacks",
     [
@@ -313,14 +324,13 @@ def averaging():
     ],
     ids=["none", "swap", "swap on epoch", "best weights"],
 )
-def test_epochs_are_validated_as_in_keras_with_averages(callbacks):
+def test_epochs_are_validated_as_in_keras_with_averages(averaged, callbacks):
     options = FIT | dict(epochs=3, shuffle=False, validation_data=VALIDATION)
     del options["seed"]
     twin = linear()
-    twin.compile(averaging(), cross_entropy())
+    twin.compile(averaging(), cross_entropy(), run_eagerly=True)
     expected = twin.fit(**options, callbacks=callbacks()).history
-    rate = kd.hyperparameters.LearningRate()
-    model = compiled(optimizer=averaging(), hyperparameters=[rate])
+    model = averaged()
     options |= dict(meta_iterations=0, callbacks=callbacks())
     logs = model.fit(**options).history
     for name in ("loss", "val_loss"):

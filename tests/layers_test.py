@@ -260,7 +260,8 @@ def test_reverse_mode_is_exact(model_of, name):
 
 @pytest.mark.slow
 def test_reverse_mode_is_exact_under_xla():
-    assert_exact(exact_model(NETS["images"](), [], jit_compile=True))
+    # What else images are changed by is compiled in a loop above.
+    assert_exact(exact_model(NETS["constant"](), [], jit_compile=True))
 
 
 @pytest.mark.parametrize("name", ["dropout", "noise", "images"])

@@ -105,9 +105,9 @@ def assert_trains_as(twin, model, rtol=1e-12):
     And that the loss of the end was announced, for an optimizer with `use_ema`
     that of the averages, by `validation_loss_after`, too.
     """
-    training = {"batch_size": 4, "epochs": 2, "shuffle": False}
     x, y = TRAINING["validation_data"]
-    both = {"validation_data": (x, y), **training}
+    both = TRAINING | {"shuffle": False}  # as long: the loops are there
+    training = {k: v for k, v in both.items() if k != "validation_data"}
     announced = [model.hypergradient(X, Y, **both).validation_loss]
     if model.optimizer.use_ema:
         announced.append(model.validation_loss_after(X, Y, **both))
@@ -124,7 +124,7 @@ def assert_trains_as(twin, model, rtol=1e-12):
 
 def fit_in_keras(twin):
     """Trains as Keras's `fit` does, without its data sets and callbacks."""
-    for _ in range(2):
+    for _ in range(TRAINING["epochs"]):
         for k in range(0, len(X), 4):
             twin.train_on_batch(X[k : k + 4], Y[k : k + 4])
     twin.optimizer.finalize_variable_values(twin.trainable_variables)
@@ -261,7 +261,11 @@ def test_schedule_free_of_keras_has_to_be_built_before_fit():
     for is_built in (False, True):
         plain = keras.Model(*net())
         plain.set_weights(first)
-        plain.compile(keras.optimizers.ScheduleFreeAdamW(0.0625), "mse")
+        plain.compile(
+            keras.optimizers.ScheduleFreeAdamW(0.0625),
+            "mse",
+            jit_compile=False,
+        )
         if is_built:
             plain.optimizer.build(plain.trainable_variables)
         plain.fit(X, Y, batch_size=4, verbose=0, shuffle=False)

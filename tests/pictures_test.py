@@ -29,6 +29,16 @@ def close_figures():
     plt.close("all")
 
 
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Pictures of a page are made, but not painted, where words are read."""
+
+    def nothing(self, file, **options):
+        file.write(b"")
+
+    monkeypatch.setattr(mpl.figure.Figure, "savefig", nothing)
+
+
 def tuned(*hyperparameters, net=None):
     small_models.reseed()
     model = exact_model(
@@ -446,6 +456,7 @@ def test_the_page_has_all_and_needs_nothing_from_elsewhere(tmp_path):
     assert "carries over" in told[0]
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_settings_read_as_they_are_written(tmp_path):
     small_models.reseed()
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 300, 0.1)
@@ -460,6 +471,7 @@ def test_settings_read_as_they_are_written(tmp_path):
     assert "class_name" not in text
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_settings_name_the_meta_optimizer_of_each_kind(tmp_path):
     small_models.reseed()
     model = as_if_tuned(
@@ -496,6 +508,7 @@ def test_names_are_escaped(tmp_path):
     assert reader.alts == [f'"{name}']
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_layer_with_an_unkind_name_is_escaped(tmp_path):
     inputs = keras.Input((4,))
     outputs = keras.layers.Dense(2, name="<b>bold")(inputs)
@@ -504,6 +517,7 @@ def test_a_layer_with_an_unkind_name_is_escaped(tmp_path):
     assert "<b>" not in text
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_page_has_the_check(tmp_path):
     model = tuned(kinds.L2("layer", 0.01))
     text = plots.report(model, tmp_path).read_text("utf-8")
@@ -526,6 +540,7 @@ def test_the_page_has_the_check(tmp_path):
     )
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_rates_of_several_layers_are_one_picture(tmp_path):
     x = inputs = keras.Input((4,))
     for k in range(3):

@@ -11,8 +11,8 @@ from checks import flat
 from keras_drmad.hyperparameters import L1, L2, LearningRate
 from small_models import CLASSES, FEATURES, data
 
-PER_METHOD = 10
-# Those in a row share a model and its loops. 13 methods: 130 configurations.
+PER_METHOD = 8
+# Those in a row share a model and its loops. 13 methods: 104 configurations.
 METHODS = [
     [
         kd.DrMAD(),

@@ -139,8 +139,8 @@ def _of_kind(name):
         decay = 0.01 if name == "WeightDecay" else None
         optimizer = keras.optimizers.SGD(0.1, momentum=0.5, weight_decay=decay)
         model = compiled(*net(name), [KINDS[name]()], optimizer=optimizer)
-        x, y = X[:11], LABELS[:11]
-        return hypergradient(model, x, y, batch_size=4, steps_per_epoch=6)
+        x, y = X[:12], LABELS[:12]
+        return hypergradient(model, x, y, steps_per_epoch=6)
 
     return run
 

@@ -96,16 +96,10 @@ def test_float32(request):
 
 @pytest.mark.slow
 def test_with_xla():
-    records = [
-        reversible(jit_compile=jit_compile).hypergradient(
-            X, Y, epochs=20, **TRAINING
-        )
-        for jit_compile in (True, False)
-    ]
-    assert records[0].diagnostics["is_reversed"] == 1
-    found, expected = (record.gradients for record in records)
-    # XLA sums in another order, and the grid rounds that to other numbers.
-    assert relative_error(found, expected) < 1e-9
+    # Its numbers are compared with those without XLA in `common_methods_test`.
+    model = reversible(jit_compile=True)
+    record = model.hypergradient(X, Y, epochs=20, **TRAINING)
+    assert record.diagnostics["is_reversed"] == 1
 
 
 def test_trains_as_in_floats():

@@ -38,6 +38,11 @@ def fits(model, x, y, held_out):
     )
 
 
+def checked(model, x, y, held_out):
+    """Checks a model as `fit` does before it trains."""
+    model.prepared(x, y, batch_size=4, validation_data=held_out, seed=0)
+
+
 def dense(layer):
     """Returns what fits a net with a layer inside."""
     model = wrapped(variables.around(layer), sgd(), "mse", [LearningRate()])
@@ -141,7 +146,7 @@ def test_catches_what_a_mending_would_mend(name, monkeypatch):
         with pytest.raises(SelfCheckError):
             fits(*make())
     if name != "randomness":
-        fits(*make())
+        checked(*make())
 
 
 class Wrong(keras.optimizers.SGD):
@@ -219,12 +224,7 @@ def test_moves_nothing_of_anyone():
     everything = [*inner.variables, *inner.optimizer.variables]
     before = [np.array(v.value) for v in everything]
     numpy = np.random.get_state()[1].copy()
-    model.hypergradient(
-        variables.X,
-        variables.Y,
-        batch_size=4,
-        validation_data=variables.HELD_OUT,
-    )
+    checked(model, variables.X, variables.Y, variables.HELD_OUT)
     for v, value in zip(everything, before, strict=True):
         np.testing.assert_array_equal(np.array(v.value), value, v.path)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy)
@@ -253,7 +253,7 @@ def test_lets_kinks_pass_in_coarse_numbers(dtype):
             hypergradient=kd.DrMAD(),
         )
         x, y = derivatives.IMAGES, derivatives.Y
-        fits(model, x.astype("float32"), y.astype("float32"), (x, y))
+        checked(model, x.astype("float32"), y.astype("float32"), (x, y))
 
 
 def test_rows_are_picked_and_averaged():
@@ -274,4 +274,4 @@ def test_validates_averages_where_training_ends_with_these():
     data = variables.X, variables.Y
     # The check comes after a training that has moved weights and averages.
     model.fit(*data, batch_size=4, epochs=3, meta_iterations=0, verbose=0)
-    fits(model, *data, variables.HELD_OUT)
+    checked(model, *data, variables.HELD_OUT)

@@ -87,8 +87,9 @@ def timed(model, clock, seconds, *, callbacks=(), **options):
     return history, clock.now - begin
 
 
-@pytest.mark.parametrize("method", ["line", "stored"])
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize(
+    "method, count", [("line", 1), ("stored", 2), ("line", 3)]
+)
 def test_as_many_meta_iterations_as_there_is_time_for(
     method, count, model_of, clock
 ):
@@ -262,9 +263,9 @@ def test_in_real_time(model_of):
         model,
         **OPTIONS | dict(steps_per_epoch=1000),
         meta_iterations=10**6,
-        callbacks=[kd.callbacks.TimeBudget(2)],
+        callbacks=[kd.callbacks.TimeBudget(1)],
     )
-    assert 0.5 < time.monotonic() - begin < 4  # of a machine that is busy
+    assert 0.25 < time.monotonic() - begin < 3  # of a machine that is busy
     assert model.tuning_record.fits[-1]["ended"] != "complete"
 
 
@@ -322,7 +323,7 @@ def test_a_real_sigint_ends_within_a_chunk(model_of, ctrl_c_is_heard):
         pressed.append(time.monotonic())
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    timer = threading.Timer(1.0, press)
+    timer = threading.Timer(0.5, press)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         fit(

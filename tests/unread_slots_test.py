@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 X, Y = regression(12)
 TRAINING = {
-    "batch_size": 5,
+    "batch_size": 4,  # XLA compiles each size
     "epochs": 3,
     "validation_data": regression(8, seed=1),
 }

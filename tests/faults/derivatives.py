@@ -25,15 +25,20 @@ def momentum():
 
 
 def dense(*added):
-    """Returns a model with a branch for each of some layers."""
+    """Returns a model with a branch for each of some layers.
+
+    They share the weights before them and those after them, whose gradients
+    have a share of each.
+    """
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
-    outputs = [
-        layers.Dense(2)(layer(layers.Dense(3, activation="tanh")(inputs)))
-        for layer in added
-    ]
-    total = layers.Add()(outputs) if len(outputs) > 1 else outputs[0]
-    return keras.Model(inputs, total)
+    h = layers.Dense(3, activation="tanh")(inputs)
+    return keras.Model(inputs, layers.Dense(2)(joined(*(f(h) for f in added))))
+
+
+def joined(*outputs):
+    """Returns all outputs beside each other."""
+    return layers.Concatenate()(outputs) if len(outputs) > 1 else outputs[0]
 
 
 def assert_exact(model, x=X, y=Y, held_out=HELD_OUT, loss="mse", kinds=None):
@@ -148,7 +153,10 @@ def functions_of_one_model(functions):
 
 
 def pooled(*makes):
-    """Returns a model with a branch for each function that makes a layer."""
+    """Returns a model with a branch for each function that makes a layer.
+
+    Each has a convolution before it, and all have the same weights after them.
+    """
     keras.utils.set_random_seed(1)
     inputs = keras.Input((6, 6, 2))
     outputs = []
@@ -156,11 +164,9 @@ def pooled(*makes):
         x = layers.Conv2D(
             2, 3, padding="same", activation="tanh", name=f"conv_{k}"
         )(inputs)
-        x = make()(layers.Reshape(shape)(x))
-        x = layers.Dense(3, activation="tanh")(layers.Flatten()(x))
-        outputs.append(layers.Dense(2)(x))
-    total = layers.Add()(outputs) if len(outputs) > 1 else outputs[0]
-    return keras.Model(inputs, total)
+        outputs.append(layers.Flatten()(make()(layers.Reshape(shape)(x))))
+    x = layers.Dense(3, activation="tanh")(joined(*outputs))
+    return keras.Model(inputs, layers.Dense(2)(x))
 
 
 POOLED = {

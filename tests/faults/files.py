@@ -247,6 +247,8 @@ def loads_with_the_same(case):
                 assert a.acts_on == b.acts_on
                 assert len(a.acts_at()) == len(b.acts_at())
             model = loaded
+    if make in (sequential, hidden):  # whose names are all there is to find
+        return
     given = dict(batch_size=8, validation_data=VALIDATION)
     losses = [m.validation_loss_after(X, Y, **given) for m in (first, model)]
     assert losses[0] == losses[1]

@@ -108,18 +108,14 @@ def net():
                 NotRegistered(), use_ema=True, ema_momentum=0.5
             )
         ),
-        "a lambda, Adagrad": lambda: keras.optimizers.Adagrad(lambda: 0.1),
-        "a function, RMSprop": lambda: keras.optimizers.RMSprop(constant),
-        "a bound method, Lamb": lambda: keras.optimizers.Lamb(Rate().now),
+        "a bound method, Adagrad": lambda: keras.optimizers.Adagrad(Rate().now),
         "an object that is called, an optimizer of one's own": lambda: Momenta(
             Rate()
         ),
         "a partial function, Adam": lambda: keras.optimizers.Adam(
             functools.partial(constant)
         ),
-        "a schedule without config, Nadam": lambda: keras.optimizers.Nadam(
-            Bare()
-        ),
+        "a lambda, Nadam": lambda: keras.optimizers.Nadam(lambda: 0.1),
     },
 )
 def trains_and_starts_anew(make):

@@ -124,26 +124,31 @@ def around(layer):
 
 
 def branches(makes):
-    """Returns a model with a branch for each function that makes a layer."""
+    """Returns a model with a branch for each function that makes a layer.
+
+    All have the same weights before them, and after them.
+    """
     keras.utils.set_random_seed(1)
     inputs = keras.Input((4,))
-    outputs = []
-    for make in makes:
-        x = layers.Dense(3, activation="tanh")(inputs)
-        outputs.append(layers.Dense(2)(make()(x)))
-    total = layers.Add()(outputs) if len(outputs) > 1 else outputs[0]
-    return keras.Model(inputs, total)
+    x = layers.Dense(3, activation="tanh")(inputs)
+    outputs = [make()(x) for make in makes]
+    total = layers.Concatenate()(outputs) if len(outputs) > 1 else outputs[0]
+    return keras.Model(inputs, layers.Dense(2)(total))
 
 
 def recurrent(makes):
-    """Returns a model with a branch for each function to a stateful layer."""
+    """Returns a model with a branch for each function to a stateful layer.
+
+    The first has a loop in its graph, which takes long to trace.
+    """
     keras.utils.set_random_seed(1)
     inputs = keras.Input(batch_shape=(4, 3, 4))
     outputs = [
-        layers.Dense(2)(make(2, stateful=True)(inputs)) for make in makes
+        make(2, stateful=True, unroll=k > 0)(inputs)
+        for k, make in enumerate(makes)
     ]
-    total = layers.Add()(outputs) if len(outputs) > 1 else outputs[0]
-    return keras.Model(inputs, total)
+    total = layers.Concatenate()(outputs) if len(outputs) > 1 else outputs[0]
+    return keras.Model(inputs, layers.Dense(2)(total))
 
 
 def assert_right(make, x=X, held_out=HELD_OUT):
