@@ -208,7 +208,7 @@ def embedding():
     model = compiled(
         inputs,
         outputs,
-        [kinds.L2("layer", 0.01)],
+        [kinds.L2("layer", 0.01, layers="b")],
         optimizer=keras.optimizers.Adam(0.05, clipnorm=0.1),
     )
     return hypergradient(model, WORDS, validation=(WORDS[:10], LABELS[:10]))
