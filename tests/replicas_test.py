@@ -141,7 +141,7 @@ def three(devices):
 @pytest.fixture(scope="module")
 def lost(folder):
     """The processes of two workers of which one is killed, and their words."""
-    return on_workers(folder, ["killed"], KILL_AT="3")
+    return on_workers(folder, ["killed"], KILLED="1")
 
 
 @pytest.fixture(scope="module")
