@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import scale_model
 from benchmarks.growth import line
-from running import forked, python, run_in_fork
+from running import PopenInFork, forked, python, run_in_fork
 
 
 def cells(stdout):
@@ -79,7 +79,11 @@ def test_compiling_is_timed():
 @pytest.mark.slow
 def test_the_first_words_are_timed():
     done = forked(
-        "-m", "benchmarks.first_line", "--programs=tabular", "--rounds=1"
+        "-m",
+        "benchmarks.first_line",
+        "--programs=tabular",
+        "--rounds=1",
+        constants={"subprocess.Popen": PopenInFork},
     )
     assert done.returncode == 0, done.stderr
     for row in done.stdout.splitlines()[1:]:

@@ -60,11 +60,15 @@ import quick_tracing, running
 
 running.spare_self_checks(setattr)
 """
-# As sure with fewer epochs, meta-iterations and steps.
+# As sure with fewer epochs, meta-iterations and steps, and no short batch.
+WHOLE = {"test_size=0.6": "train_size=700, test_size=1000"}
 SHORTER = {
-    "digits": {"epochs=20": "epochs=10"},
-    "noisy_labels": {"steps_per_epoch=1000": "steps_per_epoch=100"},
-    "schedule": {"meta_iterations=30": "meta_iterations=8"},
+    "digits": {"epochs=20": "epochs=10"} | WHOLE,
+    "noisy_labels": {
+        "steps_per_epoch=1000": "steps_per_epoch=100",
+        "x[550:], y[550:]": "x[550:1750], y[550:1750]",
+    },
+    "schedule": {"meta_iterations=30": "meta_iterations=8"} | WHOLE,
 }
 
 

@@ -30,6 +30,7 @@ sys.modules["keras_drmad"] = None  # an import of it would raise
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 keras.config.set_floatx("float64")
 keras.config.set_dtype_policy("float64")
@@ -111,6 +112,9 @@ for folder in sorted(pathlib.Path(".").iterdir()):
     run(folder)
     if folder.name == "steps":
         run(folder, looks_up=True)
+        loaded = tf.saved_model.load(str(folder / "exported"))
+        x = np.load(folder / "given.npz")["x"]
+        np.save(folder / "served.npy", loaded.serve(x))
 known = {name for name, module in sys.modules.items() if module is not None}
 assert not any(name.startswith("keras_drmad") for name in known)
 """
@@ -206,6 +210,9 @@ def prepared(name, folder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if name == "units" else "error")
         model.to_keras().save(folder)
+    if name == "steps":
+        model.export(folder / "exported", verbose=False)
+        np.save(folder / "predicted.npy", model.predict(X, verbose=0))
     start = model.get_weights()
     np.savez(
         folder / "given.npz",
@@ -271,3 +278,10 @@ def test_a_program_without_this_package_trains_the_same(witnessed, name, file):
         # A product of rates is rounded to single precision.
         tolerance = 1e-6 if name == "together" else 1e-9
         np.testing.assert_allclose(found[key], value, rtol=tolerance)
+
+
+def test_exported_loads_without_this_package(witnessed):
+    _, folder = witnessed
+    served = np.load(folder / "steps" / "served.npy")
+    predicted = np.load(folder / "steps" / "predicted.npy")
+    np.testing.assert_allclose(served, predicted, rtol=1e-12)

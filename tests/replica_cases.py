@@ -1,6 +1,7 @@
 """Small trainings, each to be had on one device and on several."""
 
 import collections
+import functools
 import json
 import os
 import pathlib
@@ -20,19 +21,19 @@ from keras_drmad import hyperparameters as kinds
 from keras_drmad.core import nested
 from keras_drmad.core.adjoint import step_back
 from keras_drmad.core.state import Batch
-from kinds_contract_test import KINDS, net
 
-# Batches of 5, the last of a pass of 2: replicas have parts of different sizes,
-# and three replicas more parts than there are examples.
-N, SIZE, T = 17, 5, 50
+# Batches of 5, the last of a pass of 1: replicas have parts of different sizes,
+# and more parts than there are examples.
+N, SIZE, T = 16, 5, 50
 X, Y = regression(N)
 LABELS = np.arange(N) % 2
 VALIDATION = regression(11, seed=1)
 LABELLED = VALIDATION[0], np.arange(11) % 2
 IMAGES = np.random.default_rng(0).normal(size=(N, 6, 6, 1))
-WORDS = np.random.default_rng(0).integers(0, 9, (N, 3))
+WORDS = np.random.default_rng(0).integers(0, 9, (N, 4))
 # Without short batches, for what need not meet them: half of the tracing.
-FULL = {"x": X[:15], "y": LABELS[:15]}
+WHOLE = 15
+FULL = {"x": X[:WHOLE], "y": LABELS[:WHOLE]}
 FULL["validation"] = LABELLED[0][:10], LABELLED[1][:10]
 TRAINING = {"batch_size": SIZE, "steps_per_epoch": T, "seed": 0}
 CASES = {}
@@ -85,7 +86,7 @@ def hypergradient(model, x=X, y=LABELS, validation=LABELLED, **options):
     return {"loss": np.asarray(h.validation_loss), **gradients}
 
 
-def three_kinds(size=N):
+def three_kinds(size=WHOLE):
     """Returns kinds in the loss, of the optimizer and of the examples."""
     return [
         kinds.L2("input", 0.01),
@@ -96,24 +97,19 @@ def three_kinds(size=N):
 
 METHODS = {
     "drmad": kd.DrMAD,
-    "lines": lambda: kd.DrMAD(1.0, anchors=3),
     "gauss_newton": lambda: kd.DrMAD(0.5, curvature="gauss_newton"),
     "stored": kd.ReverseMode,
-    "bfloat16": lambda: kd.ReverseMode("bfloat16"),
     "checkpointed": lambda: kd.ReverseMode("checkpointed"),
     "reversible": lambda: kd.ReverseMode("reversible"),
-    "truncated": lambda: kd.Truncated(7),
     "forward": kd.ForwardMode,
-    "one_step": kd.OneStep,
-    "neumann": lambda: kd.Implicit(terms=4),
     "cg": lambda: kd.Implicit("cg", terms=4, curvature="gauss_newton"),
 }
 
 
 def _of_method(name):
     def run():
-        chosen = three_kinds(len(FULL["x"]))
-        if name in ("truncated", "one_step", "neumann", "cg"):
+        chosen = three_kinds()
+        if name == "cg":
             del chosen[1]
         method = METHODS[name]()
         model = compiled(*mlp(), chosen, hypergradient=method)
@@ -122,79 +118,100 @@ def _of_method(name):
     return run
 
 
-def _of_optimizer(name):
-    def run():
-        row = optimizers.OPTIMIZERS[name]
-        weights = kinds.ExampleWeights(len(FULL["x"]))
-        kind = kinds.LearningRate() if name == "lion" else weights
-        model = compiled(*mlp(), [kind], optimizer=row.make())
-        return hypergradient(model, steps_per_epoch=9, **FULL)
-
-    return run
-
-
-def _of_kind(name):
-    def run():
-        reseed(1)
-        decay = 0.01 if name == "WeightDecay" else None
-        optimizer = keras.optimizers.SGD(0.1, momentum=0.5, weight_decay=decay)
-        model = compiled(*net(name), [KINDS[name]()], optimizer=optimizer)
-        x, y = X[:12], LABELS[:12]
-        return hypergradient(model, x, y, steps_per_epoch=6)
-
-    return run
-
-
 for _name in METHODS:
     CASES[f"method_{_name}"] = _of_method(_name)
-for _name in optimizers.OPTIMIZERS:
-    CASES[f"optimizer_{_name}"] = _of_optimizer(_name)
-for _name in KINDS:
-    CASES[f"kind_{_name}"] = _of_kind(_name)
 
 
 @case
-def cnn_adam():
-    optimizer = keras.optimizers.Adam(0.01)
+def accumulation():
+    """An optimizer that takes a step each few minibatches."""
+    optimizer = optimizers.OPTIMIZERS["accumulation"].make()
+    weights = kinds.ExampleWeights(WHOLE)
+    model = compiled(*mlp(), [weights], optimizer=optimizer)
+    return hypergradient(model, steps_per_epoch=9, **FULL)
+
+
+@case
+def each_place():
+    """Kinds in other places: first weights, data, labels, layers, losses."""
+    reseed(1)
+    x = inputs = keras.Input((4,))
+    for layer in "ab":
+        x = keras.layers.Dense(4, "tanh", name=layer)(x)
+    x = keras.layers.ActivityRegularization(l2=0.1, name="noisy")(x)
+    chosen = [
+        kinds.InitialWeights("a"),
+        kinds.LabelSmoothing(0.2),
+        kinds.LearnedData(FULL["x"]),
+        kinds.LossWeights(0.5, layers="noisy"),
+        kinds.WeightSharing([["a", "b"]], 0.25),
+    ]
+    model = compiled(inputs, keras.layers.Dense(2)(x), chosen)
+    return hypergradient(model, steps_per_epoch=6, **FULL)
+
+
+@case
+def convolutions():
+    """A convolutional net, and losses one by one.
+
+    Also returns how many convolutions of a step backward are on each device.
+    """
     model = compiled(
-        *cnn(), three_kinds(15)[::2], optimizer=optimizer, self_check=True
+        *cnn(),
+        three_kinds()[::2],
+        optimizer=keras.optimizers.Adam(0.01),
+        loss=keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction=None
+        ),
     )
-    return hypergradient(
-        model, IMAGES[:15], LABELS[:15], (IMAGES[:10], LABELS[:10])
-    )
+    held_out = IMAGES[:10], LABELS[:10]
+    found = hypergradient(model, IMAGES[:WHOLE], LABELS[:WHOLE], held_out)
+    problem = model._assembly.loops.problem
+    if model._assembly.replicas.count == 1:
+        return found
+
+    def backward():
+        state, hparams = problem.problem.state(), problem.problem.hparams()
+        data = IMAGES[:4], LABELS[:4], None, np.arange(4)
+        batch = Batch(*nested.map_arrays(tf.constant, data))
+        adjoint = nested.float_leaves(state)
+        return step_back(problem, state, hparams, batch, adjoint)
+
+    traced = tf.function(backward, autograph=False).get_concrete_function()
+    ops = [op for op in traced.graph.get_operations() if "Conv2D" in op.type]
+    counts = collections.Counter(op.device for op in ops)
+    return found | {"placed": np.array(sorted(counts.values()))}
+
+
+class Positions(keras.layers.Layer):
+    """Adds rows of a table that no example chooses."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = keras.layers.Embedding(4, 4)
+
+    def call(self, x):
+        return x + self.table(keras.ops.arange(4))
 
 
 @case
 def embedding():
-    """Gradients of rows, which optimizers take one by one."""
+    """Gradients of rows, which optimizers take one by one.
+
+    Parts look up rows of their own, and all of them those of positions.
+    """
     reseed(1)
-    inputs = keras.Input((3,), dtype="int32")
+    inputs = keras.Input((4,), dtype="int32")
     x = keras.layers.Embedding(9, 4, name="a")(inputs)
-    x = keras.layers.Flatten()(x)
-    outputs = keras.layers.Dense(2)(x)
-    optimizer = keras.optimizers.Adam(0.01, clipnorm=0.1)
+    x = keras.layers.Flatten()(Positions()(x))
+    outputs = keras.layers.Dense(2, name="b")(x)
     model = compiled(
-        inputs, outputs, [kinds.L2("layer", 0.01)], optimizer=optimizer
+        inputs,
+        outputs,
+        [kinds.L2("layer", 0.01, layers="b")],
+        optimizer=keras.optimizers.Adam(0.05, clipnorm=0.1),
     )
-    return hypergradient(model, WORDS, validation=(WORDS, LABELS))
-
-
-@case
-def sum_of_losses():
-    loss = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, reduction="sum"
-    )
-    model = compiled(*mlp(), three_kinds()[::2], loss=loss)
-    return hypergradient(model)
-
-
-@case
-def losses_one_by_one():
-    loss = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, reduction=None
-    )
-    model = compiled(*mlp(), three_kinds(15)[::2], loss=loss)
-    return hypergradient(model, **FULL)
+    return hypergradient(model, WORDS, validation=(WORDS[:10], LABELS[:10]))
 
 
 @case
@@ -210,7 +227,7 @@ def two_outputs_weighed():
     model = compiled(
         inputs,
         outputs,
-        three_kinds()[::2],
+        three_kinds(N)[::2],
         loss={
             "p": keras.losses.MeanSquaredError(),
             "q": keras.losses.Huber(reduction="sum"),
@@ -219,7 +236,7 @@ def two_outputs_weighed():
         self_check=True,
     )
     targets = {"p": Y, "q": -Y}
-    v = VALIDATION
+    v = [data[:10] for data in VALIDATION]
     weights = np.linspace(0.5, 2, N)
     return hypergradient(
         model,
@@ -247,45 +264,81 @@ def fitted(model, x=FULL["x"], y=FULL["y"], validation=None, **options):
     return found
 
 
+@functools.cache
+def shared(strategy):
+    """Returns a model that several cases train, and its variables' values."""
+    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
+    return model, [np.array(v) for v in _variables(model)]
+
+
+def _variables(model):
+    kinds_own = [h.raw for h in model.hyperparameters]
+    return [*model.weights, *model.optimizer.variables, *kinds_own]
+
+
+def fresh():
+    """Returns the shared model as it was compiled."""
+    model, values = shared(tf.distribute.get_strategy())
+    for variable, value in zip(_variables(model), values, strict=True):
+        variable.assign(value)
+    return model
+
+
 @case
 def whole_fit():
-    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
-    found = fitted(model, X, LABELS, LABELLED, initial_weights="same")
-    evaluated = model.evaluate(*LABELLED, batch_size=4, verbose=0)
+    """Validation has a short batch, which one of two replicas stands by."""
+    model = fresh()
+    held_out = [data[: SIZE + 1] for data in LABELLED]
+    found = fitted(model, validation=held_out, initial_weights="same")
+    evaluated = model.evaluate(*held_out, batch_size=SIZE, verbose=0)
     return found | {"evaluated": np.asarray(evaluated)}
 
 
 @case
 def plain_training():
-    model = compiled(*mlp(), three_kinds(), metrics=["accuracy"])
-    return fitted(model, X, LABELS, LABELLED, meta_iterations=0, epochs=2)
+    return fitted(fresh(), meta_iterations=0, epochs=2)
 
 
 @case
 def tuned_while_training():
-    model = compiled(*mlp(), three_kinds(15), metrics=["accuracy"])
-    return fitted(model, meta_iterations=None, tune_every=3)
+    return fitted(fresh(), meta_iterations=None, tune_every=3)
 
 
 @case
 def stream():
-    model = compiled(*mlp(), three_kinds()[:2])
-    data = tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(SIZE)
-    held_out = tf.data.Dataset.from_tensor_slices(LABELLED).batch(4)
+    def batches(data):
+        return tf.data.Dataset.from_tensor_slices(data).batch(SIZE)
+
+    data, held_out = (
+        batches((FULL["x"], FULL["y"])),
+        batches(FULL["validation"]),
+    )
+    return _of_batches(data, held_out)
+
+
+def _of_batches(data, held_out):
+    """Returns a hypergradient without weights of examples, by name."""
+    reseed(1)
+    model = _without_examples(tf.distribute.get_strategy())
     h = model.hypergradient(data, steps_per_epoch=9, validation_data=held_out)
     return {k: np.asarray(g) for k, g in h.gradients.items()}
+
+
+@functools.cache
+def _without_examples(strategy):
+    return compiled(*mlp(), three_kinds()[:2])
 
 
 @case
 def uneven_draws():
     """Three draws, of which one of two workers has two."""
-    model = compiled(*mlp(), three_kinds(15), metrics=["accuracy"])
-    return fitted(model, draws=3, meta_iterations=2)
+    return fitted(fresh(), draws=3, meta_iterations=2)
 
 
 @case
 def checked_values():
-    model = compiled(*mlp(), three_kinds(15)[::2])
+    model = fresh()
     fitted(model, meta_iterations=2)
     check = model.check_hyperparameters(
         FULL["x"],
@@ -308,24 +361,24 @@ def synchronized():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = compiled(inputs, keras.layers.Dense(2)(x), [kinds.L2("input")])
-        return hypergradient(model)
+        return hypergradient(model, **FULL)
 
 
 @case
 def sequence():
     class Batches(keras.utils.PyDataset):
+        def __init__(self, count):
+            super().__init__()
+            self.count = count
+
         def __len__(self):
-            return 4
+            return self.count
 
         def __getitem__(self, k):
             part = slice(k * SIZE, (k + 1) * SIZE)
             return X[part], LABELS[part]
 
-    model = compiled(*mlp(), three_kinds()[:2])
-    h = model.hypergradient(
-        Batches(), steps_per_epoch=9, validation_data=Batches()
-    )
-    return {k: np.asarray(g) for k, g in h.gradients.items()}
+    return _of_batches(Batches(3), Batches(2))
 
 
 def xla():
@@ -336,19 +389,19 @@ def xla():
 
 def other_data():
     """One worker has other data."""
-    model = compiled(*mlp(), three_kinds()[:1])
+    model = fresh()
     return fitted(model, FULL["x"] if model.is_chief else FULL["x"] + 1)
 
 
 def other_length():
     """One worker has more meta-iterations to go."""
-    model = compiled(*mlp(), three_kinds()[:1])
+    model = fresh()
     return fitted(model, meta_iterations=2 if model.is_chief else 3)
 
 
 def stopped_by_one():
     """A callback stops on the worker that is not the chief."""
-    model = compiled(*mlp(), three_kinds()[:1])
+    model = fresh()
 
     def stop(epoch, logs):
         model.stop_training = not model.is_chief
@@ -369,36 +422,15 @@ def without_a_seed():
 
 def out_of_time():
     """Each worker has a draw, and its own clock."""
-    model = compiled(*mlp(), three_kinds()[:1])
     budget = kd.callbacks.TimeBudget(2)
     found = fitted(
-        model,
+        fresh(),
         callbacks=[budget],
         draws=2,
         meta_iterations=1000,
         steps_per_epoch=200,
     )
     return {k: v for k, v in found.items() if not k.startswith("log")}
-
-
-def placed():
-    """How many convolutions of a step backward are on each device."""
-    model = compiled(*cnn(), three_kinds()[:1])
-    data = {"x": IMAGES[:15], "y": LABELS[:15]}
-    data["validation"] = IMAGES[:10], LABELS[:10]
-    hypergradient(model, steps_per_epoch=2, **data)
-    problem = model._assembly.loops.problem
-
-    def backward():
-        state, hparams = problem.problem.state(), problem.problem.hparams()
-        batch = Batch(tf.constant(IMAGES[:4]), tf.constant(LABELS[:4]))
-        adjoint = nested.float_leaves(state)
-        return step_back(problem, state, hparams, batch, adjoint)
-
-    traced = tf.function(backward, autograph=False).get_concrete_function()
-    ops = [op for op in traced.graph.get_operations() if "Conv2D" in op.type]
-    counts = collections.Counter(op.device for op in ops)
-    return {"counts": np.array(sorted(counts.values()))}
 
 
 # ---- what does not add up
@@ -420,7 +452,8 @@ def hidden_sum():
         return keras.ops.sum(keras.ops.square(y - y_pred))
 
     model = compiled(*mlp(), three_kinds()[:1], loss=loss, self_check=True)
-    return _warned(model, y=Y, validation=VALIDATION)
+    held_out = [data[:10] for data in VALIDATION]
+    return _warned(model, x=FULL["x"], y=Y[:WHOLE], validation=held_out)
 
 
 class Counting(keras.layers.Layer):
@@ -448,36 +481,6 @@ def counts():
     fitted(model, meta_iterations=0)
     (count,) = [v for v in model.non_trainable_variables if v.shape == ()]
     return found | {"count": count.numpy()}
-
-
-class Positions(keras.layers.Layer):
-    """Adds rows of a table that no example chooses."""
-
-    def __init__(self):
-        super().__init__()
-        self.table = keras.layers.Embedding(4, 4)
-
-    def call(self, x):
-        return x + self.table(keras.ops.arange(4))
-
-
-@case
-def positions():
-    """Each part looks up the same rows, and Adam takes them one by one."""
-    reseed(1)
-    inputs = keras.Input((4,), dtype="int32")
-    x = keras.layers.Embedding(9, 4, name="a")(inputs)
-    x = keras.layers.Flatten()(Positions()(x))
-    outputs = keras.layers.Dense(2, name="b")(x)
-    model = compiled(
-        inputs,
-        outputs,
-        [kinds.L2("layer", 0.01, layers="b")],
-        optimizer=keras.optimizers.Adam(0.05, clipnorm=0.1),
-    )
-    words = np.random.default_rng(0).integers(0, 9, (16, 4))
-    y = LABELS[:16]
-    return hypergradient(model, words, y, (words, y), batch_size=4)
 
 
 # ---- what workers write
@@ -510,12 +513,12 @@ def files():
 def late():
     """Time is up on the worker that is not the chief, in its own draw."""
     folder = pathlib.Path(os.environ["FOLDER"]) / "late"
-    model = compiled(*mlp(), three_kinds()[:1])
-    trainings = iter(range(100))
+    model = fresh()
+    end, epochs = time.monotonic() + 11, []
 
     def wait(batch, logs):
-        if not model.is_chief and next(trainings) == 2:
-            time.sleep(12)
+        if epochs and not model.is_chief:
+            time.sleep(max(0, end - time.monotonic()))
 
     return fitted(
         model,
@@ -524,33 +527,51 @@ def late():
         meta_iterations=1000,
         callbacks=[
             keras.callbacks.BackupAndRestore(str(folder)),
-            keras.callbacks.LambdaCallback(on_train_batch_end=wait),
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: epochs.append(epoch),
+                on_train_batch_end=wait,
+            ),
             kd.callbacks.TimeBudget(10),
         ],
     )
 
 
-@case
-def killed():
-    """The second worker may end in the midst of the second training."""
-    model = compiled(*mlp(), three_kinds(15), hypergradient=kd.DrMAD())
-    backup = keras.callbacks.BackupAndRestore(os.environ["FOLDER"], save_freq=1)
-    chunks = iter(range(100))
+def _backed_up(folder):
+    """Fits with a backup after each chunk.
+
+    The second worker may end in the midst of the second training.
+    """
+    model = compiled(*mlp(), three_kinds(), hypergradient=kd.DrMAD())
+    folder = pathlib.Path(os.environ["FOLDER"]) / folder
+    ends, epochs = "KILLED" in os.environ and not model.is_chief, []
 
     def may_kill(batch, logs):
-        at = int(os.environ.get("KILL_AT", -1))
-        if next(chunks) == at and not model.is_chief:
+        if ends and epochs:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return fitted(
         model,
         callbacks=[
-            backup,
-            keras.callbacks.LambdaCallback(on_train_batch_end=may_kill),
+            keras.callbacks.BackupAndRestore(str(folder), save_freq=1),
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: epochs.append(epoch),
+                on_train_batch_end=may_kill,
+            ),
             kd.callbacks.TimeBudget(1000),
         ],
-        steps_per_epoch=250,
+        steps_per_epoch=100,
     )
+
+
+@case
+def killed():
+    """Goes on from a backup where there is one."""
+    return _backed_up("killed")
+
+
+@case
+def never_killed():
+    return _backed_up("never_killed")
 
 
 # ---- parts that are not alike: exact, but other trainings than on one device
@@ -572,10 +593,11 @@ def _dropout():
     return inputs, keras.layers.Dense(2)(x)
 
 
-def _against_differences(net, x, y):
+def _against_differences(net):
     """Returns the largest error of a hypergradient, by differences."""
     model = compiled(*net(), [kinds.L2("input", 0.01), kinds.LearningRate()])
-    training = {**TRAINING, "steps_per_epoch": 9, "validation_data": LABELLED}
+    x, y, held_out = FULL["x"], FULL["y"], FULL["validation"]
+    training = {**TRAINING, "steps_per_epoch": 9, "validation_data": held_out}
     h = model.hypergradient(x, y, **training)
     errors = []
     for kind in model.hyperparameters:
@@ -594,14 +616,13 @@ def _against_differences(net, x, y):
 
 
 ALONE = {
-    "batch_normalization": lambda: _against_differences(
-        _batch_normalization, X, LABELS
-    ),
-    "dropout": lambda: _against_differences(_dropout, FULL["x"], FULL["y"]),
+    "batch_normalization": lambda: _against_differences(_batch_normalization),
+    "dropout": lambda: _against_differences(_dropout),
 }
 CASES |= ALONE
 WITH_SURROUNDINGS = {
-    name: CASES.pop(name) for name in ("files", "killed", "late")
+    name: CASES.pop(name)
+    for name in ("files", "killed", "late", "never_killed")
 }
 WITH_SURROUNDINGS |= {
     one.__name__: one
@@ -611,7 +632,6 @@ WITH_SURROUNDINGS |= {
         other_data,
         other_length,
         out_of_time,
-        placed,
         stopped_by_one,
         without_a_seed,
         xla,

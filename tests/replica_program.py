@@ -1,8 +1,8 @@
-"""Runs the cases of `replica_cases` under a strategy.
+"""Runs the cases of `replica_cases` under strategies.
 
-    python tests/replica_program.py FILE COUNT [NAMES]
+    python tests/replica_program.py FILE COUNT[:NAME,NAME] ...
 
-writes to FILE what the cases return on COUNT logical CPUs, or, where
+writes to FILE what the cases return on each COUNT of logical CPUs, or, where
 `TF_CONFIG` tells of a cluster, on its workers, of which each has a FILE.
 """
 
@@ -13,14 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 
-def strategy_of(count: int) -> tf.distribute.Strategy:
-    """Returns a strategy; to be called before TensorFlow looks at devices."""
+def strategies(counts: list[int]) -> list[tf.distribute.Strategy]:
+    """Returns a strategy each; to be called before TensorFlow sees devices."""
     if "TF_CONFIG" in os.environ:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return [tf.distribute.MultiWorkerMirroredStrategy()]
     cpu = tf.config.list_physical_devices("CPU")[0]
-    device = tf.config.LogicalDeviceConfiguration()
-    tf.config.set_logical_device_configuration(cpu, [device] * count)
-    return tf.distribute.MirroredStrategy([f"CPU:{k}" for k in range(count)])
+    devices = [tf.config.LogicalDeviceConfiguration()] * max(counts)
+    tf.config.set_logical_device_configuration(cpu, devices)
+    each = [[f"CPU:{k}" for k in range(count)] for count in counts]
+    return [tf.distribute.MirroredStrategy(names) for names in each]
 
 
 def results(strategy, names) -> dict[str, np.ndarray]:
@@ -40,5 +41,11 @@ def results(strategy, names) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    path, count, *names = sys.argv[1:]
-    np.savez(path, **results(strategy_of(int(count)), names))
+    path, *asked = sys.argv[1:]
+    pairs = [one.partition(":")[::2] for one in asked]
+    counts = [int(count) for count, _ in pairs]
+    found = {}
+    for strategy, (count, names) in zip(strategies(counts), pairs, strict=True):
+        arrays = results(strategy, names.split(",") if names else [])
+        found |= {f"{count}/{k}": v for k, v in arrays.items()}
+    np.savez(path, **found)

@@ -20,57 +20,37 @@ from replica_cases import ALONE, X
 from running import forked
 
 PROGRAM = pathlib.Path(__file__).with_name("replica_program.py")
-METHODS = [
-    "method_drmad",
-    "method_stored",
-    "method_checkpointed",
-]
 TWO = [
-    *METHODS,
+    "method_stored",
     "method_cg",
     "method_forward",
     "method_gauss_newton",
     "method_reversible",
-    "optimizer_accumulation",
-    "optimizer_global-clipnorm",
-    "kind_InitialWeights",
-    "kind_LabelSmoothing",
-    "kind_LearnedData",
-    "cnn_adam",
+    "accumulation",
+    "each_place",
+    "convolutions",
     "embedding",
-    "positions",
-    "losses_one_by_one",
-    "sum_of_losses",
     "synchronized",
     "two_outputs_weighed",
     "whole_fit",
-    "tuned_while_training",
     *ALONE,
 ]
-THREE = ["embedding", "two_outputs_weighed", *ALONE]
-# Cases with code of their own between the gradient, which is that of all
-# parts, and the next state; the program runs the others by hand.
-MORE = [
-    "method_lines",
-    "method_neumann",
-    "optimizer_ema-overwrite",
-    "kind_LossWeights",
-    "kind_WeightSharing",
-]
+THREE = ["embedding", "dropout"]
 WORKERS = [
     # Workers differ from devices in how parts are added and data agreed on,
     # which steps, walks and methods do not see: a method each way back.
     "method_drmad",
     "method_checkpointed",
-    "positions",
-    "plain_training",
-    "whole_fit",
-    "tuned_while_training",
-    "uneven_draws",
-    "checked_values",
+    "embedding",
     "stream",
     "sequence",
     *ALONE,
+    # These train one model, the last two each worker apart.
+    "plain_training",
+    "whole_fit",
+    "tuned_while_training",
+    "checked_values",
+    "uneven_draws",
 ]
 ODD = {
     "hidden_sum": "the validation loss is",
@@ -80,32 +60,34 @@ DIFFER = {
     "other_data": "they differ in the first minibatch",
     "other_length": "they differ in meta_iterations",
 }
-AGREED = ["stopped_by_one", "without_a_seed", "out_of_time"]
+AGREED = ["out_of_time", "late", "stopped_by_one", "without_a_seed"]
+WRITING = ["counts", "files", "killed", "never_killed"]
 
 
-def run(path, count, names, **environment):
+def run(path, *asked, **environment):
     """Runs the program; returns the process."""
-    flags = [str(path), str(count), *names]
     code = (
         f"import runpy\nrunpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
     )
+    flags = [str(path), *asked]
     return forked("-c", code, *flags, environment=environment, self_check=True)
 
 
 def load(path):
-    """Returns dicts of arrays by the names of cases."""
+    """Returns dicts of arrays by the names of cases, for each count."""
     found = {}
     with np.load(path) as file:
         for key in file:
-            case, name = key.split("/", 1)
-            found.setdefault(case, {})[name] = file[key]
+            count, case, name = key.split("/", 2)
+            cases = found.setdefault(int(count), {})
+            cases.setdefault(case, {})[name] = file[key]
     return found
 
 
-def on_devices(folder, count, names):
-    """Returns what cases return on logical CPUs."""
-    path = folder / f"on_{count}.npz"
-    done = run(path, count, names)
+def on_devices(folder, names):
+    """Returns what cases return on counts of logical CPUs."""
+    path = folder / "devices.npz"
+    done = run(path, *(f"{k}:{','.join(each)}" for k, each in names.items()))
     assert done.returncode == 0, done.stderr
     return load(path)
 
@@ -114,13 +96,16 @@ def on_workers(folder, names, **environment):
     """Returns the processes of two workers, and what they returned."""
     configs = cluster.configs()
     paths = [folder / f"worker_{k}.npz" for k in range(2)]
+    given = {"FOLDER": str(folder)} | environment
 
     def worker(k):
-        return run(paths[k], 1, names, TF_CONFIG=configs[k], **environment)
+        return run(
+            paths[k], f"1:{','.join(names)}", TF_CONFIG=configs[k], **given
+        )
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         done = list(pool.map(worker, range(2)))
-    return done, [load(path) if path.exists() else {} for path in paths]
+    return done, [load(path)[1] if path.exists() else {} for path in paths]
 
 
 @pytest.fixture(scope="module")
@@ -129,39 +114,53 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(folder):
-    names = [*TWO, *MORE, *THREE, *WORKERS]
-    return on_devices(folder, 1, list(dict.fromkeys(names)))
+def devices(folder):
+    names = {
+        1: dict.fromkeys([*TWO, *THREE, *WORKERS]),
+        2: [*TWO, "xla", *ODD],
+        3: THREE,
+    }
+    return on_devices(folder, names)
 
 
 @pytest.fixture(scope="module")
-def two(folder):
-    return on_devices(folder, 2, [*TWO, *MORE, "placed", "xla", *ODD])
+def one(devices):
+    return devices[1]
 
 
 @pytest.fixture(scope="module")
-def three(folder):
-    return on_devices(folder, 3, THREE)
+def two(devices):
+    return devices[2]
 
 
 @pytest.fixture(scope="module")
-def workers(folder):
-    done, found = on_workers(folder, [*WORKERS, *DIFFER, *AGREED, "counts"])
-    assert [one.returncode for one in done] == [0, 0], done[0].stderr
-    return found
+def three(devices):
+    return devices[3]
 
 
 @pytest.fixture(scope="module")
-def writing(folder):
-    """The two workers' cases that write into the folder."""
-    done, found = on_workers(folder, ["files", "late"], FOLDER=str(folder))
+def lost(folder):
+    """The processes of two workers of which one is killed, and their words."""
+    return on_workers(folder, ["killed"], KILLED="1")
+
+
+@pytest.fixture(scope="module")
+def backups(lost, folder):
+    """The files of a backup that a lost training left."""
+    return list((folder / "killed").iterdir())
+
+
+@pytest.fixture(scope="module")
+def workers(folder, backups):
+    names = [*WORKERS, *AGREED, *DIFFER, *WRITING]
+    done, found = on_workers(folder, names)
     assert [one.returncode for one in done] == [0, 0], done[0].stderr
     return found
 
 
 def assert_same(found, expected, name):
     assert "error" not in found[name], found[name]["error"]
-    assert found[name].keys() == expected[name].keys()
+    assert found[name].keys() - {"placed"} == expected[name].keys()
     for key, value in expected[name].items():
         # Keras's own `evaluate` divides by the replicas in float32.
         tolerance = 1e-6 if key == "evaluated" else 1e-10
@@ -180,12 +179,12 @@ def test_two_devices(two, one, name):
 
 
 def test_parts_are_differentiated_where_they_are(two):
-    first, second = two["placed"]["counts"]
+    first, second = two["convolutions"]["placed"]
     assert first == second > 3
 
 
 @pytest.mark.parametrize("name", [n for n in THREE if n not in ALONE])
-def test_more_devices_than_a_short_batch_has_examples(three, one, name):
+def test_three_devices(three, one, name):
     assert_same(three, one, name)
 
 
@@ -197,11 +196,12 @@ def test_two_workers(workers, one, name):
 
 @pytest.mark.parametrize("name", ALONE)
 def test_parts_that_differ(one, two, three, workers, name):
-    for found in (one, two, three, *workers):
+    on_devices = [found for found in (one, two, three) if name in found]
+    for found in (*on_devices, *workers):
         assert_exact(found, name)
     # Each part has its own statistics, or masks.
-    losses = [found[name]["loss"] for found in (one, two, three)]
-    assert len({float(loss) for loss in losses}) == 3
+    losses = {float(found[name]["loss"]) for found in on_devices}
+    assert len(losses) == len(on_devices)
 
 
 def test_two_workers_are_as_two_devices(workers, two):
@@ -212,20 +212,14 @@ def test_two_workers_are_as_two_devices(workers, two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MORE)
-def test_more_cases_on_two_devices(two, one, name):
-    assert_same(two, one, name)
-
-
-@pytest.mark.slow
-def test_a_backup_stays_where_one_worker_was_late(writing, folder):
-    for worker in writing:
+def test_a_backup_stays_where_one_worker_was_late(workers, folder):
+    for worker in workers:
         assert len(worker["late"]["log_loss"]) >= 1
     assert list((folder / "late").iterdir())
 
 
-def test_only_the_chief_writes(writing, folder):
-    chief, other = (worker["files"] for worker in writing)
+def test_only_the_chief_writes(workers, folder):
+    chief, other = (worker["files"] for worker in workers)
     for key in other:
         assert relative_error(other[key], chief[key]) < 1e-12, key
     assert len((folder / "log.csv").read_text().splitlines()) > 1
@@ -238,24 +232,20 @@ def test_only_the_chief_writes(writing, folder):
     assert list((folder / "tensorboard").iterdir())
 
 
-def test_workers_end_where_one_is_lost_and_go_on_when_they_are_back(folder):
-    backups = folder / "backups"
-    given = {"FOLDER": str(backups)}
-    (chief, lost), (found, _) = on_workers(
-        folder, ["killed"], KILL_AT="3", **given
-    )
-    assert lost.returncode == -9
+def test_workers_end_where_one_is_lost(lost, backups):
+    (chief, killed), (found, _) = lost
+    assert killed.returncode == -9
     assert chief.returncode == 0, chief.stderr
     assert "could not reach the others" in str(found["killed"]["error"])
-    assert list(backups.iterdir())
-    resumed, again = on_workers(folder, ["killed"], **given)
-    assert [one.returncode for one in resumed] == [0, 0], resumed[0].stderr
-    assert not backups.exists()  # as at the end of every whole `fit`
-    _, never_killed = on_workers(folder, ["killed"], **given)
-    for worker, expected in zip(again, never_killed, strict=True):
+    assert backups
+
+
+def test_lost_workers_go_on_when_they_are_back(workers, folder):
+    for worker in workers:
         assert "error" not in worker["killed"], worker["killed"]
-        for key, value in expected["killed"].items():
+        for key, value in worker["never_killed"].items():
             np.testing.assert_array_equal(worker["killed"][key], value, key)
+    assert not (folder / "killed").exists()  # as at the end of every `fit`
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -123,6 +123,33 @@ def run_in_fork(command, **options) -> subprocess.CompletedProcess:
     return done
 
 
+class PopenInFork:
+    """Does for `subprocess.Popen` of a file of Python in a program.
+
+    What it prints comes as it is printed, also in a process without imports.
+    """
+
+    def __init__(self, command, *, cwd, env, **options):
+        multiprocessing.forkserver._forkserver.ensure_running = lambda: None
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        paths = [pathlib.Path(cwd, name) for name in ("stdout", "stderr")]
+        os.mkfifo(paths[0])
+        code = (
+            "import os, sys\n"
+            "sys.stdout.reconfigure(line_buffering=True)\n"
+            f"os.chdir({cwd!r})\n"
+        )
+        code += pathlib.Path(command[-1]).read_text("utf-8")
+        arguments = ("-c", code, (), paths, env, False, {})
+        self.process = forks().Process(target=_become, args=arguments)
+        self.process.start()
+        self.stdout = paths[0].open()
+
+    def wait(self):
+        self.process.join()
+        return self.process.exitcode
+
+
 @functools.cache
 def forks():
     context = CONTEXT("forkserver")

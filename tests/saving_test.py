@@ -1,8 +1,5 @@
 """Models that go to disk and come back."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -243,30 +240,3 @@ def test_config_of_what_a_user_constructs(constructed):
     copy = keras.saving.deserialize_keras_object(serialized)
     assert type(copy) is type(constructed)
     assert copy.get_config() == config
-
-
-LOAD = """
-import sys
-import numpy as np
-import tensorflow as tf
-
-x = np.load("x.npy")
-model = tf.saved_model.load("exported")
-np.save("y.npy", model.serve(x))
-assert not any(name.startswith("keras_drmad") for name in sys.modules)
-"""
-
-
-def test_exported_loads_without_this_package(trained, tmp_path):
-    model = trained("sequential")
-    model.export(tmp_path / "exported", verbose=False)
-    np.save(tmp_path / "x.npy", X)
-    run = subprocess.run(
-        [sys.executable, "-c", LOAD],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    y = np.load(tmp_path / "y.npy")
-    np.testing.assert_allclose(y, model.predict(X, verbose=0), rtol=1e-5)
