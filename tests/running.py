@@ -107,16 +107,23 @@ def forked(
     )
 
 
+def _keep_server() -> None:
+    """Lets a fork start forks by its own server.
+
+    A fork has the server's address, from which Python starts a server anew.
+    """
+    multiprocessing.forkserver._forkserver.ensure_running = lambda: None
+
+
 def forks_of_program(method: str | None = None):
     """Does for `multiprocessing.get_context` in a program, see `forked`."""
-    # A fork has its server's address, from which Python starts a server anew.
-    multiprocessing.forkserver._forkserver.ensure_running = lambda: None
+    _keep_server()
     return CONTEXT("forkserver")
 
 
 def run_in_fork(command, **options) -> subprocess.CompletedProcess:
     """Does for `subprocess.run` of Python in a program, see `forked`."""
-    multiprocessing.forkserver._forkserver.ensure_running = lambda: None
+    _keep_server()
     sys.modules["__main__"] = types.ModuleType("__main__")  # not for the fork
     done = forked(*command[1:])
     assert done.returncode == 0, done.stderr
@@ -130,8 +137,8 @@ class PopenInFork:
     """
 
     def __init__(self, command, *, cwd, env, **options):
-        multiprocessing.forkserver._forkserver.ensure_running = lambda: None
-        sys.modules["__main__"] = types.ModuleType("__main__")
+        _keep_server()
+        sys.modules["__main__"] = types.ModuleType("__main__")  # as above
         paths = [pathlib.Path(cwd, name) for name in ("stdout", "stderr")]
         os.mkfifo(paths[0])
         code = (
