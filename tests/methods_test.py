@@ -83,20 +83,24 @@ def test_one_step_is_exact():
 
 
 @pytest.mark.parametrize(
-    "method, visited, mean_of",
+    "method, T, visited, mean_of",
     [
-        (kd.DrMAD(40, average=False), range(40), 0),
-        (kd.DrMAD(5, last=40, average=False), [7, 15, 23, 31, 39], 0),
-        (kd.DrMAD(0.1, average=False), range(36, 40), 0),
-        (kd.DrMAD(1, average=False), [39], 0),
-        (kd.DrMAD(), range(36, 40), 4),
-        (kd.DrMAD(2), [38, 39], 2),
-        (kd.DrMAD(3, last=0.5), [25, 32, 39], 4),
+        (kd.DrMAD(40, average=False), 40, range(40), 0),
+        (kd.DrMAD(5, last=40, average=False), 40, [7, 15, 23, 31, 39], 0),
+        (kd.DrMAD(0.1, average=False), 40, range(36, 40), 0),
+        (kd.DrMAD(1, average=False), 40, [39], 0),
+        (kd.DrMAD(), 40, range(36, 40), 4),
+        (kd.DrMAD(2), 40, [38, 39], 2),
+        (kd.DrMAD(3, last=0.5), 40, [25, 32, 39], 4),
+        # Two chunks: the mean begins in the first, or with the second.
+        (kd.DrMAD(), 212, range(191, 212), 21),
+        (kd.DrMAD(22), 220, range(198, 220), 22),
+        (kd.DrMAD(20), 220, range(200, 220), 20),
     ],
     ids=str,
 )
-def test_drmad_follows_the_lines_of_the_paper(method, visited, mean_of):
-    alpha, gamma, T = 0.5, 0.75, 40
+def test_drmad_follows_the_lines_of_the_paper(method, T, visited, mean_of):
+    alpha, gamma = 0.5, 0.75
     optimizer = keras.optimizers.SGD(alpha * (1 - gamma), momentum=gamma)
     keras.utils.set_random_seed(0)
     model = exact_model(

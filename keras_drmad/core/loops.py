@@ -49,10 +49,6 @@ class Compiler(Protocol):
     def apart(self) -> bool:
         """Whether loops that TensorFlow runs call a step, see `core.apart`."""
 
-    @property
-    def steps(self) -> int:
-        """How many elementary steps were asked for."""
-
     def __call__(
         self, function: Callable, name: str, *, validates: bool = False
     ) -> Loop:

@@ -87,12 +87,6 @@ class Walk:
         """Whether what λ did before a span is left out."""
         return self.carried is not None
 
-    @property
-    def steps_by_xla(self) -> int:
-        """How many steps XLA's loops were asked for; 0 without XLA."""
-        compiler = self.loops.compiler
-        return compiler.steps if compiler.jit_compile else 0
-
     def within(self, wrapper: Wrapper) -> "Walk":
         """Returns the walk through the problem that a wrapper makes."""
         return Walk(

@@ -14,11 +14,7 @@ from keras_drmad.core.state import Curvature, State
 from keras_drmad.core.walk import Walk
 from keras_drmad.core.walked import Derivative, Walked
 from keras_drmad.differentiation.base import Differentiation
-from keras_drmad.differentiation.recorders import SUM
-
-# Bytes of parameters added up in vain, from which on it takes less time to let
-# XLA compile a loop that adds up nothing (`benchmarks.floor`).
-WORTH_COMPILING = 8e9
+from keras_drmad.differentiation.recorders import SUM, Summed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,22 +80,24 @@ class Line(Differentiation):
     ) -> Walked:
         memory, W = {"sum": nested.zeros_like(s.params)}, self.mean_of
         summed_from = span.last - W
-        added = walk.steps_by_xla * nested.nbytes(s.params)
-        has_two_loops = not W or added > WORTH_COMPILING
+
+        def notes(iterations: np.ndarray) -> Summed:
+            begin = max(summed_from - int(iterations[0]), 0)
+            return Summed(tf.constant(begin), memory["sum"])
+
         walking = walk.forward(
             s,
             hparams,
             span,
             SUM,
-            records_from=summed_from if has_two_loops else span.first,
-            notes=lambda iterations: memory["sum"],
+            records_from=span.first if W else span.last,
+            notes=notes,
             revisited=self.iterations(span),
-            cuts=[summed_from],
             memory=memory,
         )
         for part in walking:
-            if part.first >= summed_from:
-                memory["sum"] = part.notes
+            if W:
+                memory["sum"] = part.notes.total
         walked = walking.end(None)
         first = nested.counters(s)._replace(params=s.params)
         end, t_end = walked.state.params, float(span.steps)

@@ -1,7 +1,7 @@
 """What differentiations have the loops write down of the states they pass."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -11,12 +11,30 @@ from keras_drmad.core.records import Recorder
 from keras_drmad.core.state import State
 
 
+class Summed(NamedTuple):
+    """What `Sum` writes down.
+
+    Attributes:
+        begin: int32 scalar, the place in the chunk from which on it adds.
+        total: list of tensors, the sum so far, like the parameters.
+    """
+
+    begin: tf.Tensor
+    total: list[tf.Tensor]
+
+
 @dataclasses.dataclass(frozen=True)
 class Sum(Recorder):
-    """The sum of the parameters; notes are a list of tensors like these."""
+    """The sum of the parameters; notes are `Summed`."""
 
-    def note(self, notes: list, i: tf.Tensor, state: State) -> list:
-        return nested.add(notes, state.params)
+    def note(self, notes: Summed, i: tf.Tensor, state: State) -> Summed:
+        _, total = tf.while_loop(
+            lambda k, total: k > 0,
+            lambda k, total: (k - 1, nested.add(total, state.params)),
+            (tf.cast(i >= notes.begin, tf.int32), notes.total),
+            parallel_iterations=1,
+        )
+        return notes._replace(total=total)
 
 
 SUM = Sum()

@@ -18,7 +18,6 @@ class Compiler:
         jit_compile: bool, whether XLA compiles them.
         jit_validation: bool, whether XLA also compiles those that validate.
         apart: bool, whether loops without XLA call a step, see `core.apart`.
-        steps: int, the elementary steps that were asked for.
         has_fallen_back: bool, whether XLA was to, and could not compile one:
             then none of them is compiled by XLA any more.
         says: function of a name and `jit_compile` to a context, in which the
@@ -32,7 +31,6 @@ class Compiler:
         *,
         jit_validation: bool = True,
         apart: bool = False,
-        steps: int = 0,
     ):
         """Initializes the compiler.
 
@@ -44,12 +42,10 @@ class Compiler:
                 validate, too: few batches take less time than their compiling.
             apart: bool, whether loops without XLA call a step in place of
                 having a copy of it, see `core.apart`.
-            steps: int, how many elementary steps were asked for.
         """
         self.jit_compile = jit_compile
         self.jit_validation = jit_compile and jit_validation
         self.apart = apart
-        self.steps = steps
         self.has_fallen_back = False
         self.is_sure = is_sure
         self.says: Callable = _nothing

@@ -228,7 +228,6 @@ class Assembly:
             is_sure=self._jit_compile != "auto",
             jit_validation=self.problem.gains_by_xla(self._held_out),
             apart=self.problem.needs_order and replicas.count == 1,
-            steps=self._steps,
         )
         self.loops = Loops(self._stepped(replicas), compiler)
         self._signature = signature
