@@ -52,12 +52,21 @@ class Wrapper(keras_internals.BuiltOfAnyParts):
             name: str.
 
         Raises:
-            TypeError: if `inputs` alone is not a `keras.Model`, or a subclass
-                overrides what training would not call.
+            TypeError: if `inputs` alone is not a `keras.Model`, or a model
+                comes with `outputs`, or a subclass overrides what training
+                would not call.
             ValueError: if `inputs` alone is a model that is not built, or that
                 trains or evaluates by steps of its own.
         """
         check_overrides(type(self))
+        if outputs is not None and isinstance(inputs, keras.Model):
+            raise arguments.type_error(
+                "outputs",
+                outputs,
+                "no more than the model to wrap",
+                advice="Pass hyperparameters to "
+                "`compile(hyperparameters=[...])`.",
+            )
         if outputs is not None:
             inputs = keras.Model(inputs, outputs, name=name)
         check_elementary_model(inputs)

@@ -154,6 +154,13 @@ def test_models(make, kind, says):
         compiled(make())
 
 
+def test_hyperparameters_beside_the_model():
+    with pytest.raises(
+        TypeError, match=r"`outputs`.*`compile\(hyperparameters"
+    ):
+        kd.DrMADModel(hidden(), [kd.hyperparameters.L2()])
+
+
 def test_a_subclass_with_its_own_loss():
     # It would be heard nowhere: the elementary model's is.
     class Mine(kd.DrMADModel):
