@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_drmad as kd
+from keras_drmad.core.loops import Loops
 from keras_drmad.training import kept_batches
 from keras_drmad.training.backup_files import BackupFiles
 from small_models import (
@@ -317,7 +318,7 @@ def test_divergence_of_one_hypergradient_is_an_error():
 
 
 class Slow(keras.utils.PyDataset):
-    """Batches that take long, from the 150th on."""
+    """Batches that take long, from the second chunk on."""
 
     def __init__(self):
         super().__init__(max_queue_size=1)
@@ -328,7 +329,7 @@ class Slow(keras.utils.PyDataset):
 
     def __getitem__(self, k):
         self.asked += 1
-        time.sleep(0.05 if k > 150 else 0)
+        time.sleep(0.05 if k > 200 else 0)
         return X[:8], Y[:8]
 
 
@@ -350,6 +351,20 @@ def test_ctrl_c_ends_the_reading_of_a_stream_wherever_it_comes(exact_of):
         )
     del error
     assert dataset.asked < asked[0] + 5
+
+
+def test_ctrl_c_ends_the_reading_of_held_out_batches(exact_of, monkeypatch):
+    dataset, asked = Slow(), []
+
+    def busy(*_):
+        asked.append(dataset.asked)
+        interrupt()
+
+    monkeypatch.setattr(Loops, "differentiate", property(lambda _: busy))
+    with pytest.raises(KeyboardInterrupt) as error:
+        fit(exact_of("stored"), validation_data=dataset)
+    del error
+    assert asked and dataset.asked < asked[0] + 5
 
 
 # ---- temporary files of a stream

@@ -6,6 +6,7 @@ read once before the call and travels on in `Walked`, so a walk backward sees
 the very values that the steps were taken with.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
@@ -365,6 +366,19 @@ class Walk:
         return products
 
 
+@contextlib.contextmanager
+def told_of_interrupts(chunks: Generator) -> Iterator[None]:
+    """Within it, Ctrl-C reaches what reads chunks, which then reads no more.
+
+    Args:
+        chunks: generator of the chunks that are gone through.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        chunks.throw(interrupt)
+
+
 class Forward:
     """A walk forward through a span; iterating it takes the steps."""
 
@@ -402,10 +416,8 @@ class Forward:
         Raises:
             Diverged: if the training loss leaves the finite numbers.
         """
-        try:
+        with told_of_interrupts(self._chunks):
             yield from self._parts()
-        except KeyboardInterrupt as interrupt:
-            self._chunks.throw(interrupt)  # reads no further ahead
 
     def _parts(self) -> Iterator[Part]:
         walk, problem = self._walk, self._walk.loops.problem

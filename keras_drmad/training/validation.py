@@ -1,7 +1,7 @@
 """The validation loss of a state, and its slopes, chunk by chunk."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_drmad.core import nested
 from keras_drmad.core.span import Span
 from keras_drmad.core.state import Setting, State
+from keras_drmad.core.walk import told_of_interrupts
 from keras_drmad.core.walked import Watcher
 from keras_drmad.training import carried_validation
 from keras_drmad.training.plan import Source
@@ -148,12 +149,15 @@ def _through(
     """
     begun, done = watcher.begun(stage), 0
     so_far = begun.get("so_far", so_far)
-    for chunk, n in chunks(source, begins, span):
-        done += int(n)
-        if done <= begun.get("done", 0):
-            continue  # was done before the loop was broken off
-        so_far = tuple(loop(*so_far, chunk, n))
-        watcher.on_chunk(stage, int(n), {"done": done, "so_far": so_far})
+    read = _read(source, begins, span)
+    with told_of_interrupts(read):
+        for iterations, chunk in read:
+            n = len(iterations)
+            done += n
+            if done <= begun.get("done", 0):
+                continue  # was done before the loop was broken off
+            so_far = tuple(loop(*so_far, chunk, tf.constant(n)))
+            watcher.on_chunk(stage, n, {"done": done, "so_far": so_far})
     return so_far
 
 
@@ -163,18 +167,22 @@ def no_loss() -> list[tf.Tensor]:
 
 
 def chunks(
-    source: Source, begins: Sequence[int] = (), span: Span | None = None
+    source: Source, span: Span | None = None
 ) -> Iterator[tuple[Any, tf.Tensor]]:
     """Yields minibatches and their numbers, chunk by chunk.
 
     Args:
         source: the batches.
-        begins: batches with which a chunk has to begin.
         span: which of the batches; all of them by default.
     """
+    for iterations, chunk in _read(source, (), span):
+        yield chunk, tf.constant(len(iterations))
+
+
+def _read(
+    source: Source, begins: Sequence[int], span: Span | None
+) -> Generator:
+    """Returns the generator of `(iterations, chunk)`; see `_through`."""
     span = Span(0, source.steps) if span is None else span
     goes_on = span.last < source.steps  # of a stream: not read anew
-    for iterations, chunk in source.batches.forward(
-        span, begins, goes_on=goes_on
-    ):
-        yield chunk, tf.constant(len(iterations))
+    return source.batches.forward(span, begins, goes_on=goes_on)
