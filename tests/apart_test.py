@@ -84,7 +84,6 @@ def found(net, method, kinds=None, *, size=12, **options):
         batch_size=4,
         epochs=2,
         validation_data=(x[12:], y[12:]),
-        validation_batch_size=5,
         seed=0,
     )
     return *result.gradients.values(), result.validation_loss

@@ -144,12 +144,32 @@ def single():
 def double():
     """Returns the same in float64, for use in that precision.
 
-    Exact methods share one, as `spans_test` and others compare them there, and
-    so does `bfloat16`, whose error in float32 may be larger than its own.
+    Exact methods share their numbers, as `spans_test` and others compare them
+    there, and so does `bfloat16`, whose error in float32 may be larger than its
+    own. Methods that see the same kinds share a model.
     """
-    build = built_once(model_of)
     shares = {"bfloat16"} | {n for n, row in METHODS.items() if row.is_exact}
+    build = sharing_models()
     return lambda name: build("stored" if name in shares else name)
+
+
+@pytest.fixture(scope="module")
+def under_xla():
+    """Returns the same of models that XLA compiles, each with its method."""
+    return sharing_models(jit_compile=True)
+
+
+def sharing_models(**options):
+    """Returns a function from names to one of two models, with the method."""
+    first = {row.rates: n for n, row in reversed(METHODS.items())}
+    build = built_once(lambda name: model_of(name, **options))
+
+    def with_method(name):
+        model = build(first[METHODS[name].rates])
+        model._assembly.method = METHODS[name].method
+        return model
+
+    return with_method
 
 
 def gradients(model, **training):
@@ -246,10 +266,10 @@ def test_the_same_seed_gives_the_same_numbers(single, name):
 
 @pytest.mark.slow
 @each_method_under_xla
-def test_xla_gives_the_same_numbers(double, name):
+def test_xla_gives_the_same_numbers(double, under_xla, name):
     with precision("float64"):
         expected = gradients(double(name))
-        model = model_of(name, jit_compile=True)
+        model = under_xla(name)
         found = gradients(model)
     assert model.uses_xla and not double(name).uses_xla
     assert relative_error(found, expected) < METHODS[name].xla

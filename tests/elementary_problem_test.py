@@ -26,34 +26,31 @@ def assert_exact(net, data=(X, Y), validation=(X_VAL, Y_VAL), **compile_):
     return model
 
 
-def test_sequential():
-    stack = [layers.Dense(3, activation="tanh"), layers.Dense(2)]
+def test_sequential_with_losses_of_layers():
+    penalties = {"kernel_regularizer": "l2", "activity_regularizer": "l2"}
+    stack = [layers.Dense(3, "tanh", **penalties), layers.Dense(2)]
     assert_exact(keras.Sequential([keras.Input((4,)), *stack]))
 
 
-def test_batch_normalization():
+def test_normalizations():
     # The moving averages are part of the state: validation looks at them.
-    inputs, x = keras.Input((4,)), layers.Dense(3, activation="tanh")
-    x = layers.BatchNormalization(momentum=0.5)(x(inputs))
+    inputs = keras.Input((4,))
+    x = layers.LayerNormalization()(layers.Dense(6)(inputs))
+    x = layers.BatchNormalization(momentum=0.5)(x)
+    x = layers.GroupNormalization(2)(layers.Reshape((3, 2))(x))
+    x = layers.RMSNormalization()(layers.Flatten()(x))
+    x = layers.UnitNormalization()(x)
     model = assert_exact((inputs, layers.Dense(2)(x)))
     assert len(model._assembly.problem.buffers) == 2
 
 
-def test_other_normalizations():
-    inputs = keras.Input((4,))
-    x = layers.LayerNormalization()(layers.Dense(6)(inputs))
-    x = layers.GroupNormalization(2)(layers.Reshape((3, 2))(x))
-    x = layers.RMSNormalization()(layers.Flatten()(x))
-    assert_exact((inputs, layers.Dense(2)(layers.UnitNormalization()(x))))
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_dropout(jit_compile):
-    # The way back draws the masks of the way there.
+def test_dropout_under_xla():
+    # The way back draws the masks of the way there; without XLA, as in
+    # `first_edition_test`.
     inputs, x = keras.Input((4,)), layers.Dense(6, activation="tanh")
     x = layers.Dropout(0.5)(x(inputs))
     net = inputs, layers.Dense(2)(x)
-    assert_exact(net, jit_compile=jit_compile)
+    assert_exact(net, jit_compile=True)
 
 
 def test_several_inputs_and_outputs():
@@ -88,30 +85,18 @@ def test_dictionaries_of_inputs_and_outputs():
     assert_exact((inputs, outputs), data(X, Y), data(X_VAL, Y_VAL))
 
 
-def test_losses_of_layers():
-    inputs = keras.Input((4,))
-    x = layers.Dense(
-        3, "tanh", kernel_regularizer="l2", activity_regularizer="l2"
-    )(inputs)
-    assert_exact((inputs, layers.Dense(2)(x)))
-
-
-def test_frozen_layers():
-    inputs, outputs = tanh_net()
-    model = keras.Model(inputs, outputs)
-    model.get_layer("a").trainable = False
-    before = [w.numpy() for w in model.get_layer("a").weights]
-    wrapped = assert_exact(model)
-    wrapped.fit(
-        X, Y, validation_data=(X_VAL, Y_VAL), meta_iterations=1, verbose=0
-    )
-    for w, value in zip(model.get_layer("a").weights, before, strict=True):
-        np.testing.assert_array_equal(w, value)
-
-
-def test_a_layer_used_twice():
+def test_a_frozen_layer_and_a_layer_used_twice():
     inputs, shared = keras.Input((4,)), layers.Dense(4, activation="tanh")
-    assert_exact((inputs, layers.Dense(2)(shared(shared(inputs)))))
+    frozen = layers.Dense(4, trainable=False)
+    x = shared(shared(frozen(inputs)))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    before = [w.numpy() for w in frozen.weights]
+    wrapped = assert_exact(model)
+    held_out = X_VAL, Y_VAL
+    options = {**TRAINING, "validation_data": held_out, "verbose": 0}
+    wrapped.fit(X, Y, meta_iterations=1, **options)
+    for w, value in zip(frozen.weights, before, strict=True):
+        np.testing.assert_array_equal(w, value)
 
 
 def test_embedding():

@@ -17,7 +17,7 @@ from small_models import assert_helps
 pytestmark = pytest.mark.usefixtures("float64")
 
 X, Y = regression(20)
-VALIDATION = regression(7, seed=1)
+VALIDATION = regression(20, seed=1)
 TRAINING = {"batch_size": 20, "validation_data": VALIDATION}
 RATE, PENALTY = 0.25, 0.05
 SGD = keras.optimizers.SGD

@@ -126,12 +126,12 @@ KINDS = {
         y=Y,
         sample_weight=W,
         validation_data=(*VALIDATION, W[:16]),
-        batch_size=7,
+        batch_size=8,
     ),
     "a column of classes": lambda: dict(
         x=X, y=Y[:, None], class_weight={0: 3.0, 7: 9.0}, batch_size=8
     ),
-    "tf.data, weighted": lambda: dict(x=dataset(X, Y, W, batch_size=7)),
+    "tf.data, weighted": lambda: dict(x=dataset(X, Y, W)),
     "tf.data, by class": lambda: dict(
         x=dataset(X, Y), class_weight={0: 3.0, 1: 1.0, 2: 0.5}
     ),
@@ -141,7 +141,7 @@ KINDS = {
     "tf.data, endless, validation as well": lambda: dict(
         x=dataset(X, Y).repeat(),
         steps_per_epoch=4,
-        validation_data=dataset(*VALIDATION, batch_size=3).repeat(),
+        validation_data=dataset(*VALIDATION, batch_size=8).repeat(),
         validation_steps=2,
     ),
     "PyDataset, by class, validation as well": lambda: dict(

@@ -27,7 +27,7 @@ from small_models import built_once
 pytestmark = pytest.mark.usefixtures("float64")
 
 X, Y = regression(24)
-VALIDATION = regression(7, seed=1)
+VALIDATION = regression(8, seed=1)
 METHODS = {
     repr(method): method
     for method in (
@@ -60,7 +60,7 @@ def kept_after(model, T, batch_size) -> Kept:
         batch_size=batch_size,
         steps_per_epoch=T,
         validation_data=VALIDATION,
-        validation_batch_size=7,
+        validation_batch_size=8,
         seed=0,
     )
     training = model._assembly.training(plan, is_tuned=True)
@@ -122,18 +122,14 @@ def test_averaged_weights_do_not_fool_the_guard(size):
     def scaled(y, y_pred):
         return size * tf.reduce_mean(tf.square(y - y_pred), -1)
 
+    reseed()
+    optimizer = keras.optimizers.SGD(0.1 / size, use_ema=True, ema_momentum=0.9)
+    kinds = [L2("input", 0.05 * size)]
+    model = exact_model(tanh_net(), kinds, optimizer, loss=scaled)
+
     def hypergradient(method):
-        reseed()
-        optimizer = keras.optimizers.SGD(
-            0.1 / size, use_ema=True, ema_momentum=0.9
-        )
-        return exact_model(
-            tanh_net(),
-            [L2("input", 0.05 * size)],
-            optimizer,
-            loss=scaled,
-            hypergradient=method,
-        ).hypergradient(
+        model._assembly.method = method
+        return model.hypergradient(
             X, Y, batch_size=8, epochs=7, validation_data=VALIDATION
         )
 
@@ -164,7 +160,7 @@ def test_a_validation_loss_that_is_inf_is_an_error(name):
             Y,
             batch_size=8,
             steps_per_epoch=1,
-            validation_data=(VALIDATION[0], 1e100 * np.ones((7, 2))),
+            validation_data=(VALIDATION[0], 1e100 * np.ones((8, 2))),
         )
 
 
@@ -191,7 +187,7 @@ def test_a_meta_iteration_leaves_no_states_behind():
         batch_size=8,
         steps_per_epoch=30,
         validation_data=VALIDATION,
-        validation_batch_size=7,
+        validation_batch_size=8,
         seed=0,
     )
     training = model._assembly.training(plan, is_tuned=True)

@@ -19,8 +19,7 @@ CLASSES = np.arange(12) % 2
 TRAINING = dict(
     batch_size=4,
     steps_per_epoch=T,
-    validation_data=regression(6, seed=1),
-    validation_batch_size=6,
+    validation_data=regression(4, seed=1),
 )
 
 
@@ -198,7 +197,7 @@ def test_hypergradient_in_classification(loss, y, weights):
             tanh_net(), declared, momentum(), loss=loss(from_logits=True)
         )
     )
-    held_out = regression(6, seed=1)[0], y[:6]
+    held_out = regression(4, seed=1)[0], y[:4]
     training = TRAINING | dict(validation_data=held_out, sample_weight=weights)
     assert_exact_hypergradient(model, X, y, **training)
 
@@ -248,7 +247,7 @@ def two_outputs(as_dict=False):
 
 def test_hypergradient_of_loss_weights():
     y = {"main": Y, "aux": Y[:, :1] + X[:, :1]}
-    held_out = {name: a[:6] for name, a in y.items()}
+    held_out = {name: a[:4] for name, a in y.items()}
     model = filled(
         exact_model(
             two_outputs(as_dict=True),
@@ -261,7 +260,7 @@ def test_hypergradient_of_loss_weights():
     (kind,) = model.hyperparameters
     assert kind.names == ["aux", "main", "hint"]
     training = TRAINING | dict(
-        validation_data=(X[:6], held_out),
+        validation_data=(X[:4], held_out),
         sample_weight=dict.fromkeys(y, WEIGHTS),
     )
     assert_exact_hypergradient(model, X, y, **training)
@@ -391,7 +390,7 @@ def test_hypergradient_of_weight_sharing():
         )
     )
     y = [Y, Y + X[:, :2], Y - X[:, 2:]]
-    held_out = (X[:6], [a[:6] for a in y])
+    held_out = (X[:4], [a[:4] for a in y])
     training = TRAINING | dict(validation_data=held_out)
     assert_exact_hypergradient(model, X, y, **training)
 
@@ -399,7 +398,7 @@ def test_hypergradient_of_weight_sharing():
 def test_weight_sharing_leaves_the_model_with_what_it_computes_with():
     model = shared()
     y = [Y, Y + X[:, :2]]
-    held_out = (X[:6], [a[:6] for a in y])
+    held_out = (X[:4], [a[:4] for a in y])
     training = TRAINING | dict(validation_data=held_out)
     before = model.get_weights()
     model.fit(X, y, meta_iterations=0, epochs=1, verbose=0, batch_size=12)
@@ -456,7 +455,7 @@ def test_kinds_at_once_on_short_minibatches():
     )
     assert len(model.hyperparameters) == 9
     training = TRAINING | dict(
-        validation_data=(regression(6, seed=1)[0], CLASSES[:6])
+        validation_data=(regression(4, seed=1)[0], CLASSES[:4])
     )
     # The last batch of a pass over 11 examples is short.
     assert_exact_hypergradient(model, X[:11], CLASSES[:11], **training)

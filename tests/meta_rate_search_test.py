@@ -70,9 +70,16 @@ def search_in(folder, rates=None, build_model=build_model, **options):
     )
 
 
-def test_stops_for_each_hyperparameter_once_the_loss_is_lower(tmp_path):
-    search = search_in(tmp_path, max_trials=20, seed=1)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Returns a search that came to its end."""
+    search = search_in(tmp_path_factory.mktemp("whole"), seed=1)
     search.search(**DATA)
+    return search
+
+
+def test_stops_for_each_hyperparameter_once_the_loss_is_lower(whole):
+    search = whole
     tried = {
         name: [d for d in search.draws if d.hyperparameter == name]
         for name in (A, B)
@@ -84,7 +91,7 @@ def test_stops_for_each_hyperparameter_once_the_loss_is_lower(tmp_path):
         )
         assert draws[-1].rate < 2
         assert search.rates[name] == draws[-1].rate
-    assert len(search.draws) > 2  # some rates failed
+    assert len(search.draws) > 3  # some rates failed
     for draw in search.draws:
         assert draw.start_loss == 0.5
         # The other one is held, or it would have moved the loss as well.
@@ -244,34 +251,29 @@ class Killed(Exception):
     pass
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Returns a search that came to its end."""
-    search = search_in(tmp_path_factory.mktemp("whole"), seed=1)
-    search.search(**DATA)
-    assert len(search.draws) > 3
-    return search
+def test_goes_on_where_it_was_killed(whole, tmp_path):
+    def killed_after(trials):
+        left = iter(range(trials))
 
+        def build(rates):
+            if next(left, None) is None:
+                raise Killed
+            return build_model(rates)
 
-@pytest.mark.parametrize("trials_before", [0, 2])
-def test_goes_on_where_it_was_killed(trials_before, whole, tmp_path):
-    built = []
+        with pytest.raises(Killed):
+            search_in(tmp_path, build_model=build, seed=1).search(**DATA)
+        done = search_in(tmp_path, seed=1)
+        assert done.draws == whole.draws[: len(done.draws)]
+        return len(done.draws)
 
-    def killed(rates):
-        built.append(rates)
-        if len(built) > trials_before:
-            raise Killed
-        return build_model(rates)
-
-    with pytest.raises(Killed):
-        search_in(tmp_path, build_model=killed, seed=1).search(**DATA)
+    assert killed_after(0) == 0
+    assert killed_after(2) == 2
     rest = search_in(tmp_path, seed=1)
-    assert rest.draws == whole.draws[:trials_before]
     rest.search(**DATA)
     assert rest.draws == whole.draws
     assert rest.rates == whole.rates
     # Once more: nothing is left to do.
-    again = search_in(tmp_path, build_model=killed, seed=1)
+    again = search_in(tmp_path, build_model=lambda rates: None, seed=1)
     again.search(**DATA)
     assert again.rates == whole.rates
 

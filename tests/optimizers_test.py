@@ -23,7 +23,7 @@ X, Y = regression(12)
 X[:, 3] = 0  # a dead input: many updates divide by the root of its gradients
 TRAINING = {
     "batch_size": 4,
-    "epochs": 3,
+    "epochs": 2,
     "validation_data": regression(8, seed=1),
 }
 # Keras rounds Python numbers to float32: take coefficients that survive it.
@@ -79,7 +79,7 @@ def gradients(model):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_hypergradient(model_of, name):
-    """Through stretches of 6 steps, which are replayed, and of 3."""
+    """Through stretches of 4 steps, which are replayed, and of 2."""
     assert_exact_hypergradient(model_of(name), X, Y, **TRAINING)
 
 

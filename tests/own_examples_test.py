@@ -56,7 +56,7 @@ class TestHypergradient:
     """Against finite differences of whole trainings."""
 
     X, Y = regression(12)[0], np.arange(12) % 2
-    VALIDATION = regression(6, seed=1)[0], np.arange(6) % 2
+    VALIDATION = regression(8, seed=1)[0], np.arange(8) % 2
 
     def check(self, net, hyperparameters):
         model = exact_model(

@@ -36,7 +36,7 @@ def test_exact_hypergradient_of_a_residual_net():
             *images(12),
             batch_size=6,
             steps_per_epoch=4,
-            validation_data=images(8, seed=1),
+            validation_data=images(6, seed=1),
             step=1e-6,
             rtol=1e-4,
         )

@@ -17,7 +17,7 @@ from keras_drmad.training import inputs
 pytestmark = pytest.mark.usefixtures("float64")
 
 X, Y = regression(22)  # of streams, the last batch of a pass has 2
-VALIDATION = regression(8, seed=1)
+VALIDATION = regression(10, seed=1)
 PIECES = {"schedule": "piecewise", "knots": 3}
 
 
@@ -77,7 +77,7 @@ def training_of(float64):
             batch_size=5 if data == "arrays" else None,
             steps_per_epoch=T,
             validation_data=VALIDATION,
-            validation_batch_size=8,
+            validation_batch_size=5,
             seed=0,
         )
         assembly = models[net]._assembly

@@ -105,8 +105,13 @@ def test_as_many_meta_iterations_as_there_is_time_for(
     assert history == expected
 
 
-@pytest.mark.parametrize("seconds", [0.3 * T, 0.9 * T, T + 5, 0.7 * ONE])
-@pytest.mark.parametrize("method", ["line", "reversible"])
+@pytest.mark.parametrize(
+    "method, seconds",
+    [
+        *(("line", s) for s in (0.3 * T, 0.9 * T, T + 5, 0.7 * ONE)),
+        *(("reversible", s) for s in (0.9 * T, T + 5)),
+    ],
+)
 def test_within_the_first_training_the_weights_so_far(
     method, seconds, model_of, clock
 ):
@@ -261,7 +266,7 @@ def test_in_real_time(model_of):
     begin = time.monotonic()
     fit(
         model,
-        **OPTIONS | dict(steps_per_epoch=1000),
+        **OPTIONS | dict(steps_per_epoch=200),
         meta_iterations=10**6,
         callbacks=[kd.callbacks.TimeBudget(1)],
     )
@@ -279,7 +284,7 @@ def ctrl_c_is_heard():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("at", range(1, 60, 4))
+@pytest.mark.parametrize("at", range(1, 60, 7))
 def test_ctrl_c_after_any_chunk_leaves_what_was_done(
     at, model_of, clock, monkeypatch
 ):

@@ -63,7 +63,6 @@ def model_of(float64):
     [
         (kd.ReverseMode(), False),
         (kd.ReverseMode("bfloat16"), False),
-        (kd.ReverseMode("checkpointed"), False),
         (kd.Truncated(5), False),
         (kd.ReverseMode("checkpointed"), True),  # windows are of stored states
     ],
@@ -92,14 +91,12 @@ def test_the_same_hypergradient(model_of, monkeypatch, method, jit_compile):
     assert found == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-def test_the_same_windows(monkeypatch, jit_compile):
+def test_the_same_windows(monkeypatch):
     keras.utils.set_random_seed(0)
     model = exact_model(
         tanh_net(),
         [ExampleWeights(len(X))],
         keras.optimizers.SGD(0.1, momentum=0.9),
-        jit_compile=jit_compile,
     )
     model.optimizer.build(model.trainable_variables)
     before = numbers(model)

@@ -169,11 +169,10 @@ def moves_each_time(loop):
 )
 def is_one_fit(options):
     """From the same weights, a loop of three is a fit of three."""
-    one, many = new(), new()
+    one, keep = tuned(), Keep()
     start = one.get_weights()
-    keep = Keep()
     one.fit(**ONE_PATH, meta_iterations=3, callbacks=[keep])
-    rows = []
+    many, rows = tuned(), []  # the same model, as new
     for _ in range(3):
         many.set_weights(start)
         many.fit(**ONE_PATH | options, meta_iterations=1)

@@ -38,7 +38,6 @@ def losses():
 @members(
     "metrics whose result is a dict",
     {
-        "one": dict(metrics=lambda: [Two()]),
         "nested, with a vector, with others, weighted": dict(
             metrics=lambda: [
                 "accuracy",
@@ -155,17 +154,20 @@ class Absolute(keras.Model):
         return super().get_metrics_result() | {"half": self.seen.result() / 2}
 
 
-@members("loss and metrics of a model's own", {"one pass": 16, "three": 6})
-def are_one_number(size):
+@members(
+    "loss and metrics of a model's own", {"in one pass and in three": (16, 6)}
+)
+def are_one_number(sizes):
     model = wrapped(inside(Absolute), "sgd", None, [H.L2()])
-    logs = model.fit(
-        **FIT | dict(validation_batch_size=size),
-        meta_iterations=1,
-        initial_weights="same",
-    ).history
-    found = model.evaluate(
-        *VALIDATION, batch_size=size, verbose=0, return_dict=True
-    )
-    assert set(found) == {"loss", "seen", "half"}
-    for name, value in found.items():
-        np.testing.assert_allclose(logs[f"val_{name}"][0], value, rtol=1e-6)
+    for size in sizes:
+        logs = model.fit(
+            **FIT | dict(validation_batch_size=size),
+            meta_iterations=1,
+            initial_weights="same",
+        ).history
+        found = model.evaluate(
+            *VALIDATION, batch_size=size, verbose=0, return_dict=True
+        )
+        assert set(found) == {"loss", "seen", "half"}
+        for name, value in found.items():
+            np.testing.assert_allclose(logs[f"val_{name}"][0], value, rtol=1e-6)

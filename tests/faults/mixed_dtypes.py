@@ -49,20 +49,19 @@ NETS = {
     "bfloat16, LoRA": low_rank,
 }
 TRAINING = dict(batch_size=8, epochs=2, verbose=0)
-# Kinds of one model, on weights of several dtypes.
-KINDS = {
-    "penalties and InitialWeights": lambda: [
+
+
+def kinds_of_weights():
+    """Returns kinds of one model, on weights of several dtypes."""
+    return [
         *(kinds.L2(per, 0.1, name=f"l2_{per}") for per in PER),
         *(kinds.L1(per, 0.1, name=f"l1_{per}") for per in ("all", "output")),
         kinds.InitialWeights(),
-    ],
-    "numbers of the optimizer and InitialScale": lambda: [
         kinds.LearningRate("weight"),
         kinds.Momentum("layer"),
         kinds.WeightDecay("layer", 0.01),
         kinds.InitialScale("layer"),
-    ],
-}
+    ]
 
 
 def assert_learns(model):
@@ -75,7 +74,14 @@ def assert_learns(model):
         assert (h.raw.numpy() != start).any(), h.name
 
 
-@members(KIND, {f"{name}, bfloat16": make for name, make in KINDS.items()})
+@members(
+    KIND,
+    {
+        "penalties, numbers of the optimizer and where it starts, bfloat16": (
+            kinds_of_weights
+        )
+    },
+)
 def learns(make):
     optimizer = keras.optimizers.SGD(0.1, momentum=0.5, weight_decay=0.01)
     net = NETS["bfloat16 and float64"]()
@@ -147,17 +153,16 @@ def right_by_differences(_):
 )
 def other_exact_methods_agree(case):
     make_model, rtol = case
+    made = [
+        kinds.L2("layer", 0.1),
+        kinds.L1("all", 0.1),
+        kinds.LearningRate("layer"),
+    ]
+    model = wrapped(make_model(), momentum(), "mse", made)
 
     def gradients(method):
-        made = [
-            kinds.L2("layer", 0.1),
-            kinds.L1("all", 0.1),
-            kinds.LearningRate("layer"),
-        ]
+        model._assembly.method = method
         options = dict(batch_size=4, epochs=1, validation_data=(X * 0.9, Y))
-        model = wrapped(
-            make_model(), momentum(), "mse", made, hypergradient=method
-        )
         return model.hypergradient(X, Y, **options).gradients
 
     # That of `ReverseMode()` is compared with differences, see above.

@@ -10,7 +10,7 @@ from keras_drmad.hypergradient_check import check
 
 H = kd.hyperparameters
 X, Y = regression(40)
-TRAINING = dict(batch_size=20, epochs=2, validation_data=(X[:9], Y[:9]))
+TRAINING = dict(batch_size=20, epochs=2, validation_data=(X[:20], Y[:20]))
 GRADIENT = np.random.default_rng(5).normal(size=50)
 
 
