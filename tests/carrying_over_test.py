@@ -62,9 +62,6 @@ def test_study_in_small(tmp_path):
     grid = rows["one value, best of a grid"]["validation loss"]
     assert best <= float(grid.split()[0])
     assert (folder / "figures" / "test_loss.png").exists()
-    assert "2 of 2 parts are there" in run_program(
-        "studies.carrying_over", tmp_path, *SMALL
-    )
 
 
 @pytest.mark.slow

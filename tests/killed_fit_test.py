@@ -8,22 +8,20 @@ import pytest
 import killed_program
 
 
-def test_killed_twice_it_ends_with_the_same_bits(tmp_path):
-    assert_loses_a_chunk_at_most("arrays, checkpoints", 2, tmp_path)
-
-
-@pytest.mark.slow
-def test_killed_three_times_it_ends_with_the_same_bits(tmp_path):
-    assert_loses_a_chunk_at_most("stream, every state", 3, tmp_path)
-
-
-def assert_loses_a_chunk_at_most(case, times, folder):
+@pytest.mark.parametrize(
+    "case",
+    [
+        "arrays, checkpoints",
+        pytest.param("stream, every state", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_twice_it_ends_with_the_same_bits(case, tmp_path):
     whole = killed_program.started(
-        case, f"{folder}/whole_backups", f"{folder}/whole"
+        case, f"{tmp_path}/whole_backups", f"{tmp_path}/whole"
     )
     whole.join()
     assert whole.exitcode == 0
-    log, twice = killed_program.killed_and_resumed(case, times, folder)
-    assert len(twice) >= times
+    log, twice = killed_program.killed_and_resumed(case, 2, tmp_path)
+    assert len(twice) >= 2
     assert max(map(len, twice)) <= 1
-    killed_program.assert_same_end(f"{folder}/whole.npz", f"{log}.npz")
+    killed_program.assert_same_end(f"{tmp_path}/whole.npz", f"{log}.npz")

@@ -152,7 +152,7 @@ def backups(lost, folder):
 
 @pytest.fixture(scope="module")
 def workers(folder, backups):
-    names = [*WORKERS, *AGREED, *DIFFER, *WRITING]
+    names = [*WORKERS, *AGREED, *WRITING, *DIFFER]
     done, found = on_workers(folder, names)
     assert [one.returncode for one in done] == [0, 0], done[0].stderr
     return found

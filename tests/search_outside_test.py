@@ -6,6 +6,8 @@ import pytest
 from running import assert_flag_is_refused_without_tensorflow, run_program
 
 pytest.importorskip("optuna")
+from studies import search_outside_ways
+
 T, BUDGET, META_ITERATIONS, REVERSE = 20, 4, 1, 2
 
 
@@ -13,6 +15,33 @@ def test_flags_are_answered_without_tensorflow():
     assert_flag_is_refused_without_tensorflow(
         "studies.search_outside", "--draws=1"
     )
+
+
+BUILD, NETS = search_outside_ways.build_model, {}
+
+
+def shared_net(problem, few, seed, method):
+    """Returns the first net that a kind of problem had, as a new one would be.
+
+    Its layers, activation and optimizer are those of the first trial.
+    """
+    first = NETS.get(problem.weighs)
+    model = BUILD(problem, few if first is None else first[1], seed, method)
+    for kind in model.hyperparameters[:1]:
+        kind.assign(np.full_like(kind.value(), few["penalty"]))
+    model.optimizer.build(model.trainable_variables)
+    if first is None:
+        NETS[problem.weighs] = model, few
+        return model
+    for old, new in zip(_variables(first[0]), _variables(model), strict=True):
+        old.assign(new)
+    return first[0]
+
+
+def _variables(model):
+    kinds = [kind.raw for kind in model.hyperparameters]
+    own = model.optimizer.variables + model.meta_optimizer.variables
+    return [*model.weights, *own, *kinds]
 
 
 @pytest.mark.slow
@@ -29,6 +58,7 @@ def test_each_way_spends_the_budget_and_chooses(tmp_path):
         "--hypergradient=drmad",
         "--draws=2",
         "--processes=0",
+        constants={"studies.search_outside_ways.build_model": shared_net},
     )
     folder = tmp_path / "search_outside" / "short"
     found = {}

@@ -91,6 +91,3 @@ def test_study_in_small(tmp_path):
         "scores",
         "penalties",
     }
-    assert "1 of 1 parts are there" in run_program(
-        "studies.tabular", tmp_path, *SMALL
-    )
