@@ -211,6 +211,23 @@ def test_a_new_head_on_a_body_that_stays(model):
     assert np.abs(one[2] - other[2]).min() > 0
 
 
+def test_who_looks_within_a_fit_puts_no_other_weights_in(model):
+    start = first_start(model, initial_weights="resample")
+    for meta_iterations in (2, 0):
+        look = At(0, lambda: model.summary(print_fn=lambda *_, **__: None))
+        starts, at_end = at_each_end(model, lambda m: m.start_weights[0] + 0)
+        fit(
+            model,
+            initial_weights="resample",
+            meta_iterations=meta_iterations,
+            callbacks=[look, starts],
+            seed=5,
+        )
+        if meta_iterations:
+            assert np.abs(at_end[0] - at_end[1]).min() > 0
+        assert_same(first_start(model, initial_weights="resample"), start)
+
+
 def test_early_stopping_that_restores_puts_no_other_weights_in(model):
     early = keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True)
     start = first_start(model, initial_weights="resample")
