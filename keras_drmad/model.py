@@ -485,6 +485,7 @@ class DrMADModel(Readable, Checkable, Differentiable):
             strings=takes_strings(self.elementary_model),
             kept=self._assembly.kept,
         )
+        self.follow_weights()
         training = self._assembly.training(
             plan,
             is_tuned=is_tuned,

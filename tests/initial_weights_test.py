@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_drmad import hyperparameters as kinds
 from small_models import (
     FIT,
     VALIDATION,
@@ -262,3 +263,33 @@ def test_an_interrupted_fit_leaves_the_start_to_the_next(model):
             seed=7,
         )
     assert_same(first_start(model, initial_weights="resample"), start)
+
+
+def test_first_weights_that_nobody_tuned_are_those_that_were_put_in(tmp_path):
+    kind = kinds.InitialWeights("first", bounds=(-9.0, 9.0))
+    model = compiled(hidden(), hyperparameters=[kind])
+    layer = model.get_layer("first")
+
+    def put_in(value):
+        layer.set_weights([np.full((4, 5), value), np.zeros(5)])
+        return [np.full((4, 5), np.clip(value, -9, 9)), np.zeros(5)]
+
+    def values():
+        flat = kind.value().numpy()
+        return [flat[:20].reshape(4, 5), flat[20:]]
+
+    expected = put_in(0.5)
+    model.save(tmp_path / "model.keras")
+    assert_same(values(), expected)
+    fit(model, meta_iterations=0)
+    model.hypergradient(X, Y, **TRAINING)
+    assert_same(values(), expected)  # not what this `fit` has left
+    expected = put_in(10.0)
+    model.hypergradient(X, Y, **TRAINING)
+    assert_same(values(), expected)
+    expected = put_in(-1.0)
+    assert_same(first_start(model)[:2], expected)
+    kind.assign(0.75)
+    put_in(0.25)
+    model.hypergradient(X, Y, **TRAINING)
+    assert set(kind.value().numpy()) == {0.75}

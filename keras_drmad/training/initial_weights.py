@@ -87,6 +87,10 @@ class Origin:
                 self._values[k] = tf.convert_to_tensor(variable.value)
         self.redraw = Redraw(self._model, self._variables, self._values)
 
+    def by_variable(self) -> dict[int, tf.Tensor]:
+        """Returns the weights by the ids of their variables."""
+        return dict(zip(map(id, self._variables), self._values, strict=True))
+
     def agree(self, workers: Workers) -> None:
         """Takes the chief's word for what is drawn, and what is not.
 
