@@ -260,7 +260,8 @@ def choice(
         value = int(value)  # of NumPy's integers, too
     # By type too: 1 is no True, and an array has no single answer to ==.
     if not any(isinstance(value, type(c)) and value == c for c in choices):
-        expected = f"one of {', '.join(map(repr, choices))}"
+        words = ", ".join(map(repr, choices))
+        expected = words if len(choices) == 1 else f"one of {words}"
         raise value_error(name, value, expected, advice=advice)
     return value
 

@@ -116,6 +116,7 @@ class Differentiable(Saved):
         """
         self.check_compiled()
         arguments.whole("meta_iterations", meta_iterations, 0)
+        self.follow_weights()
         (print_fn or print)(
             hyperparameter_summary.summary(
                 self.elementary_model,
@@ -311,6 +312,7 @@ class Differentiable(Saved):
             strings=takes_strings(model),
             kept=self._assembly.kept,
         )
+        self.follow_weights()
         training = self._assembly.training(
             plan, is_tuned=True, trainings=trainings, workers=workers
         )

@@ -457,6 +457,11 @@ class DrMADModel(Readable, Checkable, Differentiable):
             look_back=look_back,
             is_split=bool(validation_split) and validation_data is None,
             callbacks=callbacks,
+            rates=[
+                h.name
+                for h in self.hyperparameters
+                if h.place.overrides and "learning_rate" in h.numbers
+            ],
         )
         is_tuned = tuning.meta_iterations > 0
         workers = Workers(self._assembly.replicas, draws if is_tuned else 1)
@@ -485,6 +490,7 @@ class DrMADModel(Readable, Checkable, Differentiable):
             strings=takes_strings(self.elementary_model),
             kept=self._assembly.kept,
         )
+        self.follow_weights()
         training = self._assembly.training(
             plan,
             is_tuned=is_tuned,

@@ -150,6 +150,12 @@ class Remembering(Wrapper):
         self._origin.look()
         return self._origin
 
+    def follow_weights(self) -> None:
+        """Lets first weights that nobody has tuned be those put in since."""
+        self._assembly.hyperparameters.follow(
+            lambda: self.origin_of_trainings().by_variable()
+        )
+
     def has_left(self) -> bool:
         """Returns whether a `fit` has left trained weights in the model."""
         if self._origin is None:

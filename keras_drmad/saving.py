@@ -83,6 +83,7 @@ class Saved(Remembering):
         self._assembly.as_compiled.check_weights()
         self._assembly.as_compiled.check_compiled()
         self._assembly.hyperparameters.check_bound(self.elementary_model)
+        self.follow_weights()
         if self.tuned_from == "same":
             warnings.warn(OF_ONE_PATH, RuntimeWarning, stacklevel=2)
         with keras_internals.outside_of_scopes():
@@ -247,6 +248,8 @@ class Saved(Remembering):
 
     def save_own_variables(self, store) -> None:
         """Saves hyperparameters and, within `fit`, what resuming it needs."""
+        if self.compiled:
+            self.follow_weights()
         for h in getattr(self, "hyperparameters", []):
             store[f"hyperparameter_{h.name}"] = h.raw.numpy()
         kept: dict[str, list] = {"untuned": self.untuned}

@@ -208,6 +208,24 @@ def test_callbacks_that_set_rates_act_between_trainings(model, callback):
     assert not warned(model, callbacks=[callback], meta_iterations=0)
 
 
+def test_rates_that_a_hyperparameter_takes_the_place_of():
+    rate = kd.hyperparameters.LearningRate("layer")
+    model = compiled(hyperparameters=[rate])
+    model.optimizer.learning_rate = 0.25
+    given = dict(x=X, y=Y, validation_data=VALIDATION)
+    with pytest.warns(
+        UserWarning, match=r"set, to 0.25,.*'learning_rate'.*`as"
+    ):
+        model.validation_loss_after(**given)
+    assert not warned(model, meta_iterations=0)  # said once
+    callback = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
+    (text,) = warned(model, callbacks=[callback], meta_iterations=0)
+    assert "`LearningRateScheduler` sets" in text
+    assert (
+        "changes nothing for the weights of the hyperparameter 'learn" in text
+    )
+
+
 def test_the_meta_optimizers_rate_is_another_thing(model):
     slower = kd.callbacks.ReduceMetaRateOnPlateau("val_loss")
     assert not warned(model, callbacks=slower, meta_iterations=1)

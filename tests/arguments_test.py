@@ -140,6 +140,11 @@ def test_choices():
             arguments.choice("x", value, (True, False, "auto"))
 
 
+def test_a_single_choice_is_not_one_of_several():
+    with pytest.raises(ValueError, match="Expected 1. Received: x=2. Why."):
+        arguments.choice("x", 2, (1,), advice="Why.")
+
+
 def test_choices_that_are_numbers_of_numpy():
     same(arguments.choice("x", np.int64(0), ("auto", 0, 1)), 0)
     with pytest.raises(ValueError, match=r"one of 'auto', 0, 1\. .*x=2\."):

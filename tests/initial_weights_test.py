@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_drmad import hyperparameters as kinds
 from small_models import (
     FIT,
     VALIDATION,
@@ -211,6 +212,23 @@ def test_a_new_head_on_a_body_that_stays(model):
     assert np.abs(one[2] - other[2]).min() > 0
 
 
+def test_who_looks_within_a_fit_puts_no_other_weights_in(model):
+    start = first_start(model, initial_weights="resample")
+    for meta_iterations in (2, 0):
+        look = At(0, lambda: model.summary(print_fn=lambda *_, **__: None))
+        starts, at_end = at_each_end(model, lambda m: m.start_weights[0] + 0)
+        fit(
+            model,
+            initial_weights="resample",
+            meta_iterations=meta_iterations,
+            callbacks=[look, starts],
+            seed=5,
+        )
+        if meta_iterations:
+            assert np.abs(at_end[0] - at_end[1]).min() > 0
+        assert_same(first_start(model, initial_weights="resample"), start)
+
+
 def test_early_stopping_that_restores_puts_no_other_weights_in(model):
     early = keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True)
     start = first_start(model, initial_weights="resample")
@@ -245,3 +263,33 @@ def test_an_interrupted_fit_leaves_the_start_to_the_next(model):
             seed=7,
         )
     assert_same(first_start(model, initial_weights="resample"), start)
+
+
+def test_first_weights_that_nobody_tuned_are_those_that_were_put_in(tmp_path):
+    kind = kinds.InitialWeights("first", bounds=(-9.0, 9.0))
+    model = compiled(hidden(), hyperparameters=[kind])
+    layer = model.get_layer("first")
+
+    def put_in(value):
+        layer.set_weights([np.full((4, 5), value), np.zeros(5)])
+        return [np.full((4, 5), np.clip(value, -9, 9)), np.zeros(5)]
+
+    def values():
+        flat = kind.value().numpy()
+        return [flat[:20].reshape(4, 5), flat[20:]]
+
+    expected = put_in(0.5)
+    model.save(tmp_path / "model.keras")
+    assert_same(values(), expected)
+    fit(model, meta_iterations=0)
+    model.hypergradient(X, Y, **TRAINING)
+    assert_same(values(), expected)  # not what this `fit` has left
+    expected = put_in(10.0)
+    model.hypergradient(X, Y, **TRAINING)
+    assert_same(values(), expected)
+    expected = put_in(-1.0)
+    assert_same(first_start(model)[:2], expected)
+    kind.assign(0.75)
+    put_in(0.25)
+    model.hypergradient(X, Y, **TRAINING)
+    assert set(kind.value().numpy()) == {0.75}

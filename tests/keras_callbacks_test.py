@@ -284,7 +284,7 @@ def test_a_learned_rate_takes_the_place_of_a_scheduled_one():
     rate = kd.hyperparameters.LearningRate(initial=0.02)
     model = compiled(hyperparameters=[rate])
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
-    with pytest.warns(UserWarning, match="rate of whole trainings"):
+    with pytest.warns(UserWarning, match="changes nothing for the weights"):
         fit(model, meta_iterations=1, callbacks=[scheduler])
     twin = compiled(hyperparameters=[kd.hyperparameters.LearningRate()])
     twin.hyperparameters[0].assign(0.02)

@@ -191,3 +191,11 @@ def test_metrics_that_are_not_a_number():
     np.testing.assert_allclose(
         logs["val_f1_score"][best], scores["f1_score"], rtol=1e-5
     )
+    more = dict(meta_iterations=1, keep="mean")  # with a last training
+    fit(model, y=one_hot[Y], validation_data=validation, **more)
+    scores = model.evaluate(*validation, verbose=0, return_dict=True)
+    np.testing.assert_allclose(
+        model.final_logs["val_f1_score"], scores["f1_score"], rtol=1e-5
+    )
+    final = model.tuning_record.fits[-1]["final"]
+    assert "val_loss" in final and "val_f1_score" not in final

@@ -3,7 +3,7 @@
 import abc
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -114,6 +114,18 @@ class Hyperparameter(abc.ABC):
 
         Raises:
             ValueError: as `check` does.
+        """
+
+    def follow(self, weights: Callable[[], dict[int, Any]]) -> None:
+        """Takes over what was put into the model since `bind`.
+
+        For kinds whose values are read from the model at first, as long as
+        nobody has moved or assigned them. Called before each training, and
+        before values are saved.
+
+        Args:
+            weights: returns a dict from the id of a `keras.Variable` to the
+                tensor with which trainings start.
         """
 
     def prepare(self, training: Training) -> None:

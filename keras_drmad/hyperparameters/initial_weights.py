@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -18,9 +19,10 @@ from keras_drmad.hyperparameters.transforms import Identity
 class InitialWeights(Start):
     """The first weights themselves: every training starts from the values.
 
-    At first the values are the model's weights when the model is compiled;
-    there is a value for each weight of the chosen layers, in the order of
-    `trainable_variables`.
+    At first the values are the model's weights when the model is compiled, or
+    those that are put in later, as long as nobody has tuned or assigned the
+    values; there is a value for each weight of the chosen layers, in the order
+    of `trainable_variables`.
 
     Example:
 
@@ -61,13 +63,15 @@ class InitialWeights(Start):
         super().__init__(
             "weight", layers=layers, biases=biases, bounds=bounds, name=name
         )
+        self._taken = np.empty(0)  # `raw`, as read from a model
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self._group(model)
-        weights = [np.ravel(m.variable) for m in self._groups.members]
-        flat = np.concatenate(weights).astype(float)
+        weights = [m.variable for m in self._groups.members]
         before = self.raw
-        self.create(self._groups.shape, np.clip(flat, *self.bounds))
+        self.create(self._groups.shape, self._clipped(weights))
+        if self.raw is not before:
+            self._taken = self.raw.numpy()
         known = self.units_at_first
         if (
             self.raw is not before
@@ -76,9 +80,24 @@ class InitialWeights(Start):
         ):
             self.units_at_first = self._spreads()
 
+    def follow(self, weights: Callable[[], dict[int, Any]]) -> None:
+        if not np.array_equal(self._bound(), self._taken):
+            return  # tuned, or assigned
+        known = weights()
+        members = self._groups.members
+        if all(id(m.variable) in known for m in members):
+            now = [known[id(m.variable)] for m in members]
+            self.raw.assign(self._clipped(now))
+            self._taken = self.raw.numpy()
+
+    def _clipped(self, weights: Sequence[Any]) -> np.ndarray:
+        """Returns the numbers of tensors within the bounds, `(count,)`."""
+        flat = np.concatenate([np.ravel(w) for w in weights])
+        return np.clip(flat.astype(float), *self.bounds)
+
     @property
     def unit(self) -> np.ndarray:
-        """The spread of the first values of each weight's tensor, `(count,)`.
+        """The spread of each weight's tensor at `compile`, `(count,)`.
 
         For a tensor of equal values, such as biases of zeros, the median of
         those of the other tensors. It stays while the values are tuned.

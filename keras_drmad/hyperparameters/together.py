@@ -69,6 +69,15 @@ class Together:
             h.model = model
         self._check_none_is_replaced()
 
+    def follow(self, weights: Callable[[], dict[int, Any]]) -> None:
+        """Lets values that nobody has moved follow weights that were put in.
+
+        Args:
+            weights: as for `Hyperparameter.follow`.
+        """
+        for h in self:
+            h.follow(weights)
+
     def prepare(self, training: Training) -> None:
         """Prepares every hyperparameter for a training.
 

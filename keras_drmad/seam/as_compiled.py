@@ -50,9 +50,18 @@ class AsCompiled:
             for key, (path, is_trained) in (before | now).items()
             if key in before and before[key][1] != is_trained
         ]
-        if not changed:
+        trained = self._model.trainable_variables
+        new = [v.path for v in trained if id(v) not in before]
+        if not changed and not new:
             return
-        names = ", ".join(map(repr, dict.fromkeys(changed)))
+        names = ", ".join(map(repr, dict.fromkeys(changed or new)))
+        if not changed:
+            raise ValueError(
+                f"Layers were added after `compile`: {names} of the model "
+                f"'{self._model.name}' are new. What is trained, and what "
+                "hyperparameters act on, is settled by `compile`. Call "
+                "`compile` again, with a new optimizer."
+            )
         raise ValueError(
             f"`trainable` was changed after `compile`, of {names}. What is "
             "trained, and what hyperparameters act on, is settled by "

@@ -83,6 +83,7 @@ def run(
     compiler: Any = training.loops.compiler
     try:
         with (
+            origin.in_use(),
             model.handing_out(),
             compiler.saying(display),
             workers.watched(),

@@ -1,7 +1,8 @@
 """Where each elementary training starts."""
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ class Origin:
     next `fit` begins, its trainings start where those of the first one did;
     other weights were put in meanwhile, and start as they are. A `fit` of one
     training leaves trained weights, too, but itself goes on from the model's.
+    Within a `fit` the model's weights are its own, whoever looks.
 
     Attributes:
         redraw: `Redraw`, which of the model's variables are drawn anew.
@@ -41,6 +43,7 @@ class Origin:
         ]
         self._values = [tf.convert_to_tensor(v.value) for v in self._variables]
         self._left: list[bytes] = []
+        self._is_in_use = False
         self.redraw = Redraw(model, self._variables, self._values)
 
     @property
@@ -58,12 +61,23 @@ class Origin:
         """Whether a `fit` has left weights in the model."""
         return bool(self._left)
 
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Within, a `fit` runs, and what it trains was not put in."""
+        self._is_in_use = True
+        try:
+            yield
+        finally:
+            self._is_in_use = False
+
     def leave(self) -> None:
         """Notes that the model has the weights that a `fit` left in it."""
         self._left = list(map(_digest, self._variables))
 
     def look(self) -> None:
         """Takes over weights that were put into the model since `leave`."""
+        if self._is_in_use:
+            return
         found = list(map(_digest, self._variables))
         left = self._left or [b""] * len(found)
         if found == left:
@@ -72,6 +86,10 @@ class Origin:
             if found[k] != left[k]:
                 self._values[k] = tf.convert_to_tensor(variable.value)
         self.redraw = Redraw(self._model, self._variables, self._values)
+
+    def by_variable(self) -> dict[int, tf.Tensor]:
+        """Returns the weights by the ids of their variables."""
+        return dict(zip(map(id, self._variables), self._values, strict=True))
 
     def agree(self, workers: Workers) -> None:
         """Takes the chief's word for what is drawn, and what is not.

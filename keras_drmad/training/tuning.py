@@ -72,16 +72,19 @@ def checked(
     look_back: int | None = None,
     is_split: bool,
     callbacks: Any,
+    rates: Sequence[str] = (),
 ) -> Tuning:
     """Returns the arguments of `fit`, checked.
 
-    Warns of callbacks that set rates, which act between trainings here.
+    Warns of callbacks that set rates, which act between trainings here, and
+    not at all where hyperparameters take the place of the rates.
 
     Args:
         meta_iterations: as for `fit`, and so are the others.
         keep: as for `fit`; `None` for what suits the other arguments.
         is_split: bool, whether examples are split off to validate on.
         callbacks: as for `fit`.
+        rates: names of the hyperparameters that take the place of rates.
 
     Raises:
         TypeError: if an argument is of a type that can't serve.
@@ -101,6 +104,8 @@ def checked(
         one = "`tune_every`, by which one training is run, and goes on with the"
         one += " last values"
         _check_left_out(of_repeated, one, "leave `tune_every` out")
+        if rates:
+            _warn_of_rates(callbacks, rates)
         return _within_one_training(tune_every, look_back, initial_epoch)
     if look_back is not None:
         raise arguments.value_error(
@@ -148,8 +153,8 @@ def checked(
             advice="Pass `validation_split=` in place of `validation_data`, "
             "with all examples in `x`.",
         )
-    if meta_iterations > 0:
-        _warn_of_rates(callbacks)
+    if meta_iterations > 0 or rates:
+        _warn_of_rates(callbacks, rates)
     return Tuning(
         meta_iterations, initial_epoch, initial_weights, keep, draws, refit
     )
@@ -214,8 +219,13 @@ def _restores(callbacks: Any) -> bool:
     )
 
 
-def _warn_of_rates(callbacks: Any) -> None:
-    """Warns that Keras's callbacks of epochs act between trainings."""
+def _warn_of_rates(callbacks: Any, rates: Sequence[str]) -> None:
+    """Warns that Keras's callbacks of epochs act between trainings, or not.
+
+    Args:
+        callbacks: as for `fit`.
+        rates: as for `checked`.
+    """
     scheduler = keras.callbacks.LearningRateScheduler
     plateau = keras.callbacks.ReduceLROnPlateau
     names = [
@@ -223,7 +233,16 @@ def _warn_of_rates(callbacks: Any) -> None:
         for one in _each(callbacks)
         if type(one) in (scheduler, plateau)  # not of another optimizer
     ]
-    if names:
+    if names and rates:
+        warnings.warn(
+            f"`{names[0]}` sets the optimizer's learning rate, which changes "
+            f"nothing for the weights of the hyperparameter '{rates[0]}': its "
+            "values take the place of that rate. Leave the callback out, or "
+            "call `compile` without the hyperparameter.",
+            UserWarning,
+            stacklevel=arguments.users_level(),
+        )
+    elif names:
         warnings.warn(
             f"`{names[0]}` sets the rate of whole trainings here, from one to "
             "the next: to callbacks a training is an epoch. For a rate that "

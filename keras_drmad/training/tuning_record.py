@@ -94,12 +94,7 @@ class TuningRecord:
 
     def amend(self, logs: Mapping[str, Any]) -> None:
         """Is told of further logs of the last meta-iteration."""
-        numbers = {k: np.asarray(v) for k, v in logs.items()}
-        self.rows[-1] |= {
-            name: float(number)
-            for name, number in numbers.items()
-            if number.ndim == 0 and number.dtype.kind in "biuf"
-        }
+        self.rows[-1] |= _numbers(logs)
 
     def end(self, how: str) -> None:
         """Is told how the `fit` ends, in words, unless that was told."""
@@ -112,8 +107,7 @@ class TuningRecord:
 
     def finish(self, logs: Mapping[str, Any]) -> None:
         """Is told the logs of the last training of a `fit`."""
-        numbers = (float(x) for x in logs.values())
-        self.fits[-1]["final"] = dict(zip(logs, numbers, strict=True))
+        self.fits[-1]["final"] = _numbers(logs)
 
     # ---- for readers
 
@@ -171,3 +165,13 @@ def _history(callbacks: Any) -> dict[str, list]:
         if isinstance(one, keras.callbacks.History):
             return one.history
     return {}
+
+
+def _numbers(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the logs that are numbers; a metric may return an array."""
+    arrays = {name: np.asarray(log) for name, log in logs.items()}
+    return {
+        name: float(array)
+        for name, array in arrays.items()
+        if array.ndim == 0 and array.dtype.kind in "biuf"
+    }

@@ -127,6 +127,15 @@ def is_refused_after_a_fit(change):
     model.fit(**FIT, meta_iterations=0)
 
 
+@members("layers added after compile", {"a layer": "more"})
+def is_refused_before_a_fit(name):
+    model = tuned(in_a_row(), kinds=[H.L2("all")])
+    model.elementary_model.add(keras.layers.Dense(3, name=name))
+    for options in ({}, {"meta_iterations": 0}):
+        use = partial(model.fit, **FIT, **options)
+        refused(use, "added after `compile`", f"{name}/kernel")
+
+
 @members("gradients that are none", {"float8": "float8"})
 def is_refused_where_it_is_tuned(mode):
     net = in_a_row()
