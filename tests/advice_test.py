@@ -208,15 +208,23 @@ def test_callbacks_that_set_rates_act_between_trainings(model, callback):
     assert not warned(model, callbacks=[callback], meta_iterations=0)
 
 
-def test_rates_that_a_hyperparameter_takes_the_place_of():
-    rate = kd.hyperparameters.LearningRate("layer")
-    model = compiled(hyperparameters=[rate])
-    model.optimizer.learning_rate = 0.25
-    given = dict(x=X, y=Y, validation_data=VALIDATION)
-    with pytest.warns(
-        UserWarning, match=r"set, to 0.25,.*'learning_rate'.*`as"
-    ):
-        model.validation_loss_after(**given)
+def test_numbers_that_a_hyperparameter_takes_the_place_of():
+    kinds = kd.hyperparameters
+    model = compiled(
+        optimizer=keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.01),
+        hyperparameters=[
+            kinds.LearningRate("layer"),
+            kinds.Momentum(),
+            kinds.WeightDecay(),
+        ],
+    )
+    numbers = {"learning_rate": 0.25, "momentum": 0.5, "weight_decay": 0.02}
+    for name, number in numbers.items():
+        setattr(model.optimizer, name, number)
+    texts = warned(model, meta_iterations=0)
+    for text, (name, number) in zip(texts, numbers.items(), strict=True):
+        assert f"`{name}` was set, to {number}, which changes nothing" in text
+        assert f"'{name}': its values" in text and "`assign`" in text
     assert not warned(model, meta_iterations=0)  # said once
     callback = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
     (text,) = warned(model, callbacks=[callback], meta_iterations=0)

@@ -1,13 +1,11 @@
 """The optimizer's learning rate."""
 
-import warnings
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_drmad import arguments, keras_internals
-from keras_drmad.hyperparameters import base
+from keras_drmad import keras_internals
 from keras_drmad.hyperparameters.optimizer_number import Given, OptimizerNumber
 from keras_drmad.hyperparameters.place import Place
 from keras_drmad.hyperparameters.transforms import Log
@@ -44,26 +42,6 @@ class LearningRate(OptimizerNumber):
         if isinstance(rate, keras.Variable):
             return Given("learning_rate", float(rate.numpy()))
         return Given("learning_rate", 1.0, is_scheduled=True)
-
-    def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
-        super().bind(model, optimizer)
-        self._given = self.given(optimizer)
-
-    def prepare(self, training: base.Training) -> None:
-        super().prepare(training)
-        now = self.given(self.model.optimizer)
-        if self.place.overrides and now != self._given:
-            rate = "a schedule" if now.is_scheduled else f"{now.number:.4g}"
-            warnings.warn(
-                f"The optimizer's learning rate was set, to {rate}, which "
-                "changes nothing for the weights of the hyperparameter "
-                f"'{self.name}': its values take the place of that rate. Set "
-                "them by its method `assign`, or call `compile` again, with a "
-                "new hyperparameter or without.",
-                UserWarning,
-                stacklevel=arguments.users_level(),
-            )
-        self._given = now
 
     def _instead_of(self, number: Any, value: tf.Tensor) -> tf.Tensor:
         if self.place.overrides:

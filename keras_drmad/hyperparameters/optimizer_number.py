@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -127,7 +128,7 @@ class OptimizerNumber(Grouped):
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self.check(model, optimizer)
-        given = self.given(optimizer)
+        given = self._given = self.given(optimizer)
         self.place = dataclasses.replace(
             self.place, names=(given.name,), overrides=not given.is_scheduled
         )
@@ -155,6 +156,25 @@ class OptimizerNumber(Grouped):
                 )
         elif training.is_tuned or self.steps is None:
             self._set_steps(training.steps)
+        self._warn_if_set()
+
+    def _warn_if_set(self) -> None:
+        """Warns, once, of a number that was set since and changes nothing."""
+        before, self._given = self._given, self.given(self.model.optimizer)
+        if self._given == before or not self.place.overrides:
+            return
+        now = "a schedule"
+        if not self._given.is_scheduled:
+            now = f"{self._given.number:.4g}"
+        warnings.warn(
+            f"The optimizer's `{self._given.name}` was set, to {now}, which "
+            "changes nothing for the weights of the hyperparameter "
+            f"'{self.name}': its values take the place of that number. Set "
+            "them by its method `assign`, or call `compile` again, with a new "
+            "hyperparameter or without.",
+            UserWarning,
+            stacklevel=arguments.users_level(),
+        )
 
     @contextlib.contextmanager
     def looked_at(self) -> Iterator[None]:
