@@ -405,6 +405,14 @@ def other_data():
     return fitted(model, FULL["x"] if model.is_chief else FULL["x"] + 1)
 
 
+def refused_once():
+    """A `fit` of what was seen before, after one that was refused."""
+    fitted(fresh(), meta_iterations=1)
+    with contextlib.suppress(ValueError):
+        other_data()
+    return fitted(fresh(), meta_iterations=1)
+
+
 def other_length():
     """One worker has more meta-iterations to go."""
     model = fresh()
@@ -644,6 +652,7 @@ WITH_SURROUNDINGS |= {
         other_data,
         other_length,
         out_of_time,
+        refused_once,
         stopped_by_one,
         without_a_seed,
         xla,

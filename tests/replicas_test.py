@@ -60,7 +60,13 @@ DIFFER = {
     "other_data": "they differ in the first minibatch",
     "other_length": "they differ in meta_iterations",
 }
-AGREED = ["out_of_time", "late", "stopped_by_one", "without_a_seed"]
+AGREED = [
+    "out_of_time",
+    "late",
+    "stopped_by_one",
+    "without_a_seed",
+    "refused_once",
+]
 WRITING = ["counts", "files", "killed", "never_killed"]
 
 

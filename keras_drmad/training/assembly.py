@@ -157,7 +157,7 @@ class Assembly:
             lambda: self._facts(plan, batch, are_apart=workers.are_apart)
         )
         examples = self.hyperparameters.examples()
-        assigned = self._first_look.check_data(plan, batch, examples)
+        assigned = self._first_look.check_data(plan, batch, examples, workers)
         size = plan.training.batches.size
         self.hyperparameters.prepare(
             Training(plan.T, size, batch, is_tuned, initial_weights)

@@ -21,6 +21,7 @@ from keras_drmad.seam.scope import Scope
 from keras_drmad.training import ranges
 from keras_drmad.training.arrays import ArrayBatches
 from keras_drmad.training.plan import Plan
+from keras_drmad.training.workers import Workers
 
 
 class FirstLook:
@@ -44,17 +45,23 @@ class FirstLook:
         self._assigned: dict[int, keras.Variable] = {}
 
     def check_data(
-        self, plan: Plan, batch: Batch, examples: int | None
+        self,
+        plan: Plan,
+        batch: Batch,
+        examples: int | None,
+        workers: Workers,
     ) -> dict[int, keras.Variable]:
         """Checks that the model and its loss can take a plan's data.
 
-        Of arrays all, of streams what comes later as it comes.
+        Of arrays all, of streams what comes later as it comes. All workers
+        look, or none: metrics add up over workers where they are looked at.
 
         Args:
             plan: data and length.
             batch: `Batch`, the first one.
             examples: int, how many training examples hyperparameters know by
                 their places; `None` for no such hyperparameter.
+            workers: who train.
 
         Returns:
             Dict from id to variable, those that calls without training assign.
@@ -77,8 +84,9 @@ class FirstLook:
             tensors = [a for one in each for a in leaves(one.data)]
             sizes = tuple(one.batch_size for one in each)
             state = (*given, sizes, examples, plan.split, self._digest())
-            if state == self._state and self._has_seen(tensors):
-                return self._assigned
+        is_new = not state or state != self._state
+        if not workers.any_of_all(is_new or not self._has_seen(tensors)):
+            return self._assigned
         self._state = ()  # until all is seen
         if examples is not None and not isinstance(batches, ArrayBatches):
             # Beyond the range XLA would take the last example in silence.
