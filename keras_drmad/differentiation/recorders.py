@@ -28,6 +28,7 @@ class Sum(Recorder):
     """The sum of the parameters; notes are `Summed`."""
 
     def note(self, notes: Summed, i: tf.Tensor, state: State) -> Summed:
+        # A loop of one turn or none: for a condition XLA copies all parameters.
         _, total = tf.while_loop(
             lambda k, total: k > 0,
             lambda k, total: (k - 1, nested.add(total, state.params)),
