@@ -100,6 +100,8 @@ WRONG_KINDS_OF_DATA = [
     ),
     (dict(validation_data=x_val), "validation_data", "ndarray"),
     (dict(class_weight=[1, 2, 3]), "class_weight", "[1, 2, 3]"),
+    (dict(class_weight={"cat": 2.0}), "class_weight", "{'cat': 2.0}"),
+    (dict(class_weight={0: "2"}), "class_weight", "{0: '2'}"),
     (split("0.2"), "validation_split", "'0.2'"),
 ]
 

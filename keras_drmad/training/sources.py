@@ -40,13 +40,15 @@ def training_source(
 
     Raises:
         ValueError: if the data are fewer than a batch.
-        TypeError: if they are of a type that cannot be read more than once.
+        TypeError: if they are of a type that cannot be read more than once, or
+            `class_weight` is no dict of numbers.
     """
     _check_steps("steps_per_epoch", steps_per_epoch)
-    if class_weight is not None and not isinstance(class_weight, Mapping):
-        raise TypeError(
-            "Invalid type for argument `class_weight`. Expected a dict from "
-            f"class to weight. Received: class_weight={class_weight!r}."
+    if class_weight is not None and not _are_class_weights(class_weight):
+        raise arguments.type_error(
+            "class_weight",
+            class_weight,
+            "a dict from class, a whole number, to weight, a number",
         )
     if not is_stream(x, y, sample_weight, "x"):
         data = x, y, sample_weight
@@ -183,6 +185,19 @@ def held_out_source(
         "x",
         "validation_batch_size",
         examples,
+    )
+
+
+def _are_class_weights(given: Any) -> bool:
+    """Returns whether an argument is a dict from whole numbers to numbers."""
+
+    def is_class(key: Any) -> bool:
+        is_bool = isinstance(key, (bool, np.bool_))
+        return is_bool or (arguments.is_real(key) and key % 1 == 0)
+
+    return isinstance(given, Mapping) and all(
+        is_class(key) and arguments.is_real(weight)
+        for key, weight in given.items()
     )
 
 
