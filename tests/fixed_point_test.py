@@ -106,7 +106,7 @@ def test_words_are_put_away_and_taken_back():
 
 @pytest.mark.parametrize("ratio", RATIOS[:4], ids=str)
 def test_a_long_chain_is_undone(ratio):
-    steps, words = 600, exact.Words(ratio)
+    steps, words = 900, exact.Words(ratio)
     x = tf.constant(random_bits(20, 50))
     added = tf.constant(random_bits((steps, 20), 45, seed=1))
     first, buffer, away = x, tf.zeros(20, tf.uint64), []
