@@ -497,6 +497,7 @@ class DrMADModel(Readable, Checkable, Differentiable):
             trainings=max(1, tuning.meta_iterations) * draws,
             initial_weights=tuning.initial_weights,
             window=tuning.look_back,
+            may_wait=True,
             workers=workers,
             display=display,
         )

@@ -198,8 +198,9 @@ def test_says_that_the_model_is_checked_before_anything_else(capsys):
     fit(model, 1, meta_iterations=1)
     fit(model, 1, meta_iterations=1)
     shown = capsys.readouterr().out
-    assert re.match(r"Checking a step and .* \.\.\. \d+\.\d s\n", shown)
-    assert shown.count("Checking") == 1
+    assert re.match(r"Checking a step on .* \.\.\. \d+\.\d s\n", shown)
+    assert shown.count("Checking a step") == 1
+    assert shown.count("Checking derivatives") == 1
 
 
 def test_a_bar_of_ones_own_is_the_only_one(capsys):

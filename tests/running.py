@@ -201,7 +201,7 @@ def spare_self_checks(assign: Callable) -> None:
     from keras_drmad.training import assembly
 
     for name in ("check_step", "check_slopes"):
-        assign(assembly.self_check, name, lambda *args: None)
+        assign(assembly.self_check, name, lambda *args: 0.0)
 
 
 def spare_pictures() -> None:

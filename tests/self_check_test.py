@@ -16,6 +16,7 @@ from keras_drmad.core import rows
 from keras_drmad.hyperparameters import LearningRate
 from keras_drmad.seam import gradient_rules, look, problem, scope
 from keras_drmad.seam.self_check import SelfCheckError
+from keras_drmad.training import assembly
 
 pytestmark = [
     pytest.mark.usefixtures("float64"),
@@ -254,6 +255,60 @@ def test_lets_kinks_pass_in_coarse_numbers(dtype):
         )
         x, y = derivatives.IMAGES, derivatives.Y
         checked(model, x.astype("float32"), y.astype("float32"), (x, y))
+
+
+@pytest.fixture
+def wrong_slopes(monkeypatch):
+    """Every derivative is found to be wrong."""
+
+    def check_slopes(*args):
+        raise SelfCheckError("wrong")
+
+    monkeypatch.setattr(assembly.self_check, "check_slopes", check_slopes)
+
+
+@pytest.mark.parametrize(
+    ("method", "traces", "trains"),
+    [
+        (kd.ReverseMode(), 0, False),  # no training comes sooner than the check
+        (kd.ReverseMode(), 1e9, True),  # each does
+        (kd.ForwardMode(), 1e9, False),  # which differentiates as it trains
+    ],
+)
+def test_derivatives_are_checked_before_long_trainings_and_after_short_ones(
+    method, traces, trains, wrong_slopes, monkeypatch
+):
+    monkeypatch.setattr(assembly, "TRACES", traces)
+    model = wrapped(
+        variables.around(layers.Dense(3)),
+        sgd(),
+        "mse",
+        [LearningRate()],
+        hypergradient=method,
+    )
+    before = [w.copy() for w in model.get_weights()]
+    taken = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: taken.append(batch)
+    )
+    for _ in range(2):  # a check that failed is due again
+        taken.clear()
+        with pytest.raises(SelfCheckError):
+            model.fit(
+                variables.X,
+                variables.Y,
+                batch_size=4,
+                validation_data=variables.HELD_OUT,
+                meta_iterations=2,
+                callbacks=[count],
+                verbose=0,
+            )
+        assert bool(taken) == trains
+    for w, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(w, old)
+    assert not model.start_weights
+    with pytest.raises(SelfCheckError):  # of one training, always before it
+        checked(model, variables.X, variables.Y, variables.HELD_OUT)
 
 
 def test_rows_are_picked_and_averaged():

@@ -1,6 +1,7 @@
 """A look at one step of a training, traced: what it reads, changes and does."""
 
 import copy
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,7 @@ class Look:
             gradient that is whole.
         graphs: the traced functions of which steps are made: `gradient`, and
             the optimizer's update.
+        seconds: float, those that it took to trace these.
     """
 
     def __init__(self, problem: Any, batch: Batch):
@@ -61,6 +63,7 @@ class Look:
             ValueError: if no trainable weight has a gradient, or the step does
                 what no pure function does.
         """
+        begin = time.perf_counter()
         self._problem = problem
         self._read: dict[int, keras.Variable] = {}
         self._written: dict[int, keras.Variable] = {}
@@ -86,6 +89,7 @@ class Look:
             self._update, self._narrowed(state), specs, problem.hparams()
         )
         self.graphs = self.gradient, update
+        self.seconds = time.perf_counter() - begin
         self.operations = kinds | update_kinds
         self.update_operations = set(update_kinds)
         self._sort(problem)

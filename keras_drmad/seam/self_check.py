@@ -10,6 +10,7 @@ import contextlib
 import copy
 import random
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +49,7 @@ class SelfCheckError(ValueError):
 # ---- one step beside Keras's
 
 
-def check_step(problem: Any, batch: Batch) -> None:
+def check_step(problem: Any, batch: Batch) -> float:
     """Compares one step, without hyperparameters, with `train_step`.
 
     Also runs the traced step twice. Leaves every variable as it was.
@@ -57,12 +58,15 @@ def check_step(problem: Any, batch: Batch) -> None:
         problem: `ElementaryProblem`.
         batch: `Batch`, the first minibatch.
 
+    Returns:
+        The seconds of the gradient of a step.
+
     Raises:
         SelfCheckError: if weights, the optimizer's variables, others or the
             loss are not Keras's, or not the same in both runs.
     """
     batch = _tensors(batch)
-    _check_repeated(problem, batch)
+    seconds = _check_repeated(problem, batch)
     # Weights of examples are ours; see `seam.model_loss`.
     batch = batch._replace(sample_weight=None)
     plain = copy.copy(problem)
@@ -86,7 +90,7 @@ def check_step(problem: Any, batch: Batch) -> None:
         try:
             logs = problem.model.train_step((batch.x, batch.y))
         except Exception:  # what Keras does not train has no witness
-            return
+            return seconds
         theirs = [np.asarray(value) for value in values_of(variables)]
         their_loss = np.asarray(logs["loss"], float) if "loss" in logs else None
     dtype = _computed_in(problem.model)
@@ -126,19 +130,27 @@ def check_step(problem: Any, batch: Batch) -> None:
             "in Python, or that reads variables in a function compiled before, "
             f"and for a `train_step` or an optimizer of your own. {OFF}"
         )
+    return seconds
 
 
-def _check_repeated(problem: Any, batch: Batch) -> None:
-    """Checks that the traced step gives the same numbers twice."""
+def _check_repeated(problem: Any, batch: Batch) -> float:
+    """Checks that the traced step gives the same numbers twice.
+
+    Returns:
+        The seconds that the second time took.
+    """
     args = problem.look_args(batch)
-    with without_rewriting():
-        first, second = (problem.look.gradient(*args) for _ in range(2))
+
+    def numbers() -> list[np.ndarray]:
+        with without_rewriting():
+            found = problem.look.gradient(*args)
+        return list(map(np.asarray, tf.nest.flatten(found)))
+
+    first, begin = numbers(), time.perf_counter()
+    second, seconds = numbers(), time.perf_counter() - begin
     same = [
-        np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True)
-        or _close(np.asarray(a), np.asarray(b))
-        for a, b in zip(
-            tf.nest.flatten(first), tf.nest.flatten(second), strict=True
-        )
+        np.array_equal(a, b, equal_nan=True) or _close(a, b)
+        for a, b in zip(first, second, strict=True)
     ]
     if not all(same):
         kinds = problem.look.operations
@@ -152,6 +164,7 @@ def _check_repeated(problem: Any, batch: Batch) -> None:
             "another training. Draw random numbers by `keras.random` with a "
             f"`keras.random.SeedGenerator`. {OFF}"
         )
+    return seconds
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

@@ -1,8 +1,8 @@
 """From a compiled model and a plan to the training that can be walked."""
 
 import dataclasses
+import functools
 import warnings
-from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -40,7 +40,9 @@ from keras_drmad.training.kept_arrays import KeptArrays
 from keras_drmad.training.plan import Plan
 from keras_drmad.training.workers import Workers
 
-CHECKING = "Checking a step and its derivatives on this model"
+CHECKING_A_STEP = "Checking a step on this model"
+CHECKING_DERIVATIVES = "Checking derivatives on this model"
+TRACES = 3  # of a step, as long as it takes to check derivatives
 SYNCHRONIZED = (
     "The model has `BatchNormalization(synchronized=True)`, whose derivative "
     "needs whole minibatches: each worker computes all of each minibatch, on "
@@ -86,8 +88,8 @@ class Assembly:
             hyperparameters: all together, bound to the model.
             method: how hypergradients are computed.
             jit_compile: bool, or "auto".
-            self_check: bool, whether the first training is preceded by
-                `seam.self_check`.
+            self_check: bool, whether `seam.self_check` looks at the first
+                training.
             replicas: who computes which part of each minibatch.
             before: the assembly of the last `compile`, whose loops go on
                 where they would be the same.
@@ -104,6 +106,7 @@ class Assembly:
         self.self_check = self_check
         checks = {"step", "slopes", "parts"}
         self._unchecked = checks if self_check else set()
+        self._seconds = 0.0  # of a step, when it was checked
         self._jit_compile = jit_compile
         self._steps = 0  # asked for so far
         self._held_out = 0  # batches, asked for so far
@@ -124,6 +127,7 @@ class Assembly:
         trainings: int = 1,
         initial_weights: str = "same",
         window: int = 0,
+        may_wait: bool = False,
         workers: Workers | None = None,
         display: Display = SILENT,
     ) -> ElementaryTraining:
@@ -136,6 +140,8 @@ class Assembly:
             initial_weights: str, as for `fit`.
             window: int, the steps that are walked backward where
                 hyperparameters are tuned within a training; 0 for all.
+            may_wait: bool, whether derivatives may be checked after the first
+                walk forward, where that takes less time than their check.
             workers: who train together, or apart; all together by default.
             display: says that the model is checked.
 
@@ -167,18 +173,25 @@ class Assembly:
         self._held_out += plan.held_out * (plan.T if window else often)
         self._compile_for(batch, workers.steps_divided_by)
         self.problem.carries = self._carries(assigned)
-        checks = {"step", "slopes"} if is_tuned else {"step"}
-        is_new = bool(self._unchecked & checks)
-        with display.taking_time(CHECKING) if is_new else nullcontext():
-            self._check(plan, batch, is_tuned=is_tuned)
-        differentiation = None
-        if is_tuned:
-            differentiation = self._bound(window or plan.T, batch)
+        self._check_step(batch, display)
+        goes_on = initial_weights == "continue"
+        if not is_tuned:
+            return ElementaryTraining(
+                self.problem, self.loops, None, goes_on=goes_on, workers=workers
+            )
+        check = functools.partial(self._check_derivatives, plan, batch, display)
+        waits = may_wait and not window and self._comes_sooner(plan.T)
+        if not waits:
+            check()
+        differentiation = self._bound(window or plan.T, batch)
+        if not differentiation.visits(plan.span):
+            check()  # now: these derivatives are those of the walk forward
         return ElementaryTraining(
             self.problem,
             self.loops,
             differentiation,
-            goes_on=initial_weights == "continue",
+            check=check,
+            goes_on=goes_on,
             workers=workers,
         )
 
@@ -330,21 +343,22 @@ class Assembly:
         return bool(changed & assigned.keys())
 
     @undisturbed()
-    def _check(self, plan: Plan, batch: Batch, *, is_tuned: bool) -> None:
-        """Checks, once, what steps and their derivatives compute."""
+    def _check_step(self, batch: Batch, display: Display) -> None:
+        """Checks, once, what a step computes."""
         if "step" in self._unchecked:
-            self_check.check_step(self.problem, batch)
+            with display.taking_time(CHECKING_A_STEP):
+                self._seconds = self_check.check_step(self.problem, batch)
             self._unchecked.discard("step")
-        if not is_tuned:
-            return
-        check_sign(
-            self.problem.look.update_operations,
-            self._model.optimizer,
-            self.hyperparameters,
-        )
+
+    @undisturbed()
+    def _check_derivatives(
+        self, plan: Plan, batch: Batch, display: Display
+    ) -> None:
+        """Checks, once, what the derivatives are of steps and validation."""
         if "slopes" in self._unchecked:
             held_out = plan.hyper.batches.first()
-            self_check.check_slopes(self.problem, batch, held_out)
+            with display.taking_time(CHECKING_DERIVATIVES):
+                self_check.check_slopes(self.problem, batch, held_out)
             self._unchecked.discard("slopes")
         stepped = self.loops.problem
         if "parts" in self._unchecked and stepped is not self.problem:
@@ -352,9 +366,18 @@ class Assembly:
             warn_of_parts(self.problem, stepped, batch, held_out)
             self._unchecked.discard("parts")
 
+    def _comes_sooner(self, T: int) -> bool:
+        """Returns whether T steps take less time than to check derivatives."""
+        if self.replicas.count > 1:  # who would not all come to one answer
+            return False
+        return T * self._seconds < TRACES * self.problem.look.seconds
+
     def _bound(self, T: int, batch: Batch) -> Differentiation:
         """Returns the differentiation of a training of T steps."""
         state, optimizer = self.problem.state(), self._model.optimizer
+        check_sign(
+            self.problem.look.update_operations, optimizer, self.hyperparameters
+        )
         hyperparameters = list(self.hyperparameters)
         self.chosen = self.method.choose(T, state, hyperparameters)
         method = self.chosen.method

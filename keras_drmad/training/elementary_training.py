@@ -91,6 +91,7 @@ class ElementaryTraining:
         loops: Loops,
         differentiation: Differentiation | None,
         *,
+        check: Callable[[], None] = lambda: None,
         goes_on: bool = False,
         workers: Workers = ALONE,
     ):
@@ -101,6 +102,8 @@ class ElementaryTraining:
             loops: their compiled loops.
             differentiation: how dF/dλ is known; `None` where nothing is
                 differentiated.
+            check: function that checks derivatives where nobody has: called
+                before each of `differentiate`.
             goes_on: bool, whether trainings go on from the weights that the
                 last one left.
             workers: those who train together.
@@ -108,6 +111,7 @@ class ElementaryTraining:
         self.problem = problem
         self.loops = loops
         self.differentiation: Any = differentiation
+        self._check = check
         self.goes_on = goes_on
         self.workers = workers
 
@@ -150,7 +154,12 @@ class ElementaryTraining:
     def differentiate(
         self, trained: Trained, source: Source, watcher: Watcher = NOBODY
     ) -> tuple[dict[str, float], Slopes]:
-        """Returns loss and metrics, and the slopes of the loss."""
+        """Returns loss and metrics, and the slopes of the loss.
+
+        Raises:
+            ValueError: if derivatives are checked now, and one is wrong.
+        """
+        self._check()
         setting = self._setting(trained.hparams)
         metrics, total, slopes = validation.differentiated(
             self.loops, trained.s_T, setting, source, watcher
