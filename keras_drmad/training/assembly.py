@@ -42,7 +42,7 @@ from keras_drmad.training.workers import Workers
 
 CHECKING_A_STEP = "Checking a step on this model"
 CHECKING_DERIVATIVES = "Checking derivatives on this model"
-TRACES = 3  # of a step, as long as it takes to check derivatives
+TRACES = 5  # of a step, as long as it takes to check derivatives
 SYNCHRONIZED = (
     "The model has `BatchNormalization(synchronized=True)`, whose derivative "
     "needs whole minibatches: each worker computes all of each minibatch, on "
