@@ -120,9 +120,11 @@ def _as_arrays(batch) -> Batch:
     def as_array(a):
         if isinstance(a, np.ndarray):
             return a.copy()
+        if isinstance(a, tf.Tensor):
+            return a.numpy()  # a copy
         if not tf.is_tensor(a) or type(a) in (tf.SparseTensor, tf.RaggedTensor):
             return a
-        return tf.convert_to_tensor(a).numpy()  # a copy
+        return tf.convert_to_tensor(a).numpy()
 
     return map_arrays(as_array, unpack(batch))
 

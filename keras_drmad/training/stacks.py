@@ -46,6 +46,7 @@ class Stack:
         self.length = length
         self.iterations: list[int] = []
         self.batches: list = []
+        self._shapes: list = []  # of the arrays of each batch
         self._nbytes: list[int] = []  # of each array, the largest
 
     def push(self, t: int, batch: Any) -> None:
@@ -60,15 +61,17 @@ class Stack:
         """Returns whether a batch goes into one chunk with those gathered."""
         if not self.batches:
             return True
-        room = capacity(sum(self._largest(batch)), self.length)
-        return (
-            shapes(batch) == shapes(self.batches[0])
-            and len(self.batches) < room
-        )
+        arrays = leaves(batch)
+        if list(map(np.shape, arrays)) != self._shapes:
+            return False
+        room = capacity(sum(self._largest(arrays)), self.length)
+        return len(self.batches) < room
 
     def gather(self, t: int, batch: Any) -> None:
         """Takes the batch of iteration t, and emits nothing."""
-        self._nbytes = self._largest(batch)
+        arrays = leaves(batch)
+        self._shapes = list(map(np.shape, arrays))
+        self._nbytes = self._largest(arrays)
         self.iterations.append(t)
         self.batches.append(batch)
 
@@ -80,9 +83,9 @@ class Stack:
             self.emit(np.array(self.iterations), stacked)
         self.iterations, self.batches, self._nbytes = [], [], []
 
-    def _largest(self, batch: Any) -> list[int]:
+    def _largest(self, arrays: list) -> list[int]:
         """Returns the bytes of each array, the largest with another batch."""
-        own = [a.nbytes for a in leaves(batch)]
+        own = [a.nbytes for a in arrays]
         return list(map(max, own, self._nbytes or own))
 
     def _capacity(self) -> int:
@@ -91,7 +94,7 @@ class Stack:
 
 def capacity(size: int, most: int) -> int:
     """Returns how many batches of a number of bytes a chunk holds."""
-    return int(np.clip(CHUNK_BYTES // max(size, 1), 1, most))
+    return min(max(1, CHUNK_BYTES // max(size, 1)), most)
 
 
 def _joined(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
@@ -120,8 +123,3 @@ def _zip_map(function: Callable, structures: list):
     return tf.nest.map_structure(
         lambda *a: None if a[0] is None else function(*a), *structures
     )
-
-
-def shapes(batch: Any) -> list:
-    """Returns the shapes of a batch's arrays."""
-    return [np.shape(a) for a in leaves(batch)]
