@@ -40,10 +40,11 @@ release-check: $(installed)
 	$(python) -m pip install --quiet --editable '.[release]'
 	KERAS_DRMAD_RELEASE=1 $(python) -m pytest -m release
 
-# Made again when pyproject.toml is newer, for its list of requirements.
+# Made again when pyproject.toml is newer, for its list of requirements. Python
+# compiles a module when it is first imported: of TensorFlow's a few.
 $(installed): pyproject.toml
 	$(PYTHON) -m venv "$(VENV)"
-	$(python) -m pip install --quiet --editable '.[$(TENSORFLOW),test]'
+	$(python) -m pip install --quiet --no-compile --editable '.[$(TENSORFLOW),test]'
 	touch "$@"
 
 clean:
