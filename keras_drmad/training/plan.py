@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_drmad.core.span import Span
+from keras_drmad.core.span import CHUNK_SIZE, Span
 
 
 class Source(NamedTuple):
@@ -83,8 +83,12 @@ class Plan(NamedTuple):
 
     @property
     def pause(self) -> int:
-        """After how many steps to report: eight times, but not too often."""
-        return max(50, -(-self.T // 8))
+        """After how many steps to report: eight times, but not too often.
+
+        A chunk ends after `CHUNK_SIZE` steps anyway, and none is to end soon
+        after another.
+        """
+        return min(max(50, -(-self.T // 8)), CHUNK_SIZE)
 
     @property
     def last_epoch(self) -> tuple[int]:
