@@ -25,7 +25,7 @@ from keras_drmad.readable import Readable
 from keras_drmad.seam.pure_optimizer import check_known, check_optimizer
 from keras_drmad.seam.replicas import Replicas, check_strategy
 from keras_drmad.seam.traits import check_trainable
-from keras_drmad.training import fit_loops, inputs, ranges
+from keras_drmad.training import fit_loops, inputs, ranges, sources
 from keras_drmad.training import tuning as tunings
 from keras_drmad.training.assembly import Assembly
 from keras_drmad.training.course import Course
@@ -490,6 +490,7 @@ class DrMADModel(Readable, Checkable, Differentiable):
             strings=takes_strings(self.elementary_model),
             kept=self._assembly.kept,
         )
+        sources.warn_of_ends(x, steps_per_epoch, epochs)
         self.follow_weights()
         training = self._assembly.training(
             plan,

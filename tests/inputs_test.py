@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_drmad as kd
 from conftest import reseed
+from keras_drmad.training.sources import warn_of_ends
 from small_models import (
     CLASSES,
     FEATURES,
@@ -138,6 +139,9 @@ KINDS = {
     "tf.data, bfloat16, unknown cardinality": lambda: dict(
         x=of_unknown_cardinality()
     ),
+    "tf.data, a third of it an epoch": lambda: dict(
+        x=dataset(X, Y), steps_per_epoch=1
+    ),
     "tf.data, endless, validation as well": lambda: dict(
         x=dataset(X, Y).repeat(),
         steps_per_epoch=4,
@@ -215,6 +219,34 @@ def test_weights_of_classes_and_examples_multiply(usual):
     product = dict(sample_weight=W * of_class[Y])
     others, _ = by_us(usual(), options | product)
     assert_same(some, others, **CLOSE)
+
+
+# ---- data that end
+
+
+@pytest.mark.parametrize("stream", [dataset, Slices])
+def test_says_that_a_stream_ends_within_an_epoch(stream):
+    data = stream(X, Y)  # 3 batches
+    with pytest.warns(UserWarning, match="3 batches.*steps_per_epoch=2"):
+        warn_of_ends(data, 2, epochs=2)
+    with pytest.warns(UserWarning, match="3 batches.*steps_per_epoch=4"):
+        warn_of_ends(data, 4, epochs=1)
+    warn_of_ends(data, 2, epochs=1)  # no epoch meets the end
+    warn_of_ends(data, 1, epochs=9)
+    warn_of_ends(dataset(X, Y).repeat(), 2, epochs=2)
+    warn_of_ends(X, 2, epochs=2)
+
+
+def test_goes_through_a_stream_again_within_an_epoch(small):
+    def weights(data):
+        model = small()
+        options = dict(epochs=2, meta_iterations=0, verbose=0)
+        model.fit(data, steps_per_epoch=4, **options)
+        return model.get_weights()
+
+    with pytest.warns(UserWarning, match="3 batches.*steps_per_epoch=4"):
+        found = weights(dataset(X, Y))
+    assert_same(found, weights(dataset(X, Y).repeat()))
 
 
 # ---- hyper_data

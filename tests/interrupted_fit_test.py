@@ -386,7 +386,7 @@ def test_a_stream_leaves_no_files(model, end, monkeypatch, tmp_path):
         fit(model, **options, callbacks=callbacks)
     elif end == "at ctrl-c":
         # In the second epoch, when batches of the first are in a file.
-        options["steps_per_epoch"] = 60
+        options |= dict(x=stream.repeat(), steps_per_epoch=60)
         callbacks.append(At(0, lambda: interrupt() if seen else 0, within=True))
         with pytest.raises(KeyboardInterrupt):
             fit(model, **options, callbacks=callbacks)

@@ -1,5 +1,6 @@
 """Batches of what a user passes, checked: arrays or streams."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -324,13 +325,43 @@ def _stream_source(
     return Source(StreamBatches(checked, seed, counted=counted), steps)
 
 
-def _number_of_batches(data: Any, argument: str) -> int:
+def warn_of_ends(data: Any, steps: int | None, epochs: int) -> None:
+    """Warns if a data set that says its length ends within an epoch.
+
+    Args:
+        data: `x`, as for `plan`.
+        steps: int, `steps_per_epoch`; `None` for all batches.
+        epochs: int.
+    """
+    if steps is None or not isinstance(
+        data, (tf.data.Dataset, keras.utils.PyDataset)
+    ):
+        return
+    count = _known_number_of_batches(data)
+    if count % steps and 0 < count < epochs * steps:
+        warnings.warn(
+            f"Argument `x` has {count} batches, and ends within an epoch of "
+            f"steps_per_epoch={steps}. Training goes through the data again "
+            "there, so that each epoch has all of its steps; "
+            "`keras.Model.fit` would end the epoch. Take a `steps_per_epoch` "
+            "that divides the number of batches for what both do, or "
+            "`repeat()` a `tf.data.Dataset`.",
+            UserWarning,
+            stacklevel=arguments.users_level(),
+        )
+
+
+def _known_number_of_batches(data: Any) -> int:
+    """Returns how many batches there are; below 0: endless, or not known."""
     if isinstance(data, tf.data.Dataset):
-        count = int(data.cardinality())
-        if count == tf.data.UNKNOWN_CARDINALITY:
-            count = int(data.reduce(np.int64(0), lambda n, *_: n + 1))
-    else:
-        count = -1 if data.num_batches is None else data.num_batches
+        return int(data.cardinality())
+    return -1 if data.num_batches is None else data.num_batches
+
+
+def _number_of_batches(data: Any, argument: str) -> int:
+    count = _known_number_of_batches(data)
+    if count == tf.data.UNKNOWN_CARDINALITY:
+        count = int(data.reduce(np.int64(0), lambda n, *_: n + 1))
     if count < 0:
         steps = "steps_per_epoch" if argument == "x" else "validation_steps"
         raise ValueError(
