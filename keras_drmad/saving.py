@@ -270,6 +270,10 @@ class Saved(Remembering):
         if self.progress is None and self.left.pending:
             raws = [h.raw for h in self.hyperparameters]
             kept["pending"] = self.left.at(raws, self.meta_optimizer)
+        if self.progress is None and ("origin" in kept or not self.has_left()):
+            # Elsewhere the model has trained weights, which none are to follow.
+            follows = [h.follows for h in getattr(self, "hyperparameters", [])]
+            kept["follows"] = follows if any(follows) else []
         for name, values in kept.items():
             for k, value in enumerate(values):
                 store[f"{name}_{k}"] = np.asarray(value)
@@ -312,6 +316,8 @@ class Saved(Remembering):
         self.untuned = listed("untuned")
         for h, units in zip(kinds, listed("units"), strict=False):
             h.units_at_first = units if units.size else None
+        for h, follows in zip(kinds, listed("follows"), strict=False):
+            h.followed = h.raw.numpy() if follows else None
         trees = [json.loads(text.tobytes()) for text in listed("record")]
         self.tuning_record = TuningRecord(*trees)
         for policy in listed("policy"):

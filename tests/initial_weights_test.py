@@ -268,13 +268,13 @@ def test_an_interrupted_fit_leaves_the_start_to_the_next(model):
 def test_first_weights_that_nobody_tuned_are_those_that_were_put_in(tmp_path):
     kind = kinds.InitialWeights("first", bounds=(-9.0, 9.0))
     model = compiled(hidden(), hyperparameters=[kind])
-    layer = model.get_layer("first")
 
-    def put_in(value):
+    def put_in(value, model=model):
+        layer = model.get_layer("first")
         layer.set_weights([np.full((4, 5), value), np.zeros(5)])
         return [np.full((4, 5), np.clip(value, -9, 9)), np.zeros(5)]
 
-    def values():
+    def values(kind=kind):
         flat = kind.value().numpy()
         return [flat[:20].reshape(4, 5), flat[20:]]
 
@@ -284,6 +284,15 @@ def test_first_weights_that_nobody_tuned_are_those_that_were_put_in(tmp_path):
     fit(model, meta_iterations=0)
     model.hypergradient(X, Y, **TRAINING)
     assert_same(values(), expected)  # not what this `fit` has left
+    model.save(tmp_path / "left.keras")
+    for name in ("model", "left"):  # as before this `fit`, and after
+        loaded = keras.models.load_model(tmp_path / f"{name}.keras")
+        own = loaded.hyperparameters[0]
+        loaded.follow_weights()
+        assert_same(values(own), expected)
+        other = put_in(0.25, loaded)
+        loaded.follow_weights()
+        assert_same(values(own), other)
     expected = put_in(10.0)
     model.hypergradient(X, Y, **TRAINING)
     assert_same(values(), expected)
@@ -293,3 +302,8 @@ def test_first_weights_that_nobody_tuned_are_those_that_were_put_in(tmp_path):
     put_in(0.25)
     model.hypergradient(X, Y, **TRAINING)
     assert set(kind.value().numpy()) == {0.75}
+    model.save(tmp_path / "assigned.keras")
+    loaded = keras.models.load_model(tmp_path / "assigned.keras")
+    put_in(0.25, loaded)
+    loaded.follow_weights()
+    assert set(loaded.hyperparameters[0].value().numpy()) == {0.75}

@@ -61,12 +61,15 @@ class Hyperparameter(abc.ABC):
         units_at_first: array that `bind` has read from a model and from which
             `unit` follows, to be saved with the model; `None` for a kind
             whose config says all.
+        followed: array, the raw values as `bind` or `follow` has read them from
+            a model; `None` for a kind that follows no weights.
     """
 
     transform: Transform
     place: Place = Place()
     axes: tuple[str, ...] = ()
     units_at_first: np.ndarray | None = None
+    followed: np.ndarray | None = None
 
     def __init__(
         self,
@@ -127,6 +130,13 @@ class Hyperparameter(abc.ABC):
             weights: returns a dict from the id of a `keras.Variable` to the
                 tensor with which trainings start.
         """
+
+    @property
+    def follows(self) -> bool:
+        """Whether the values are still those that were read from the model."""
+        return self.followed is not None and np.array_equal(
+            self._bound(), self.followed
+        )
 
     def prepare(self, training: Training) -> None:
         """Prepares the kind for a training that is about to begin.

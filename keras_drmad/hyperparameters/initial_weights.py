@@ -63,7 +63,6 @@ class InitialWeights(Start):
         super().__init__(
             "weight", layers=layers, biases=biases, bounds=bounds, name=name
         )
-        self._taken = np.empty(0)  # `raw`, as read from a model
 
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
         self._group(model)
@@ -71,7 +70,7 @@ class InitialWeights(Start):
         before = self.raw
         self.create(self._groups.shape, self._clipped(weights))
         if self.raw is not before:
-            self._taken = self.raw.numpy()
+            self.followed = self.raw.numpy()
         known = self.units_at_first
         if (
             self.raw is not before
@@ -81,14 +80,14 @@ class InitialWeights(Start):
             self.units_at_first = self._spreads()
 
     def follow(self, weights: Callable[[], dict[int, Any]]) -> None:
-        if not np.array_equal(self._bound(), self._taken):
+        if not self.follows:
             return  # tuned, or assigned
         known = weights()
         members = self._groups.members
         if all(id(m.variable) in known for m in members):
             now = [known[id(m.variable)] for m in members]
             self.raw.assign(self._clipped(now))
-            self._taken = self.raw.numpy()
+            self.followed = self.raw.numpy()
 
     def _clipped(self, weights: Sequence[Any]) -> np.ndarray:
         """Returns the numbers of tensors within the bounds, `(count,)`."""
