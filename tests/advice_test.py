@@ -125,6 +125,14 @@ def test_nothing_that_is_tuned_has_an_effect():
     assert "hyperparameter_summary()" in text
 
 
+def test_a_loss_of_0_leaves_nothing_to_fit_to(model):
+    """As where a stream's weights are all 0; arrays' are seen before."""
+    one = advice.Advice(model.hyperparameters)
+    one.note({"hypergradient_norm": 0.0})
+    with pytest.warns(UserWarning, match="loss was exactly 0.*sample weights"):
+        one.give({"val_loss": [0.0]}, [])
+
+
 # ---- overfitting
 
 

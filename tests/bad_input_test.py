@@ -76,6 +76,21 @@ WRONG_DATA = [
     (validation(x_val[:, :2]), "validation_data", "(8, 2)"),
     (validation(x_val, y_val + 5), "validation_data", "from 5 to 7"),
     (validation(x_val * np.nan), "validation_data", "16 of 16"),
+    (
+        dict(validation_data=(*VALIDATION, np.zeros(16))),
+        "validation_data",
+        "16 weights of 0",
+    ),
+    (
+        dict(hyper_data=(*VALIDATION, np.zeros(16))),
+        "hyper_data",
+        "16 weights of 0",
+    ),
+    (
+        split(0.5, sample_weight=np.zeros(24)),
+        "sample_weight",
+        "24 weights of 0",
+    ),
     (dict(hyper_data=(x_val * np.nan, y_val)), "hyper_data", "16 of 16"),
     (split(1.5), "validation_split", "=1.5"),
     (split(0.5, batch_size=13), "batch_size", "without those split off, 12"),

@@ -77,7 +77,8 @@ class Advice:
                 learning rates ended at the edge of stability, and if
                 hyperparameters overfit the data that they are fitted to.
         """
-        texts = [*map(_at_bounds, self._each), *self._stood_still()]
+        fitted = history.get("hyper_loss", history.get("val_loss", ()))
+        texts = [*map(_at_bounds, self._each), *self._stood_still(fitted)]
         texts.append(_at_the_edge(self._past_edge))
         texts += [
             _overfit(history, fitted, held_out)
@@ -86,10 +87,22 @@ class Advice:
         for text in filter(None, texts):
             warnings.warn(text, UserWarning, stacklevel=arguments.users_level())
 
-    def _stood_still(self) -> list[str]:
+    def _stood_still(self, losses: Sequence[float] = ()) -> list[str]:
+        """Returns warnings of what hardly moved.
+
+        Args:
+            losses: those that are fitted, of each meta-iteration.
+        """
         if not self._steps:
             return []
         count = f"{self._steps} step" + "s" * (self._steps > 1)
+        if self._is_zero and len(losses) and not np.any(losses):
+            return [
+                f"The validation loss was exactly 0 in each of {count}, and "
+                "nothing was tuned. Expected data with a loss to fit "
+                "hyperparameters to. Look at the sample weights of the "
+                "validation data: where all are 0, there is none."
+            ]
         if self._is_zero:
             return [
                 f"The hypergradient was 0 in each of {count}: nothing that is "

@@ -10,6 +10,7 @@ from keras_drmad.training.kept_arrays import KeptArrays
 from keras_drmad.training.plan import Plan, Split
 from keras_drmad.training.randomness import drawn_seed
 from keras_drmad.training.sources import (
+    check_weighed,
     held_out_source,
     is_stream,
     training_source,
@@ -110,8 +111,12 @@ def plan(
             validation_steps,
         )
     hyper = held_out(hyper_data, "hyper_data")
+    fitted = "hyper_data"
     if hyper is None:
         hyper, reports = reports, None
+        fitted = "validation_data" if parts is None else "sample_weight"
+    if is_tuned:
+        check_weighed(hyper, fitted)
     return Plan(training, epochs, hyper, reports, seed, parts)
 
 

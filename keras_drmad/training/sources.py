@@ -189,6 +189,28 @@ def held_out_source(
     )
 
 
+def check_weighed(source: Source, argument: str) -> None:
+    """Checks that held-out arrays have a weight that is not 0.
+
+    Args:
+        source: the batches that hyperparameters are fitted to.
+        argument: str, in which their weights came, for errors.
+
+    Raises:
+        ValueError: if all weights are 0.
+    """
+    if not isinstance(source.batches, ArrayBatches):
+        return
+    weights = leaves(source.batches.data[2])
+    if weights and not any(np.any(w) for w in weights):
+        raise ValueError(
+            f"Invalid value for argument `{argument}`. Expected sample weights "
+            "that are not all 0, for hyperparameters are fitted to the loss of "
+            f"the examples that have some. Received: {len(weights[0])} weights "
+            "of 0."
+        )
+
+
 def _are_class_weights(given: Any) -> bool:
     """Returns whether an argument is a dict from whole numbers to numbers."""
 
