@@ -450,6 +450,11 @@ def test_bad_arguments(make, argument, received):
     assert received in str(error.value)
 
 
+def of_bytes():
+    inputs = keras.Input((4,), dtype="uint8")
+    return inputs, keras.layers.Dense(2)(inputs)
+
+
 def compiled_with(kind, optimizer="sgd", loss="mse", layers=None):
     exact_model(
         tanh_net() if layers is None else layers,
@@ -467,6 +472,10 @@ def compiled_with(kind, optimizer="sgd", loss="mse", layers=None):
         (lambda: compiled_with(kinds.WeightDecay()), ["AdamW", "SGD"]),
         (lambda: compiled_with(kinds.LabelSmoothing()), ["cross-entropy"]),
         (lambda: compiled_with(kinds.Temperature()), ["from_logits"]),
+        (
+            lambda: compiled_with(kinds.LearnedData(X), layers=of_bytes()),
+            ["'learned_data'", "uint8"],
+        ),
         (lambda: compiled_with(kinds.LossWeights()), ["several outputs"]),
         (lambda: compiled_with(kinds.LossWeights(layers="c")), ["'c'"]),
         (

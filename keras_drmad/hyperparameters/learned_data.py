@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_drmad import arguments
 from keras_drmad.core.state import Batch
 from keras_drmad.hyperparameters import base
 from keras_drmad.hyperparameters.parts import axes_of
@@ -19,7 +20,9 @@ class LearnedData(base.Hyperparameter):
 
     Training sees the learned input in the place of each training input, with
     the label that `fit` was given for this place. `fit` needs as many inputs of
-    the same shape: the initial inputs, or any others.
+    the same shape: the initial inputs, or any others. They are learned as
+    floats, whatever their dtype: images of bytes too, by a model whose input
+    is not of integers.
 
     Example: one image for each of ten classes, learned.
 
@@ -68,7 +71,22 @@ class LearnedData(base.Hyperparameter):
             )
         self.axes = ("example", *axes_of(self.initial.shape[1:]))
 
+    def check(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        super().check(model, optimizer)
+        inputs = tf.nest.flatten(getattr(model, "inputs", None) or [])
+        for dtype in (one.dtype for one in inputs):
+            if not keras.backend.is_float_dtype(dtype):
+                raise arguments.Refused(
+                    f"The hyperparameter '{self.name}' learns inputs by their "
+                    "derivative: the model has to take floats.",
+                    received=f"an input of dtype {dtype}, to which Keras "
+                    "rounds what comes",
+                    advice="Leave `dtype` out in `keras.Input(shape)`; the "
+                    "data may stay of any dtype.",
+                )
+
     def bind(self, model: keras.Model, optimizer: keras.Optimizer) -> None:
+        self.check(model, optimizer)
         self.create(self.initial.shape, self.initial)
 
     @property
