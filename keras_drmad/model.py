@@ -417,9 +417,10 @@ class DrMADModel(Readable, Checkable, Differentiable):
                 last weights, and hyperparameters one step further.
             draws: int, how many trainings from new draws each meta-iteration
                 has, whose mean hypergradient it follows. Logs are their means,
-                and so is the `val_loss` by which `"best"` chooses; its weights,
-                and those of `"last"`, are those of the last draw, whose own
-                loss may be higher.
+                and so is the `val_loss` by which `"best"` chooses; its weights
+                are those of the draw with the lowest `val_loss` among them.
+                Those of `"last"` are those of the last draw, whose own loss may
+                be higher.
             refit: bool, whether `fit` ends with a training on all examples,
                 those of `validation_split` included; with `hyper_data`, its
                 loss there is `"hyper_loss"` in `model.final_logs`.

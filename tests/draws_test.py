@@ -6,6 +6,7 @@ import pytest
 
 import keras_drmad as kd
 from keras_drmad.training.course import Course
+from keras_drmad.training.draws import Draws
 from keras_drmad.training.plan import Split
 from keras_drmad.training.randomness import hashed
 from small_models import (
@@ -313,6 +314,25 @@ def test_a_step_follows_the_mean_of_several_draws(model):
     assert model.diagnostics["hypergradient_norm"][0] == pytest.approx(
         float(np.linalg.norm(each.mean(0))), rel=1e-4
     )
+
+
+def test_the_best_of_several_draws_is_kept(model, monkeypatch):
+    losses = []
+    draw = Draws.draw
+
+    def noted(*given):
+        trained, logs, gradient = draw(*given)
+        losses.append(logs["val_loss"])
+        return trained, logs, gradient
+
+    monkeypatch.setattr(Draws, "draw", noted)
+    logs = fit(model, draws=3, meta_iterations=2, keep="best", seed=1)
+    each = np.reshape(losses, (2, 3))
+    np.testing.assert_allclose(logs["val_loss"], each.mean(1), rtol=1e-6)
+    best = each[each.mean(1).argmin()]
+    assert best.argmin() < 2  # not the last draw
+    loss = model.evaluate(*VALIDATION, verbose=0)
+    assert loss == pytest.approx(best.min(), rel=1e-6)
 
 
 # ---- what ends a fit early

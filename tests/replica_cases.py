@@ -349,6 +349,13 @@ def uneven_draws():
 
 
 @case
+def best_of_draws():
+    """Which one worker had, and all have at the end."""
+    options = {"meta_iterations": 2, "keep": "best", "seed": 1}
+    return fitted(fresh(), draws=3, **options)
+
+
+@case
 def checked_values():
     model = fresh()
     fitted(model, meta_iterations=2)

@@ -45,12 +45,13 @@ WORKERS = [
     "stream",
     "sequence",
     *ALONE,
-    # These train one model, the last two each worker apart.
+    # These train one model, the last three each worker apart.
     "plain_training",
     "whole_fit",
     "tuned_while_training",
     "checked_values",
     "uneven_draws",
+    "best_of_draws",
 ]
 ODD = {
     "hidden_sum": "the validation loss is",

@@ -117,8 +117,8 @@ class MetaTraining:
             watchers: are told of the chunks, of one training each.
 
         Returns:
-            The last of the trainings, and the means of the logs and of the
-            diagnostics.
+            One of the trainings, the best where weights of the best are kept
+            and else the last; and the means of the logs and of the diagnostics.
 
         Raises:
             Diverged: if training or validation leaves the finite numbers.
@@ -126,17 +126,23 @@ class MetaTraining:
         draws, workers = self.tuning.draws, self.training.workers
         each_trained: dict[int, Trained] = {}
         gradients: list[list[tf.Tensor]] = []
+        keeps_best, lowest = self.tuning.keep == "best", np.inf
 
         def logs_of(draw: int) -> dict[str, Any]:
+            nonlocal lowest
             number = meta_iteration * draws + draw
             trained, logs, gradient = self.draws.draw(number, watchers[draw])
-            each_trained.clear()  # only the last one is of use
-            each_trained[draw] = trained
+            if not keeps_best or logs["val_loss"] < lowest:
+                lowest = logs["val_loss"]
+                each_trained.clear()  # only one is of use
+                each_trained[draw] = trained
             gradients.append(gradient)
             return logs
 
         each_logs = workers.each(draws, logs_of)
-        trained = workers.of_draw(draws - 1, each_trained)
+        losses = [one["val_loss"] for one in each_logs]
+        kept = int(np.argmin(losses)) if keeps_best else draws - 1
+        trained = workers.of_draw(kept, each_trained)
         logs = {k: _mean([one[k] for one in each_logs]) for k in each_logs[0]}
         sums = map(tf.add_n, zip(*gradients, strict=True))
         self.pending = [x / draws for x in workers.sum_of_draws([*sums])]

@@ -213,8 +213,8 @@ class Workers:
 
         Args:
             draw: int.
-            each: dict from this worker's draws to what came of them; only the
-                last one is held.
+            each: dict from this worker's draws to what came of them; only one
+                is held, `draw` itself where the worker had it.
         """
         if not self.are_apart:
             return each[draw]
