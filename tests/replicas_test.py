@@ -250,8 +250,13 @@ def test_workers_end_where_one_is_lost(lost, backups):
 def test_lost_workers_go_on_when_they_are_back(workers, folder):
     for worker in workers:
         assert "error" not in worker["killed"], worker["killed"]
-        for key, value in worker["never_killed"].items():
-            np.testing.assert_array_equal(worker["killed"][key], value, key)
+        again, whole = dict(worker["killed"]), dict(worker["never_killed"])
+        assert list(whole.pop("told_epochs")) == [0, 1, 2]
+        assert list(again.pop("told_epochs")) == [1, 2]
+        # In the second training, behind the first chunk.
+        assert again.pop("told_chunks")[0] > whole.pop("told_chunks")[0]
+        for key, value in whole.items():
+            np.testing.assert_array_equal(again[key], value, key)
     assert not (folder / "killed").exists()  # as at the end of every `fit`
 
 
