@@ -109,9 +109,10 @@ def losses(
     )
     within = bool(record.fits[0]["every"])  # tuned before its first row ended
     first = "first: epoch 1" if within else "first: with the starting values"
+    by = "of the last fit" if len(fits(record)) > 1 else "by val_loss"
     shown = [
         (first, rows[0]),
-        (f"best by val_loss: number {best + 1}", rows[best]),
+        (f"best {by}: number {best + 1}", rows[best]),
         (f"last: number {len(rows)}", rows[-1]),
     ]
     if record.final:

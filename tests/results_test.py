@@ -293,6 +293,19 @@ def test_losses_have_a_column_each_whatever_their_names(tuned):
     assert len(head) == len(first)
 
 
+def test_the_best_is_that_of_the_last_fit(tuned):
+    model, _, _ = tuned
+    tree = model.tuning_record.tree()
+    (one,) = tree["fits"]
+    tree["fits"] += [one | {"first": 5}, one | {"first": 8}]  # one without rows
+    for k, row in enumerate(tree["rows"]):
+        row["val_loss"] = abs(k - 6.2) - 9.0 * (k < 5)  # of other data
+    record = TuningRecord(tree)
+    assert record.best == 6
+    _, (_, best, *_) = results_summary.losses(record)
+    assert best == ("best of the last fit: number 7", record.rows[6])
+
+
 def test_what_moved_next_is_told_as_such(tuned):
     model, _, _ = tuned
     paragraph = said(model).partition("\n l2:\n")[2]

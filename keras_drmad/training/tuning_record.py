@@ -126,8 +126,14 @@ class TuningRecord:
 
     @property
     def best(self) -> int:
-        """The number of the row with the lowest `val_loss`, from 0."""
-        return int(np.nanargmin(self.series("val_loss")))
+        """The number of the row with the lowest `val_loss`, from 0.
+
+        Of the rows of the last `fit` that has any: what it leaves is its own
+        best, and others may have had other validation data.
+        """
+        begins = [one["first"] for one in self.fits]
+        first = max(k for k in begins if k < len(self.rows))
+        return first + int(np.nanargmin(self.series("val_loss")[first:]))
 
     @property
     def final(self) -> dict[str, float]:
