@@ -13,6 +13,7 @@ import keras_drmad as kd
 from keras_drmad.core.loops import Loops
 from keras_drmad.training import kept_batches
 from keras_drmad.training.backup_files import BackupFiles
+from keras_drmad.training.time_budget import Clock
 from small_models import (
     FIT,
     VALIDATION,
@@ -320,21 +321,21 @@ def test_divergence_of_one_hypergradient_is_an_error():
 class Slow(keras.utils.PyDataset):
     """Batches that take long, from the second chunk on."""
 
-    def __init__(self):
+    def __init__(self, fast=200):
         super().__init__(max_queue_size=1)
-        self.asked = 0
+        self.asked, self.fast = 0, fast
 
     def __len__(self):
         return 400
 
     def __getitem__(self, k):
         self.asked += 1
-        time.sleep(0.05 if k > 200 else 0)
+        time.sleep(0.05 if self.asked > self.fast else 0)
         return X[:8], Y[:8]
 
 
 def test_ctrl_c_ends_the_reading_of_a_stream_wherever_it_comes(exact_of):
-    dataset, asked = Slow(), []
+    dataset, asked = Slow(fast=90), []
 
     def while_read():
         asked.append(dataset.asked)
@@ -350,6 +351,30 @@ def test_ctrl_c_ends_the_reading_of_a_stream_wherever_it_comes(exact_of):
             **PLAIN,
         )
     del error
+    assert dataset.asked < asked[0] + 5
+
+
+@pytest.mark.parametrize("end", ["a callback", "time"])
+def test_what_ends_a_fit_ends_the_reading_of_a_stream(exact_of, end):
+    dataset, asked = Slow(fast=90), []
+    model, budget = exact_of("stored"), kd.callbacks.TimeBudget(99)
+
+    def while_read():
+        asked.append(dataset.asked)
+        if end == "time":
+            monkeypatch.setattr(Clock, "left", -1.0)
+        else:
+            model.stop_training = True
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fit(
+            model,
+            x=dataset,
+            y=None,
+            batch_size=None,
+            callbacks=[OnceLate(90, while_read), budget],
+            **PLAIN,
+        )
     assert dataset.asked < asked[0] + 5
 
 

@@ -22,6 +22,7 @@ from keras_drmad.core.walked import (
     NOBODY,
     Derivative,
     Diverged,
+    Ended,
     Part,
     Walked,
     Watcher,
@@ -370,13 +371,16 @@ class Walk:
 def told_of_interrupts(chunks: Generator) -> Iterator[None]:
     """Within it, Ctrl-C reaches what reads chunks, which then reads no more.
 
+    So does `Ended`. After other errors a chunk that is being read is read to
+    its end, for further walks may follow; see `StreamBatches`.
+
     Args:
         chunks: generator of the chunks that are gone through.
     """
     try:
         yield
-    except KeyboardInterrupt as interrupt:
-        chunks.throw(interrupt)
+    except (KeyboardInterrupt, Ended) as end:
+        chunks.throw(end)
 
 
 class Forward:

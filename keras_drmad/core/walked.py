@@ -38,6 +38,10 @@ class Diverged(FloatingPointError):
         self.what = what
 
 
+class Ended(Exception):
+    """Ends a walk, and the reading of what would have come next."""
+
+
 class OtherBatches(Exception):
     """A walk that goes on was given other batches: it is to begin anew."""
 

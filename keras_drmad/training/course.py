@@ -307,7 +307,7 @@ class Course:
         """Raises `Stopped` if time is up, or will be before work is of use."""
         if self.workers.any(clock.left <= self._needed(clock)):
             clock.is_over = True
-            raise Stopped(is_late=True)
+            raise self.workers.stopped(is_late=True)
 
 
 def _is_taken(callback: Any) -> bool:

@@ -156,4 +156,4 @@ class Reporter(Watcher):
             last, logs = self._ends_after
             state = in_floats(tree["state"])
             self.reached = Reached(last + 1, state, logs)
-            raise Stopped
+            raise self.course.workers.stopped()

@@ -16,6 +16,7 @@ from keras_drmad import keras_internals
 from keras_drmad.core.nested import leaves, map_arrays
 from keras_drmad.core.span import Span
 from keras_drmad.core.state import Batch
+from keras_drmad.core.walked import Ended
 from keras_drmad.training import stacks
 from keras_drmad.training.arrays import reversed_order
 from keras_drmad.training.kept_batches import KeptBatches
@@ -166,7 +167,7 @@ class StreamBatches:
 
         Always exactly one, so that how often a stream was begun, which decides
         in which order it comes next, does not depend on how fast it is. But an
-        interrupt ends the reading.
+        interrupt ends the reading, and so does what ends a `fit`.
         """
         self._gives_up = False
         with ThreadPoolExecutor(1) as pool:
@@ -180,7 +181,7 @@ class StreamBatches:
                     yield iterations, _chunk(stacked)
                     if is_awaited:
                         self._reading = pool.submit(next, chunks, None)
-            except KeyboardInterrupt:  # the walk's, too, which throws it here
+            except (KeyboardInterrupt, Ended):  # the walk throws them here
                 self._gives_up = True
                 raise
 

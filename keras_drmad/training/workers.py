@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_drmad.core.walked import Diverged
+from keras_drmad.core.walked import Diverged, Ended
 from keras_drmad.seam.replicas import Replicas
 from keras_drmad.training.backup_files import BackupFiles
 from keras_drmad.training.time_budget import TimeBudget
@@ -55,6 +55,10 @@ class Stopped(Exception):
     def __init__(self, *, is_late: bool = False):
         super().__init__()
         self.is_late = is_late
+
+
+class StoppedReading(Stopped, Ended):
+    """Training is to end here, and to read no further."""
 
 
 class Workers:
@@ -176,6 +180,19 @@ class Workers:
         if self.replicas.workers == 1:
             return flag
         return bool(self.replicas.sum([np.int32(flag)])[0])
+
+    def stopped(self, *, is_late: bool = False) -> Stopped:
+        """Returns what ends a training that no other one has to follow.
+
+        Workers that train together read a stream as far as they had begun to:
+        all of them begin it equally often, for the next `fit`.
+
+        Args:
+            is_late: bool, whether time is up.
+        """
+        if self.replicas.workers > 1:
+            return Stopped(is_late=is_late)
+        return StoppedReading(is_late=is_late)
 
     def each(self, draws: int, function: Callable[[int], Any]) -> list[Any]:
         """Returns what a function returns for each draw, on all workers.
