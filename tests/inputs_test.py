@@ -237,6 +237,17 @@ def test_says_that_a_stream_ends_within_an_epoch(stream):
     warn_of_ends(X, 2, epochs=2)
 
 
+@pytest.mark.parametrize("held_out", [VALIDATION, Slices(*VALIDATION)])
+def test_each_held_out_batch_counts_once(small, held_out):
+    model = small()
+    options = dict(batch_size=8, meta_iterations=0, verbose=0)
+    options |= dict(validation_data=held_out, validation_steps=3)
+    with pytest.warns(UserWarning, match="2 batches, fewer than valid.*=3"):
+        logs = model.fit(X, Y, **options).history
+    loss = model.evaluate(*VALIDATION, verbose=0)
+    assert logs["val_loss"][0] == pytest.approx(loss, rel=1e-6)
+
+
 def test_goes_through_a_stream_again_within_an_epoch(small):
     def weights(data):
         model = small()

@@ -105,6 +105,7 @@ def validation_source(
     _check_steps("validation_steps", steps)
     _check_steps("validation_batch_size", batch_size)
     if isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
+        steps = _no_more(steps, _known_number_of_batches(data), argument)
         return _stream_source(data, None, steps, False, 0, argument, strings)
     if isinstance(data, list):
         data = tuple(data)
@@ -120,6 +121,7 @@ def validation_source(
     arrays = kept.tensors(*passes.unpack(data)[:3], argument, strings)
     size = len(leaves(arrays)[0])
     limit = min(32 if batch_size is None else batch_size, size)
+    steps = _no_more(steps, -(-size // limit), argument)
     return _array_source(
         arrays, limit, steps, False, 0, argument, "validation_batch_size"
     )
@@ -177,6 +179,7 @@ def held_out_source(
     _check_steps("validation_batch_size", batch_size)
     x, y, _ = training.data
     limit = min(32 if batch_size is None else batch_size, len(examples))
+    steps = _no_more(steps, -(-len(examples) // limit), "validation_split")
     return _array_source(
         (x, y, data[2]),
         limit,
@@ -345,6 +348,25 @@ def _stream_source(
             yield Batch(x, y, sample_weight, index)
 
     return Source(StreamBatches(checked, seed, counted=counted), steps)
+
+
+def _no_more(steps: int | None, count: int, argument: str) -> int | None:
+    """Returns `validation_steps`, but no more than there are batches.
+
+    Args:
+        steps: int, as for `validation_source`.
+        count: int, the number of batches; below 0 where it is not known.
+        argument: str, in which they came, for a warning.
+    """
+    if steps is None or not 0 < count < steps:
+        return steps
+    warnings.warn(
+        f"Argument `{argument}` has {count} batches, fewer than "
+        f"validation_steps={steps}. Each of them counts once.",
+        UserWarning,
+        stacklevel=arguments.users_level(),
+    )
+    return count
 
 
 def warn_of_ends(data: Any, steps: int | None, epochs: int) -> None:
