@@ -63,9 +63,9 @@ HEAD = (
     """,
     """
     A layer, loss or optimizer of your own is held against Keras and against
-    differences in the same way, on your own model, before its first hypergradient.
-    [limits.md](limits.md#what-is-refused) says what is refused, whatever it is
-    called.
+    differences in the same way, on your own model, before its first
+    hypergradient. [limits.md](limits.md#what-is-refused) says what is refused,
+    whatever it is called.
     """,
 )
 
