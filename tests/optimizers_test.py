@@ -14,6 +14,7 @@ from closed_forms import exact_model, regression
 from conformance.optimizers import OPTIMIZERS, SGD, UPDATES
 from conftest import reseed
 from keras_drmad.hyperparameters import L2, LearningRate
+from keras_drmad.seam.pure_optimizer import FirstValues
 from small_models import assert_helps, built_once
 from this_keras import KERAS
 
@@ -273,3 +274,31 @@ def test_schedule_free_of_keras_has_to_be_built_before_fit():
             plain.get_weights(), model.get_weights()
         )
     assert moved[True] < 0.1 < 0.5 < moved[False]
+
+
+class FromWeights(keras.optimizers.SGD):
+    """Begins with a velocity that is the weights."""
+
+    def build(self, variables):
+        super().build(variables)
+        for v, velocity in zip(variables, self.momentums, strict=True):
+            velocity.assign(v.value)
+
+
+def test_first_values_are_those_of_an_optimizer_that_is_new():
+    weight = keras.Variable(np.ones(3))
+
+    def of(optimizer):
+        optimizer.build([weight])
+        return FirstValues(optimizer)
+
+    adagrad = keras.optimizers.Adagrad(initial_accumulator_value=0.25)
+    first = of(adagrad)
+    np.testing.assert_array_equal(first()[-1], [0.25] * 3)
+    assert first() is first()
+    adagrad.initial_accumulator_value = 0.5
+    np.testing.assert_array_equal(first()[-1], [0.5] * 3)
+    first = of(FromWeights(0.1, momentum=0.5))
+    for value in (1, 2):
+        weight.assign(np.full(3, value))
+        np.testing.assert_array_equal(first()[-1], [value] * 3)

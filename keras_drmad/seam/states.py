@@ -1,6 +1,7 @@
 """The states of a training, between tensors and Keras's variables."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 from keras_drmad import keras_internals
 from keras_drmad.core.state import State
 from keras_drmad.hyperparameters.together import Together
-from keras_drmad.seam.pure_optimizer import new_optimizer
+from keras_drmad.seam.pure_optimizer import FirstValues
 
 
 class States:
@@ -63,8 +64,9 @@ class States:
 
     def initial_state(self) -> State:
         """Returns the weights as they are, with an optimizer that is new."""
-        fresh = new_optimizer(self.optimizer)
-        slots = values_of(self._matching(self.slots, fresh))
+        places = {id(v): k for k, v in enumerate(self.optimizer.variables)}
+        values = self._first_values()
+        slots = [values[places[id(v)]] for v in self.slots]
         return self.state()._replace(slots=slots)
 
     def started(self, state: State, hparams: list[tf.Tensor]) -> State:
@@ -283,10 +285,9 @@ class States:
     def _variables(self) -> tuple[list, list, list]:
         return self.params, self.slots, self.buffers
 
-    def _matching(self, variables: list, other: keras.Optimizer) -> list:
-        """Returns another optimizer's variables that correspond to ours."""
-        places = {id(v): k for k, v in enumerate(self.optimizer.variables)}
-        return [other.variables[places[id(v)]] for v in variables]
+    @functools.cached_property
+    def _first_values(self) -> FirstValues:
+        return FirstValues(self.optimizer)
 
 
 def _numbers(results: dict[str, Any]) -> dict[str, Any]:
