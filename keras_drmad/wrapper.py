@@ -232,11 +232,14 @@ class Wrapper(keras_internals.BuiltOfAnyParts):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Returns the model with these constructor arguments."""
+        """Returns the model with these constructor arguments.
+
+        Those that a subclass adds in its `get_config` come as they are there.
+        """
         model = keras.saving.deserialize_keras_object(
             config["inputs"], custom_objects=custom_objects
         )
-        return cls(model, name=config["name"])
+        return cls(model, **{k: v for k, v in config.items() if k != "inputs"})
 
     def get_build_config(self):
         """Returns `None`: the elementary model is built by its own config."""

@@ -219,6 +219,26 @@ def test_config(kind):
         np.testing.assert_array_equal(copy(X), model(X))
 
 
+class Mine(kd.DrMADModel):
+    """With an argument of its own."""
+
+    def __init__(self, inputs, outputs=None, name=None, *, note):
+        super().__init__(inputs, outputs, name)
+        self.note = note
+
+    def get_config(self):
+        return super().get_config() | {"note": self.note}
+
+
+def test_config_of_a_subclass_keeps_arguments_of_its_own():
+    model = Mine(hidden(), note="mine")
+    for copy in (
+        Mine.from_config(model.get_config()),
+        keras.models.clone_model(model),
+    ):
+        assert type(copy) is Mine and copy.note == "mine"
+
+
 @pytest.mark.parametrize(
     "constructed",
     [
