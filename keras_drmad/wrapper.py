@@ -337,13 +337,13 @@ def check_overrides(kind: type) -> None:
         TypeError: if it does.
     """
     bases = dict.fromkeys(PARTS, keras.Model) | dict.fromkeys(
-        STEPS[:2], Wrapper
+        ("call", *STEPS[:2]), Wrapper
     )
     for name, base in bases.items():
         if getattr(kind, name) is not getattr(base, name):
             raise TypeError(
                 f"The class {kind.__name__} overrides `{name}`, which training "
                 "would not call: training calls the elementary model's "
-                "`compute_loss` and `compute_metrics`. Override these in a "
-                "`keras.Model`, and wrap that model by `from_model`."
+                "`call`, `compute_loss` and `compute_metrics`. Override these "
+                "in a `keras.Model`, and wrap that model by `from_model`."
             )

@@ -115,6 +115,11 @@ class OutsideTrain(kd.DrMADModel):
         return {"loss": 0.0}
 
 
+class OutsideCall(kd.DrMADModel):
+    def call(self, inputs, training=None):
+        return 2 * super().call(inputs, training=training)
+
+
 @members(
     "a step of a model's own",
     {
@@ -129,6 +134,7 @@ class OutsideTrain(kd.DrMADModel):
         "test_step, outside": lambda: Outside.from_model(linear()),
         "train_step, outside": lambda: OutsideTrain.from_model(linear()),
         "compute_metrics, outside": lambda: OutsideMetrics.from_model(linear()),
+        "call, outside": lambda: OutsideCall.from_model(linear()),
     },
 )
 def is_refused(wrap):
