@@ -94,6 +94,14 @@ def test_compiling_pays_sooner_for_large_nets():
     assert traits.pays(800, 0, has_loops=True)
 
 
+def test_functions_that_run_eagerly_are_refused(request):
+    request.addfinalizer(lambda: tf.config.run_functions_eagerly(False))
+    model = compiled()
+    tf.config.run_functions_eagerly(True)
+    with pytest.raises(ValueError, match=r"run_functions_eagerly\(True\)"):
+        fit(model)
+
+
 def test_auto_compiles_once_enough_steps_were_asked_for():
     model = compiled(jit_compile="auto")  # of few weights
     model.hypergradient(X, Y, **asked_for(steps_per_epoch=3))

@@ -11,6 +11,21 @@ from keras_drmad.core.tracing import undisturbed
 from keras_drmad.keras_internals import quiet, without_rewriting
 
 
+def check_compiles() -> None:
+    """Checks that TensorFlow compiles functions.
+
+    Raises:
+        ValueError: if it was told to run them as they are.
+    """
+    if tf.config.functions_run_eagerly():
+        raise ValueError(
+            "Expected TensorFlow to compile functions, for training runs in "
+            "compiled loops. Received: `tf.config.run_functions_eagerly(True)`."
+            " Call it with False before training. To look into a layer, call "
+            "the model on a batch: `model(x[:1])`."
+        )
+
+
 class Compiler:
     """Compiles functions with `tf.function`.
 

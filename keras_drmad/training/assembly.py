@@ -20,7 +20,7 @@ from keras_drmad.hyperparameters.together import Together
 from keras_drmad.methods.base import Chosen, Method
 from keras_drmad.seam import same_steps, self_check
 from keras_drmad.seam.as_compiled import AsCompiled
-from keras_drmad.seam.compiler import Compiler
+from keras_drmad.seam.compiler import Compiler, check_compiles
 from keras_drmad.seam.convexity import convex_places
 from keras_drmad.seam.parts_check import warn_of_parts
 from keras_drmad.seam.problem import ElementaryProblem
@@ -149,8 +149,9 @@ class Assembly:
             ValueError: if workers were asked for different trainings, or the
                 model was compiled or frozen since, or the
                 model, the hyperparameters or the method cannot
-                take the data or the length.
+                take the data or the length, or functions run eagerly.
         """
+        check_compiles()
         self.as_compiled.check_compiled()
         self.hyperparameters.check_bound(self._model)
         self.as_compiled.check_trainable()
