@@ -8,6 +8,7 @@ import tensorflow as tf
 import keras_drmad as kd
 from consensus_rule import Kind, Rule, bound, built, gradients, step
 from keras_drmad import hyperparameters as kinds
+from keras_drmad.core import walked
 from small_models import assert_same
 
 # ---- the formula
@@ -44,6 +45,15 @@ def test_is_the_formula_within_bounds():
             np.testing.assert_allclose(found, rule.step(g), rtol=1e-12)
             clipped += np.isin(found, bounds).sum()
     assert clipped > 100
+
+
+def test_no_bound_is_no_number_that_tensorflow_checks(request):
+    tf.debugging.enable_check_numerics()
+    request.addfinalizer(tf.debugging.disable_check_numerics)
+    kind = bound()  # without bounds
+    step(built(kind), kind, gradients(1, 7)[0])
+    limit = walked.finite_limit(float("inf"), kind.raw.value.dtype)
+    assert np.isfinite(limit) and limit > 1e300
 
 
 def test_is_the_formula_after_assignments():

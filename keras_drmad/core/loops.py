@@ -21,7 +21,7 @@ from keras_drmad.core.apart import apart
 from keras_drmad.core.derivatives import vjp
 from keras_drmad.core.records import NOTHING, Recorder, Replay
 from keras_drmad.core.state import Adjoint, Curvature, Wrapper
-from keras_drmad.core.walked import adjoint_at_end
+from keras_drmad.core.walked import adjoint_at_end, finite_limit
 
 
 class Loop(Protocol):
@@ -452,7 +452,7 @@ class Loops:
                 and of examples to begin with.
             held: the held-out minibatches.
             held_n: int32 scalar, the number of these.
-            growth_limit: scalar, as for `_backward`.
+            growth_limit: float, as for `Walk.backward`.
 
         Returns:
             The state after n steps, the training metrics' state, the first step
@@ -484,7 +484,7 @@ class Loops:
             n,
             (tf.constant(0), n),
             first_norm,
-            tf.cast(growth_limit, first_norm.dtype),
+            finite_limit(growth_limit, first_norm.dtype),
         )
         d_hparams = nested.add(d_hparams, back.d_hparams)
         return state, metrics, lost, loss / size, d_hparams, back

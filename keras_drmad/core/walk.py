@@ -28,6 +28,7 @@ from keras_drmad.core.walked import (
     Watcher,
     Window,
     adjoint_at_end,
+    finite_limit,
 )
 
 
@@ -251,7 +252,7 @@ class Walk:
         loop = self.loops.backward(replay)
         params = len(walked.state.params)
         so_far, first_norm = adjoint_at_end(adjoint, walked.hparams, params)
-        limit = tf.constant(growth_limit, first_norm.dtype)
+        limit = finite_limit(growth_limit, first_norm.dtype)
         begun = self.watcher.begun("backward")
         so_far = begun.get("so_far", so_far)
         end = begun.get("first", walked.span.last)

@@ -252,3 +252,15 @@ def adjoint_at_end(
         goes_on=tf.constant(True),
     )
     return so_far, tf.where(first_norm > 0, first_norm, one)
+
+
+def finite_limit(growth_limit: float, dtype: tf.DType) -> tf.Tensor:
+    """Returns a limit of growth as a number that TensorFlow takes for sound.
+
+    `tf.debugging.enable_check_numerics` refuses any inf in a graph.
+
+    Args:
+        growth_limit: float, as for `Walk.backward`.
+        dtype: of the result.
+    """
+    return tf.constant(min(growth_limit, dtype.max), dtype)

@@ -1,5 +1,6 @@
 """A common part by sign steps, and the consensus of each entry's signs."""
 
+import math
 from typing import Any
 
 import keras
@@ -319,12 +320,15 @@ def _stepped(
 
     size = tf.maximum(sums(tf.ones_like(unit)), 1)
     mean, unit = sums(centre) / size, sums(unit) / size
-    lowest, highest = ((bound - mean) / unit for bound in bounds)
-    return tf.clip_by_value(
-        parts - rate * tf.sign(sums(slope)),
-        tf.minimum(lowest, parts),
-        tf.maximum(highest, parts),
-    )
+    stepped = parts - rate * tf.sign(sums(slope))
+    lowest, highest = bounds
+    # Without inf, which `tf.debugging.enable_check_numerics` refuses.
+    if math.isfinite(lowest):
+        stepped = tf.maximum(stepped, tf.minimum((lowest - mean) / unit, parts))
+    if math.isfinite(highest):
+        highest = tf.maximum((highest - mean) / unit, parts)
+        stepped = tf.minimum(stepped, highest)
+    return stepped
 
 
 def _array(tensor: Any) -> np.ndarray:
