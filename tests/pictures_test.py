@@ -2,6 +2,7 @@
 
 import builtins
 import html.parser
+import io
 import re
 
 import keras
@@ -14,6 +15,7 @@ import keras_drmad as kd
 import small_models
 from closed_forms import exact_model, tanh_net
 from keras_drmad import plots
+from keras_drmad.plots import scales
 from keras_drmad.plots.page import Page
 from small_models import as_if_tuned
 
@@ -324,6 +326,45 @@ def test_several_kinds_together_are_told_apart():
     labels = [text.get_text() for text in axes.get_yticklabels()]
     names[:2] = "l2: a/kernel", "l2: b/kernel"
     assert labels == names
+
+
+def test_small_values_are_told_apart_beside_those_of_another_scale():
+    model = tuned(kinds.L2("layer", 1e-6), kinds.Momentum(), kinds.L1("all"))
+    (axes,) = plots.values(model).axes
+    assert axes.get_xscale() == "log"
+    assert plots.course(model).get_yscale() == "log"
+    model.hyperparameters[0].raw.assign([-200.0, -200.0])  # 0 in a float
+    (axes,) = plots.values(model).axes
+    assert axes.get_xscale() == "linear"
+    assert plots.course(model).get_yscale() == "linear"
+
+
+def test_names_are_in_the_legend_as_they_are():
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(2, name="_$x_$")(inputs)
+    model = tuned(kinds.L2("layer"), net=(inputs, outputs))
+    model.tuning_record.rows[0]["_own_loss"] = 1.0
+    for axes, name in (
+        (plots.course(model), r"_\$x_\$"),
+        (plots.losses(model), "_own_loss"),
+        (plots.values_by_layer({"_a": np.ones((2, 3))}), "_a (3)"),
+    ):
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert f" {name}" in labels
+    plots.values(model).savefig(io.BytesIO())
+
+
+def test_numbers_at_ticks_are_whole_and_apart():
+    model = tuned(kinds.L2("layer"))
+    model.tuning_record.rows.pop()
+    for axes in plots.diagnostics(model).axes:
+        assert all(tick == round(tick) for tick in axes.get_xticks())
+    axes = plt.figure().add_subplot()
+    axes.imshow(np.zeros((4, 20_000)), aspect="auto")
+    scales.whole_ticks(axes.xaxis)
+    scales.whole_ticks(axes.yaxis)
+    assert len(axes.get_xticks()) <= 6  # one outside on each side
+    assert [*axes.get_yticks()][1:-1] == [0, 1, 2, 3]
 
 
 def far(model):

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_drmad import loss_along_line as line
 from keras_drmad.hyperparameter_check import HyperparameterCheck
-from keras_drmad.plots.scales import legend_above
+from keras_drmad.plots.scales import legend_above, plain, whole_ticks
 
 
 def values_by_layer(
@@ -35,7 +35,7 @@ def values_by_layer(
     axes = drawn_on(axes)
     for layer, rows in values.items():
         steps = np.arange(1, len(rows) + 1)
-        name = f"{layer} ({rows.shape[1]})"
+        name = plain(f"{layer} ({rows.shape[1]})")
         mean_and_band(steps, rows.T, axes=axes, label=name, log=True)
     axes.set_yscale("log")
     number_meta_iterations(axes)
@@ -259,10 +259,8 @@ def _warn_of(found: line.Barrier, label: str) -> None:
 
 def number_meta_iterations(axes: Any) -> None:
     """Names the horizontal axis, which has whole numbers."""
-    from matplotlib import ticker
-
     axes.set_xlabel("meta-iteration")
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    whole_ticks(axes.xaxis)
 
 
 def drawn_on(axes: Any) -> Any:

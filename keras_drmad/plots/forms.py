@@ -14,6 +14,7 @@ from keras_drmad.plots.scales import (
     label_of,
     legend_above,
     pixels,
+    plain,
     plain_ticks,
     scale_of,
     whole_ticks,
@@ -65,7 +66,7 @@ class Piece(NamedTuple):
     @property
     def label(self) -> str:
         """The part's title, or the hyperparameter's name."""
-        return self.title or self.one.name
+        return self.title or plain(self.one.name)
 
     @property
     def is_log(self) -> bool:
@@ -76,7 +77,7 @@ class Piece(NamedTuple):
 def pieces_of(found: Sequence[Result]) -> list[Piece]:
     """Returns the parts of hyperparameters that are drawn together."""
     return [
-        Piece(one, part, label_in(one, part.label, found))
+        Piece(one, part, plain(label_in(one, part.label, found)))
         for one in found
         for part in one.kind.parts()
     ]
@@ -230,7 +231,7 @@ def ranked(piece: Piece, figure: Any) -> None:
     right.hist(
         np.ravel(piece.value), bins=30, orientation="horizontal", color="C0"
     )
-    right.set_xlabel(f"number of {axis}s")
+    right.set_xlabel("how many")  # there is little room
     whole_ticks(right.xaxis, 3)
     scale(left.yaxis, [piece])
 
@@ -365,8 +366,13 @@ def _is_square(values: np.ndarray) -> bool:
 
 
 def scale(axis: Any, pieces: Sequence[Piece]) -> None:
-    """Makes an axis logarithmic where all values belong on such a scale."""
-    scale_of(axis, all(piece.is_log for piece in pieces))
+    """Makes an axis logarithmic where values belong on such a scale.
+
+    Some of them: on another one, penalties beside a momentum would all be 0.
+    """
+    values = [x for piece in pieces for x in (piece.start, piece.value)]
+    is_log = any(piece.is_log for piece in pieces)
+    scale_of(axis, is_log and min(map(np.min, values)) > 0)
 
 
 def _once(label: str, number: int) -> str:

@@ -12,7 +12,7 @@ from keras_drmad.plots.basics import (
     new_figure,
     number_meta_iterations,
 )
-from keras_drmad.plots.scales import scale_of
+from keras_drmad.plots.scales import plain, scale_of
 from keras_drmad.training.tuning_record import ALL, QUANTILES, TuningRecord
 
 WIDE = 20  # times the lowest loss: then their scale is logarithmic
@@ -54,7 +54,7 @@ def losses(model: Any, *, axes: Any = None) -> Any:
     places = np.arange(1, len(record.rows) + 1)
     for number, name in enumerate(names):
         color = f"C{number}"
-        label = TITLES.get(name, name)
+        label = plain(TITLES.get(name, name))
         axes.plot(places, record.series(name), ".-", color=color, label=label)
         if name in record.final:
             last = record.final[name]
@@ -101,7 +101,7 @@ def course(
     record, axes = model.tuning_record, drawn_on(axes)
     places = np.arange(1, len(record.rows) + 1)
     lines = [
-        (results.label_of(one, label, found) or one.name, rows, now)
+        (plain(results.label_of(one, label, found) or one.name), rows, now)
         for one in found
         for label, rows, now in _lines(one, record)
     ]
@@ -110,7 +110,7 @@ def course(
         far = [-np.mean(np.abs(one.moved)) for one in found]
         most = np.sort(np.argsort(far, kind="stable")[:LAYERS])
         lines = [
-            (one.name, record.spreads[one.name][ALL], one.value)
+            (plain(one.name), record.spreads[one.name][ALL], one.value)
             for one in (found[k] for k in most)
         ]
         more = len(found) - len(lines)
@@ -135,9 +135,9 @@ def course(
     _mark_fits(record, axes)
     _name_rows(record, axes)
     axes.set_ylabel(found[0].name if len(found) == 1 else "value")
-    scale_of(
-        axes.yaxis, all(isinstance(one.kind.transform, Log) for one in found)
-    )
+    is_log = any(isinstance(one.kind.transform, Log) for one in found)
+    lowest = min(min(np.min(rows), np.min(now)) for _, rows, now in lines)
+    scale_of(axes.yaxis, is_log and lowest > 0)
     axes.grid(alpha=0.25)
     axes.legend(fontsize="small")
     return axes

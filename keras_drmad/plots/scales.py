@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+LONG = 10_000  # from here on, numbers at ticks run into each other
+
 
 def scale_of(axis: Any, is_log: bool) -> None:
     """Makes an axis logarithmic or not; call it after drawing."""
@@ -39,10 +41,26 @@ def legend_above(axes: Any) -> None:
 
 
 def whole_ticks(axis: Any, count: int = 9) -> None:
-    """Puts ticks, so many at most, at whole numbers."""
+    """Puts ticks, so many at most, at whole numbers; call it after drawing.
+
+    Of long numbers fewer; a single one where there is a single place.
+    """
     from matplotlib import ticker
 
-    axis.set_major_locator(ticker.MaxNLocator(count, integer=True))
+    if max(axis.get_view_interval()) >= LONG:
+        count = min(count, 4)
+    axis.set_major_locator(
+        ticker.MaxNLocator(count, integer=True, min_n_ticks=1)
+    )
+
+
+def plain(text: str) -> str:
+    """Returns a name as matplotlib shows it as it is.
+
+    A legend leaves out what begins with "_", and "$" begins a formula.
+    """
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
