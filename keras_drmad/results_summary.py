@@ -179,6 +179,12 @@ def _moved(one: Result, record: TuningRecord) -> list[str]:
                 f"nothing moved: the bounds leave less than {STILL:g} units. "
                 f"{WIDEN}"
             ]
+        if record.fits[-1]["ended"].startswith("diverged"):
+            return [
+                "nothing moved in what is kept: training diverged after the "
+                "first moves. Set `bounds=`, or lower the meta-optimizer's "
+                "`learning_rate`"
+            ]
         longer = "epochs" if record.fits[-1]["every"] else "meta_iterations"
         return [
             f"nothing moved: raise `{longer}`, or the meta-optimizer's "

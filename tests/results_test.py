@@ -377,6 +377,8 @@ def test_it_says_if_nothing_moved_and_if_bounds_held(model):
     assert said(model).count("starting values were the best by val_loss") == 3
     model.tuning_record.fits[-1]["keep"] = "last"
     assert said(model).count("nothing moved: raise `meta_iterations`") == 3
+    model.tuning_record.fits[-1]["ended"] = "diverged in meta-iteration 2"
+    assert said(model).count("diverged after the first moves. Set") == 3
     model.hyperparameters[0].assign(BOUNDS[1])
     text = said(model)
     assert "ended at their bounds: 9 at 0.05, of 9. Widen `bounds=`" in text
