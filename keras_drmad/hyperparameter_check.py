@@ -235,15 +235,21 @@ def _verdict(
     if diverged[FOUND] or diverged[START]:
         return _of_diverged(diverged[START], diverged[FOUND], draws)
     start = float(np.mean(results[START][measure]))
+    share = f"({abs(mean / start):.1%}) " if start else ""
     size = (
-        f"The {which} loss is {abs(mean):.3g} ± {error:.2g} "
-        f"({abs(mean / start):.1%}) {'lower' if mean < 0 else 'higher'} with "
-        "the found values"
+        f"The {which} loss is {abs(mean):.3g} ± {error:.2g} {share}"
+        f"{'lower' if mean < 0 else 'higher'} with the found values"
     )
+    if mean == error == 0:
+        return "can't be told", (
+            f"In each draw the {which} loss is the same with the found values "
+            "as with the starting ones: the values are equal, or it does not "
+            "depend on them. Tune for longer, or with larger steps."
+        )
     if not p_value < LEVEL:
         return "can't be told", (
             f"{size}, which {draws} draws can't tell from chance. Use more "
-            "`draws`, or a larger test set."
+            f"`draws`, or more examples as `{given}`."
         )
     if abs(mean) < SURE * examples_error:
         return "can't be told", (

@@ -78,6 +78,7 @@ def test_trains_with_both_values_from_the_same_draws(model):
     )
     assert same.differences["test_loss"][:3] == (0.0, 0.0, 1.0)
     assert same.verdict == "can't be told"
+    assert "the test loss is the same" in same.advice
 
 
 def test_losses_are_those_of_plain_trainings():
@@ -206,6 +207,14 @@ def test_verdicts(change, verdict, word):
     assert result.verdict == verdict
     assert word in result.advice
     assert f"Verdict: {verdict}. " in str(result)
+
+
+def test_a_loss_that_begins_at_0_is_compared():
+    start = np.zeros(4)  # a hinge loss, for instance
+    result = outcomes(start, start + [0.2, 0.21, 0.19, 0.2])
+    assert result.verdict == "does not carry over"
+    assert "0.2 ± 0.0041 higher" in result.advice
+    assert outcomes(start, start).verdict == "can't be told"
 
 
 def test_few_examples_tell_nothing(model):
