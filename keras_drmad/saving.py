@@ -1,6 +1,7 @@
 """How a `DrMADModel` leaves: in files, and as plain Keras."""
 
 import copy
+import inspect
 import json
 import warnings
 from typing import Any
@@ -19,12 +20,19 @@ from keras_drmad.training import fingerprints
 from keras_drmad.training.kept import Left, Resumed
 from keras_drmad.training.tuning import POLICIES
 from keras_drmad.training.tuning_record import TuningRecord
+from keras_drmad.wrapper import COMPILE_ARGUMENTS
 
 CHANGED = (
     "The model '{name}' was changed after `compile` (layers were frozen, "
     "replaced, quantized or given LoRA weights), and can't be compiled as it "
     "was. So the file has the weights, but no optimizer, loss and "
     "hyperparameters. To keep these, save before the change, or compile again."
+)
+NOT_COMPILED = (
+    "The `compile` of the class {name} takes {lacks}, which the file does not "
+    "have. Let `get_compile_config` of the class return them too, before you "
+    "save. Or load the model by `load_model(..., compile=False)`, compile it, "
+    "and call its `load_weights` with the file, which has the hyperparameters."
 )
 NOT_COMPARED = ("callbacks", "verbose")  # by a backup
 OWN = "keras_drmad"  # the group of what a plain model does not have
@@ -180,7 +188,21 @@ class Saved(Remembering):
         return told | self._compiled_with
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles with the arguments that `get_compile_config` returned."""
+        """Compiles with the arguments that `get_compile_config` returned.
+
+        Raises:
+            ValueError: if the `compile` of a subclass takes others.
+        """
+        parameters = inspect.signature(self.compile).parameters.values()
+        lacks = [
+            p.name
+            for p in parameters
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            and p.name not in (*config, *COMPILE_ARGUMENTS)
+        ]
+        if lacks:
+            name = type(self).__name__
+            raise ValueError(NOT_COMPILED.format(name=name, lacks=lacks))
         config = dict(config)
         places = config.pop("places", {})
         keras_internals.set_paths(self.elementary_model, places)

@@ -220,7 +220,7 @@ def test_config(kind):
 
 
 class Mine(kd.DrMADModel):
-    """With an argument of its own."""
+    """With arguments of its own."""
 
     def __init__(self, inputs, outputs=None, name=None, *, note):
         super().__init__(inputs, outputs, name)
@@ -228,6 +228,9 @@ class Mine(kd.DrMADModel):
 
     def get_config(self):
         return super().get_config() | {"note": self.note}
+
+    def compile(self, *args, strength, **kwargs):
+        super().compile(*args, **kwargs)
 
 
 def test_config_of_a_subclass_keeps_arguments_of_its_own():
@@ -237,6 +240,20 @@ def test_config_of_a_subclass_keeps_arguments_of_its_own():
         keras.models.clone_model(model),
     ):
         assert type(copy) is Mine and copy.note == "mine"
+
+
+def test_a_subclass_is_not_compiled_without_arguments_of_its_own(tmp_path):
+    model, path = Mine(hidden(), note="mine"), tmp_path / "m.keras"
+    options = dict(loss="mse", hyperparameters=[kd.hyperparameters.L2("all")])
+    model.compile("sgd", **options, strength=1)
+    model.hyperparameters[0].assign(0.5)
+    model.save(path)
+    with pytest.raises(ValueError, match=r"'strength'.*get_compile_config"):
+        keras.models.load_model(path, {"Mine": Mine})
+    copy = keras.models.load_model(path, {"Mine": Mine}, compile=False)
+    copy.compile("sgd", **options, strength=1)
+    copy.load_weights(path)
+    assert copy.hyperparameters[0].value().numpy() == 0.5
 
 
 @pytest.mark.parametrize(
