@@ -6,10 +6,13 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_drmad as kd
 from checks import assert_exact_hypergradient
 from closed_forms import exact_model, regression, tanh_net
+from keras_drmad.core.state import Batch
+from keras_drmad.hyperparameters.together import Together
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "howto" / "own_kind.md"
@@ -86,3 +89,72 @@ def test_it_is_saved(own, tmp_path):
     np.testing.assert_array_equal(
         loaded.hyperparameters[0].value(), model.hyperparameters[0].value()
     )
+
+
+# ---- kinds with a mistake
+
+
+class Mine(kd.hyperparameters.Hyperparameter):
+    """A kind that does nothing, but what `hooks` say."""
+
+    transform = kd.hyperparameters.Log()
+
+    def __init__(self, bounds=None, **hooks):
+        super().__init__("mine", bounds)
+        for name, hook in hooks.items():
+            setattr(self, name, hook)
+
+    def bind(self, model, optimizer):
+        self.create((2,), 1.0)
+
+
+class WithoutTransform(Mine):
+    transform = None
+
+
+class Uninitialized(Mine):
+    def __init__(self):
+        pass
+
+
+class Empty(Mine):
+    def bind(self, model, optimizer):
+        pass
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (WithoutTransform, "WithoutTransform has no `transform`"),
+        (Uninitialized, r"Uninitialized .* `super\(\).__init__"),
+        (Empty, r"'mine' has no values.*`self.create\(shape"),
+        (lambda: Mine(bounds=(2.0, 5.0)), r"`initial`.*bounds \[2.0, 5.0\]"),
+    ],
+)
+def test_what_is_amiss_in_a_kind_is_said(make, words):
+    model = kd.DrMADModel(*tanh_net())
+    with pytest.raises((TypeError, ValueError), match=f"(?s){words}"):
+        model.compile("sgd", "mse", hyperparameters=[make()])
+
+
+@pytest.mark.parametrize(
+    "hook, returns, words",
+    [
+        ("penalty", lambda raw, params: raw, "a scalar tensor"),
+        ("loss", lambda raw, loss, *_: raw * loss, "a scalar tensor"),
+        ("loss", lambda *_: None, "a scalar tensor"),
+        ("batch", lambda raw, batch: batch[:2], "a `Batch`"),
+        ("weights", lambda raw, params: [*params.values()], "a dict with"),
+        ("start", lambda raw, params: {}, "a dict with"),
+    ],
+)
+def test_what_a_hook_returns_is_checked(hook, returns, words):
+    together = Together([Mine(**{hook: returns})])
+    raw, batch = tf.zeros(2), Batch(tf.zeros(2), tf.zeros(2))
+    arguments = {
+        "loss": (tf.zeros(()), batch, tf.zeros(2), {}),
+        "batch": (batch,),
+    }
+    of = "loss" if hook == "penalty" else hook
+    with pytest.raises(TypeError, match=f"`{hook}` of.*'mine'.*{words}"):
+        getattr(together, of)([raw], *arguments.get(of, ({1: raw},)))

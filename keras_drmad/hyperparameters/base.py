@@ -83,9 +83,16 @@ class Hyperparameter(abc.ABC):
             bounds: `(lowest, highest)` value, either may be `None`.
 
         Raises:
+            TypeError: if the kind has no `transform`.
             ValueError: if the bounds are not an increasing pair within the
                 range of the kind.
         """
+        if not isinstance(getattr(self, "transform", None), Transform):
+            raise TypeError(
+                f"The kind {type(self).__name__} has no `transform`. Expected "
+                "an attribute such as `transform = "
+                "keras_drmad.hyperparameters.Log()`."
+            )
         self.name = name
         self.bounds = values.checked_bounds(bounds, self.transform)
         self.raw: Any = None
@@ -460,10 +467,14 @@ class Hyperparameter(abc.ABC):
         Args:
             shape: tuple of int, the shape of `raw`.
             initial: the values at first, a number or an array of this shape.
+
+        Raises:
+            TypeError: if these are no numbers.
+            ValueError: if one is out of the bounds or the kind's range.
         """
         if self.raw is not None and tuple(self.raw.shape) == shape:
             return  # compiled again: what was learned stays
-        array = np.asarray(initial, float)
+        array = np.asarray(self.checked_initial(initial))
         raw = values.raw_of(array, self.bounds, self.transform)
         self.raw = keras.Variable(
             np.broadcast_to(raw, shape),

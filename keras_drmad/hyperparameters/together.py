@@ -35,10 +35,12 @@ class Together:
             hyperparameters: list of hyperparameters with unique names.
 
         Raises:
+            TypeError: if one was not initialized as `Hyperparameter` is.
             ValueError: if the list is empty, two hyperparameters have one
                 name, or a name would not serve in logs and files.
         """
         self._each = list(hyperparameters)
+        self._check_initialized()
         self.names = [h.name for h in self._each]
         self._check_names()
 
@@ -61,11 +63,17 @@ class Together:
         """Creates the raw values for a built model and its optimizer.
 
         Raises:
-            ValueError: if a hyperparameter finds nothing to act on, or a later
-                one replaces what an earlier one acts on.
+            ValueError: if a hyperparameter finds nothing to act on, or creates
+                no values, or a later one replaces what an earlier one acts on.
         """
         for h in self:
             h.bind(model, optimizer)
+            if h.raw is None:
+                raise ValueError(
+                    f"The hyperparameter '{h.name}' has no values. Expected "
+                    f"`bind` of {type(h).__name__} to create them: "
+                    "`self.create(shape, initial)`."
+                )
             h.model = model
         self._check_none_is_replaced()
 
@@ -165,6 +173,8 @@ class Together:
         """Returns the minibatch that training sees."""
         for h, raw in self._pairs(hparams):
             batch = h.batch(raw, batch)
+            if not isinstance(batch, Batch):
+                raise _of_hook(h, "batch", "a `Batch`", batch)
         return batch
 
     def outputs(self, hparams: list[tf.Tensor], y_pred: Any) -> Any:
@@ -191,9 +201,10 @@ class Together:
             params: dict from the id of a `keras.Variable` to its tensor.
         """
         for h, raw in self._pairs(hparams):
-            loss = h.loss(raw, loss, batch, y_pred)
+            loss = _scalar(h, "loss", h.loss(raw, loss, batch, y_pred))
         for h, raw in self._pairs(hparams):
-            loss += tf.cast(h.penalty(raw, params), loss.dtype)
+            penalty = _scalar(h, "penalty", h.penalty(raw, params))
+            loss += tf.cast(penalty, loss.dtype)
         return loss
 
     def number(
@@ -213,13 +224,13 @@ class Together:
         self, hparams: list[tf.Tensor], params: dict[int, Any]
     ) -> dict[int, Any]:
         """Returns the first weights of a training."""
-        return self._mapped(lambda h: h.start, hparams, params)
+        return self._mapped("start", hparams, params)
 
     def weights(
         self, hparams: list[tf.Tensor], params: dict[int, Any]
     ) -> dict[int, Any]:
         """Returns the weights that the model computes with."""
-        return self._mapped(lambda h: h.weights, hparams, params)
+        return self._mapped("weights", hparams, params)
 
     def params(
         self, hparams: list[tf.Tensor], weights: dict[int, Any]
@@ -238,13 +249,24 @@ class Together:
 
     def _mapped(
         self,
-        hook: Callable[[Hyperparameter], Callable],
+        hook: str,
         hparams: list[tf.Tensor],
         params: dict[int, Any],
     ) -> dict[int, Any]:
         for h, raw in self._pairs(hparams):
-            params = hook(h)(raw, params)
+            before, params = params, getattr(h, hook)(raw, params)
+            if not isinstance(params, dict) or params.keys() != before.keys():
+                expected = "a dict with the keys of `params`"
+                raise _of_hook(h, hook, expected, params)
         return params
+
+    def _check_initialized(self) -> None:
+        for h in self:
+            if not hasattr(h, "bounds"):
+                raise TypeError(
+                    f"The kind {type(h).__name__} has no name and bounds. Call "
+                    "`super().__init__(name, bounds)` in its `__init__`."
+                )
 
     def _check_names(self) -> None:
         if not self._each:
@@ -275,6 +297,30 @@ class Together:
                         "Use one of them, give them other `layers`, or (first "
                         "weights) the other order."
                     )
+
+
+def _scalar(h: Hyperparameter, hook: str, found: Any) -> Any:
+    """Returns what a hook returned.
+
+    Raises:
+        TypeError: if that is no scalar.
+    """
+    is_number = isinstance(found, float | int | np.number)
+    is_number |= tf.is_tensor(found)
+    if not is_number or getattr(found, "shape", ()) != ():
+        raise _of_hook(h, hook, "a scalar tensor", found)
+    return found
+
+
+def _of_hook(
+    h: Hyperparameter, hook: str, expected: str, found: Any
+) -> TypeError:
+    """Returns the error of a hook that returned something else."""
+    return TypeError(
+        f"`{hook}` of the hyperparameter '{h.name}', {type(h).__name__}, "
+        f"returned what it should not. Expected {expected}. "
+        f"Received: {found!r}."
+    )
 
 
 def _with_masks(before: Any, after: Any) -> Any:
