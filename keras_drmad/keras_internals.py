@@ -709,26 +709,33 @@ def _refill(container: Any, content: Any) -> None:
 def paths(model: keras.Model) -> dict[str, list]:
     """Returns the paths of a model's layers and weights, in their order.
 
-    They change when a Sequential model is loaded. `Layer.path`, since Keras
-    3.0, is public, but cannot be assigned.
+    And the names of layers. Paths change when a Sequential model is loaded, and
+    names where a constructor takes none, as Keras counts those that it gives.
+    `Layer.path`, since Keras 3.0, is public, but cannot be assigned.
     """
     return {
+        "names": [layer.name for layer in layers_within(model)],
         "layers": [layer.path for layer in layers_within(model)],
         "weights": [v.path for v in model.weights],
     }
 
 
 def set_paths(model: keras.Model, paths: dict[str, list]) -> None:
-    """Gives layers and weights the paths that `paths` returned.
+    """Gives layers and weights the names and paths that `paths` returned.
 
     `Layer._path` and `Variable._path`, since Keras 3.0.
     """
-    pairs = ("layers", layers_within(model)), ("weights", model.weights)
-    for name, owners in pairs:
-        given = paths.get(name, [])
+    layers = layers_within(model)
+    for key, attribute, owners in (
+        ("names", "name", layers),
+        ("layers", "_path", layers),
+        ("weights", "_path", model.weights),
+    ):
+        given = paths.get(key, [])
         if len(given) == len(owners):
-            for owner, path in zip(owners, given, strict=True):
-                owner._path = path
+            for owner, word in zip(owners, given, strict=True):
+                if getattr(owner, attribute) != word:
+                    setattr(owner, attribute, word)
 
 
 def is_saving_as_hdf5() -> bool:

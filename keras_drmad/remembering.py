@@ -193,6 +193,7 @@ class Remembering(Wrapper):
             "ends": [[tf.identity(v) for v in end] for end in ends],
             "trained_with": self.trained_with or [],
             "record": self.tuning_record.tree(),
+            "names": [h.name for h in self.hyperparameters],
         }
 
     def know(self, known: dict[str, Any]) -> None:
@@ -208,6 +209,7 @@ class Remembering(Wrapper):
         )
         self.trained_with = known["trained_with"] or None
         self.tuning_record = TuningRecord(known.get("record"))
+        self.tuning_record.follow(self.hyperparameters)
 
     def _known_variables(self) -> list[keras.Variable]:
         return [

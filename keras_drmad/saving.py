@@ -3,7 +3,9 @@
 import copy
 import inspect
 import json
+import re
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import h5py
@@ -275,12 +277,14 @@ class Saved(Remembering):
         for h in getattr(self, "hyperparameters", []):
             store[f"hyperparameter_{h.name}"] = h.raw.numpy()
         kept: dict[str, list] = {"untuned": self.untuned}
+        if names := [h.name for h in getattr(self, "hyperparameters", [])]:
+            kept["names"] = [_letters(json.dumps(names))]
         units = [h.units_at_first for h in getattr(self, "hyperparameters", [])]
         if any(one is not None for one in units):
             kept["units"] = [() if one is None else one for one in units]
         if self.tuning_record.rows:
             text = json.dumps(self.tuning_record.tree())
-            kept["record"] = [np.frombuffer(text.encode(), np.uint8)]
+            kept["record"] = [_letters(text)]
         if self.tuned_from:
             kept["policy"] = [POLICIES.index(self.tuned_from)]
         if self.progress is not None:
@@ -319,20 +323,28 @@ class Saved(Remembering):
         own = {f"hyperparameter_{h.name}": h for h in kinds}
         if not there:
             return
+
+        def listed(name: str) -> list[np.ndarray]:
+            count = sum(key.startswith(f"{name}_") for key in saved)
+            return [saved[f"{name}_{k}"] for k in range(count)]
+
+        names = [json.loads(text.tobytes()) for text in listed("names")]
+        if names and there != set(own):  # of layers that Keras has counted
+            first = [f"hyperparameter_{name}" for name in names[0]]
+            if _are_alike(names[0], [saved[k] for k in first], kinds):
+                there, own = set(first), dict(zip(first, kinds, strict=True))
         if there and own and there != set(own):
-            names = [k.removeprefix("hyperparameter_") for k in sorted(there)]
+            received = [
+                k.removeprefix("hyperparameter_") for k in sorted(there)
+            ]
             raise ValueError(
                 "Expected a file with the hyperparameters of this model, "
-                f"{[h.name for h in kinds]}. Received: {names}. Compile the "
+                f"{[h.name for h in kinds]}. Received: {received}. Compile the "
                 "model with these before you load the file, or load it into "
                 "`model.elementary_model`."
             )
         for key in there & set(own):
             own[key].raw.assign(saved[key])
-
-        def listed(name: str) -> list[np.ndarray]:
-            count = sum(key.startswith(f"{name}_") for key in saved)
-            return [saved[f"{name}_{k}"] for k in range(count)]
 
         self.resumed = Resumed(*map(listed, Resumed._fields))
         self.untuned = listed("untuned")
@@ -342,9 +354,44 @@ class Saved(Remembering):
             h.followed = h.raw.numpy() if follows else None
         trees = [json.loads(text.tobytes()) for text in listed("record")]
         self.tuning_record = TuningRecord(*trees)
+        self.tuning_record.follow(kinds)
         for policy in listed("policy"):
             self.tuned_from = POLICIES[int(policy)]
         if self.resumed.origin:
             self._origin, self._saved_origin = None, self.resumed.origin
         raws = [h.raw.numpy() for h in kinds]
         self.left = Left(self.resumed.pending, raws)
+
+
+def _letters(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _are_alike(
+    names: Sequence[str], raws: Sequence[np.ndarray], kinds: Sequence[Any]
+) -> bool:
+    """Returns whether saved values are those of kinds, in the order of both.
+
+    Those in layers go by the attribute: where Keras has named the layer, it
+    has counted those of the process.
+
+    Args:
+        names: the names of the saved ones.
+        raws: their raw values.
+        kinds: the hyperparameters of a model.
+    """
+    if len(names) != len(kinds):
+        return False
+
+    def attribute(name: str) -> str:
+        return re.sub(r"_\d+$", "", name.rpartition(".")[2])
+
+    return all(
+        kind.raw.shape == raw.shape
+        and (
+            kind.name == name
+            or isinstance(kind, InLayer)
+            and attribute(kind.name) == attribute(name)
+        )
+        for name, raw, kind in zip(names, raws, kinds, strict=True)
+    )

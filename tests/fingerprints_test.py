@@ -80,6 +80,14 @@ def test_what_is_long_in_a_config_has_few_words(value):
     assert words != given(value[1:] + value[-1:] * 2)
 
 
+def test_names_that_keras_has_counted_are_the_same():
+    def of(name):
+        return dict(fingerprints.entries("0", {"name": name}))
+
+    assert of("dropout_2.rate") == of("dropout_3.rate") == of("dropout.rate")
+    assert of("dropout_2.rate") != of("noise_2.rate")
+
+
 def test_long_words_are_shown_where_they_differ():
     saved = {"x": "a" * 100 + "b" + "c" * 100, "y": "1"}
     given = {"x": "a" * 100 + "d" + "c" * 100, "y": "1", "z": "2"}

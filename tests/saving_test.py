@@ -219,6 +219,59 @@ def test_config(kind):
         np.testing.assert_array_equal(copy(X), model(X))
 
 
+@keras.saving.register_keras_serializable("keras_drmad_tests")
+class Unnamed(keras.layers.Layer):
+    """A layer whose constructor takes no name."""
+
+    def __init__(self):
+        super().__init__()
+        self.slopes = [kd.layers.LearnedValue(0.1)]
+
+    def call(self, x):
+        return keras.ops.maximum(x, self.slopes[0].value() * x)
+
+    def get_config(self):
+        return {}
+
+
+def unnamed():
+    layers = [
+        keras.Input((FEATURES,)),
+        keras.layers.Dense(2),
+        Unnamed(),
+        kd.layers.Dropout(0.2),
+        keras.layers.Dense(CLASSES),
+    ]
+    return compiled(
+        keras.Sequential(layers), hyperparameters=[kd.hyperparameters.L2()]
+    )
+
+
+def test_names_that_keras_has_counted_may_be_others(tmp_path):
+    model = as_if_tuned(unnamed())
+    l2, *within = (h.name for h in model.hyperparameters)
+    model.tuning_record.rows[0][f"{within[1]}/mean"] = 0.5
+    model.save(tmp_path / "m.keras")
+    model.save_weights(tmp_path / "m.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert [h.name for h in loaded.hyperparameters] == [l2, *within]
+    again = unnamed()
+    names = [h.name for h in again.hyperparameters]
+    assert not set(names[1:]) & set(within)
+    again.load_weights(tmp_path / "m.weights.h5")
+    for copy in (loaded, again):
+        assert_same(
+            [h.raw for h in copy.hyperparameters],
+            [h.raw for h in model.hyperparameters],
+        )
+        copy.results_summary(print_fn=str)
+        kd.plots.course(copy)
+    assert again.tuning_record.rows[0][f"{names[2]}/mean"] == 0.5
+    other = compiled(hyperparameters=[kd.hyperparameters.L2(name="other")])
+    with pytest.raises(ValueError, match="Expected a file"):
+        other.load_own_variables({"hyperparameter_l2": np.zeros(4)})
+
+
 class Mine(kd.DrMADModel):
     """With arguments of its own."""
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_drmad import keras_internals
 from keras_drmad.training.plan import Plan
+from keras_drmad.training.tuning_record import renamed
 
 # Weights and other variables of a model, and what they hold.
 Left: TypeAlias = list[tuple[keras.Variable, tf.Tensor]]
@@ -23,12 +24,15 @@ def go_on(
     model: Any, problem: Any, plan: Plan, callbacks: Any, base: dict[str, Any]
 ) -> None:
     """Gives model, data and history what a backup has of them."""
-    model.know(base["model"])
+    known = base["model"]
+    model.know(known)
+    own = [h.name for h in model.hyperparameters]
+    names = dict(zip(known.get("names", own), own, strict=True))
     plan.skip(base["passes"])
     problem.assign_strays(base["strays"])
     for one in callbacks.callbacks:
         if isinstance(one, keras.callbacks.History):
-            one.history = dict(base["history"])
+            one.history = renamed(base["history"], names)
             one.epoch = list(base["epochs"])
 
 

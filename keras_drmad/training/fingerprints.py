@@ -13,7 +13,7 @@ import tensorflow as tf
 
 LONGEST = 200  # letters of the words for a list, or an entry of a config
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-_COUNTED = re.compile(r'_\d+"$')
+_COUNTED = re.compile(r'_\d+(?=["./])')
 
 
 def of_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
@@ -147,5 +147,5 @@ def entries(name: str, config: Any) -> Iterator[tuple[str, str]]:
         words = _ADDRESS.sub("", json.dumps(config, default=str))
         # Keras counts the objects of a process in their names.
         if name.endswith(".name"):
-            words = _COUNTED.sub('"', words)
+            words = _COUNTED.sub("", words)
         yield name, words if len(words) <= LONGEST else _long(config, words)

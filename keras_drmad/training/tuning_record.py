@@ -109,6 +109,31 @@ class TuningRecord:
         """Is told the logs of the last training of a `fit`."""
         self.fits[-1]["final"] = _numbers(logs)
 
+    def follow(self, kinds: Sequence[Hyperparameter]) -> None:
+        """Takes over the names that kinds and their layers have by now.
+
+        Keras counts the layers of a process in the names that it gives, so
+        those of a model that was built again are others.
+
+        Args:
+            kinds: the hyperparameters, as many and in the order of the record.
+        """
+        if len(self.spreads) != len(kinds):
+            return
+        names = {}
+        spreads: dict[str, dict[str, list[list[float]]]] = {}
+        for kind, old in zip(kinds, self.spreads, strict=True):
+            rows = self.spreads[old]
+            values = kind.value().numpy()
+            layers = {ALL: values, **by_layer(kind, values)}
+            if len(layers) == len(rows):
+                rows = dict(zip(layers, rows.values(), strict=True))
+            names[old], spreads[kind.name] = kind.name, rows
+        self.spreads = spreads
+        self.rows = [renamed(row, names) for row in self.rows]
+        for one in self.fits:
+            one["final"] = renamed(one["final"], names)
+
     # ---- for readers
 
     def series(self, name: str) -> np.ndarray:
@@ -145,6 +170,20 @@ def by_layer(kind: Hyperparameter, values: np.ndarray) -> dict[str, np.ndarray]:
     """Returns values by their layers; under `ALL` where there are no layers."""
     layers = kind.by_layer(values[np.newaxis])
     return {ALL: values} if list(layers) == [kind.name] else layers
+
+
+def renamed(logs: Mapping[str, Any], names: Mapping[str, str]) -> dict:
+    """Returns logs under other names of hyperparameters.
+
+    Args:
+        logs: dict from a name, such as "dropout.rate/mean", to what was logged.
+        names: dict from a hyperparameter's name to another one.
+    """
+    pairs = ((key.partition("/"), log) for key, log in logs.items())
+    return {
+        f"{names.get(name, name) if rest else name}{slash}{rest}": log
+        for (name, slash, rest), log in pairs
+    }
 
 
 def counts(callbacks: Any) -> dict[str, int]:
