@@ -275,3 +275,12 @@ def test_validation_does_not_see_the_noise(model_of, name):
         (model.predict(validation[0], verbose=0) - validation[1]) ** 2
     )
     np.testing.assert_allclose([loss, logs["val_loss"][-1]], quiet, rtol=1e-12)
+
+
+def test_layers_of_one_name_in_inner_models_are_told_apart():
+    x = inputs = keras.Input((3,))
+    for name in "ab":
+        inner = [keras.Input((3,)), layers.Dropout(0.2, name="drop")]
+        x = keras.Sequential(inner, name=name)(x)
+    found = find(keras.Model(inputs, keras.layers.Dense(1)(x)))
+    assert [one.name for one in found] == ["drop.rate", "drop_1.rate"]

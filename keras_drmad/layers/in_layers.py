@@ -73,8 +73,9 @@ class InLayer(base.Hyperparameter):
 def find(model: keras.Model) -> list[InLayer]:
     """Returns a kind for each `LearnedValue` of a model.
 
-    The kind is named "<layer>.<attribute>"; a value that several layers share
-    is named for the first of these layers. Those in regularizers, losses and
+    The kind is named "<layer>.<attribute>", or "<layer>_1.<attribute>" where
+    inner models have layers of one name; a value that several layers share is
+    named for the first of these layers. Those in regularizers, losses and
     functions come after those in layers.
 
     Raises:
@@ -84,7 +85,9 @@ def find(model: keras.Model) -> list[InLayer]:
     for owner in keras_internals.layers_within(model):
         for layer in keras_internals.layers_directly_within(owner):
             if isinstance(layer, LearnedValue) and id(layer) not in found:
-                name = f"{owner.name}.{_attribute(owner, layer)}"
+                end = f".{_attribute(owner, layer)}"
+                names = [one.name for one in found.values()]
+                name = _unused(owner.name, names, end)
                 found[id(layer)] = InLayer(layer, name)
     for name, value in _in_objects(model):
         if id(value) not in found:
@@ -93,10 +96,11 @@ def find(model: keras.Model) -> list[InLayer]:
     return list(found.values())
 
 
-def _unused(name: str, names: list[str]) -> str:
-    """Returns a name, with a number if it is among some names."""
-    numbered = (f"{name}_{k}" for k in itertools.count(1))
-    return next(n for n in itertools.chain([name], numbered) if n not in names)
+def _unused(name: str, names: list[str], end: str = "") -> str:
+    """Returns a name and its end, with a number if it is among some names."""
+    numbered = (f"{name}_{k}{end}" for k in itertools.count(1))
+    each = itertools.chain([name + end], numbered)
+    return next(n for n in each if n not in names)
 
 
 def _attribute(owner: keras.Layer, layer: LearnedValue) -> str:
