@@ -64,11 +64,15 @@ class HyperparameterCheck(NamedTuple):
     def __str__(self) -> str:
         names = list(self.results)
         width = max(map(len, [*self.results[FOUND], "measure"])) + 2
-        head = "".join(f"{name:>14}" for name in names)
+        widths = [max(14, len(name) + 2) for name in names]
+        columns = list(zip(names, widths, strict=True))
+        head = "".join(f"{name:>{wide}}" for name, wide in columns)
         lines = [f"{'mean':{width}}{head}    found - start"]
         for measure in self.results[FOUND]:
-            means = [np.mean(self.results[name][measure]) for name in names]
-            row = "".join(f"{mean:14.4g}" for mean in means)
+            row = "".join(
+                f"{np.mean(self.results[name][measure]):{wide}.4g}"
+                for name, wide in columns
+            )
             change = difference(*self.pair(measure))
             lines.append(
                 f"{measure:{width}}{row}    {change.mean:+.4g} ± "

@@ -217,6 +217,16 @@ def test_a_loss_that_begins_at_0_is_compared():
     assert outcomes(start, start).verdict == "can't be told"
 
 
+def test_columns_are_as_wide_as_their_names():
+    start, name = np.ones(2), "a long name of a set"
+    result = outcomes(start, start)
+    result.results[name] = result.results["found"]
+    head, row, *_ = str(result).splitlines()
+    assert f" {name}  " in head and len(head) - len("found - start") == (
+        row.index("+")
+    )
+
+
 def test_few_examples_tell_nothing(model):
     """The standard error over parts is that of their own differences."""
     start, change = [1.0, 2.0, 1.5, 1.0], np.array([0.4, -0.6, 0.5, -0.7, 0.1])

@@ -41,6 +41,8 @@ def test_input_map_draws_the_values_in_place():
     axes = plots.input_map(np.arange(1.0, 7.0), (2, 3))
     image = axes.images[0].get_array()
     np.testing.assert_array_equal(image, [[1, 2, 3], [4, 5, 6]])
+    with_0 = plots.input_map(np.zeros(6), (2, 3)).images[0]
+    assert with_0.colorbar is not None
 
 
 def test_loss_along_line_ends_in_the_losses_at_both_ends():

@@ -157,20 +157,17 @@ def input_map(
     """Draws one value for each input of an image as a heat map.
 
     Args:
-        values: `(height * width,)`, positive.
+        values: `(height * width,)`.
         shape: `(height, width)`.
         axes: matplotlib `Axes`.
         label: str, of the color bar.
 
     Returns:
-        The axes, with a logarithmic color bar.
+        The axes, with a color bar, which is logarithmic if all are positive.
     """
-    from matplotlib import colors
-
     axes = drawn_on(axes)
-    image = axes.imshow(
-        np.reshape(values, shape), norm=colors.LogNorm(), cmap="viridis"
-    )
+    norm = "log" if np.min(values) > 0 else "linear"
+    image = axes.imshow(np.reshape(values, shape), norm=norm, cmap="viridis")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.figure.colorbar(image, ax=axes, label=label)
