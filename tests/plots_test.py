@@ -37,6 +37,14 @@ def test_curves_draws_each_named_entry():
     assert axes.get_ylabel() == "loss"
 
 
+def test_a_single_meta_iteration_is_seen():
+    for axes in (
+        plots.values_by_layer({"dense": np.ones((1, 2))}),
+        plots.curves({"loss": [1.0]}, {"loss": "training"}),
+    ):
+        assert axes.lines[0].get_marker() == "."
+
+
 def test_input_map_draws_the_values_in_place():
     axes = plots.input_map(np.arange(1.0, 7.0), (2, 3))
     image = axes.images[0].get_array()

@@ -66,6 +66,7 @@ def mean_and_band(
     values = np.log(rows) if log else np.asarray(rows)
     mean, spread = values.mean(axis=0), values.std(axis=0)
     back = np.exp if log else np.asarray
+    style = _marker(mean) | style
     (drawn,) = axes.plot(places, back(mean), label=label, **style)
     axes.fill_between(
         places,
@@ -98,7 +99,8 @@ def curves(
     axes = drawn_on(axes)
     for name, label in names.items():
         values = history[name]
-        axes.plot(np.arange(1, len(values) + 1), values, label=label)
+        places = np.arange(1, len(values) + 1)
+        axes.plot(places, values, label=label, **_marker(values))
     number_meta_iterations(axes)
     axes.set_ylabel(ylabel)
     axes.legend()
@@ -139,10 +141,15 @@ def hyperparameter_check(
         )
     shifts = np.arange(len(losses)) * (len(sets) + 0.5)
     axes.set_xticks(
-        (places + shifts[:, None]).ravel(), sets * len(losses), rotation=20
+        (places + shifts[:, None]).ravel(),
+        sets * len(losses),
+        rotation=20,
+        ha="right",
+        rotation_mode="anchor",
     )
     axes.set_ylabel("loss")
-    axes.set_title(f"On {check.draws} new draws: {check.verdict}", loc="left")
+    title = f"On {check.draws} new draws: {check.verdict}"
+    axes.set_title(title, loc="left", pad=22)  # above the legend
     legend_above(axes)  # wherever the points are
     return axes
 
@@ -215,7 +222,7 @@ def loss_along_line(
     losses = line.losses_along_line(model, data, alphas=places)
     axes = drawn_on(axes)
     for label, values in losses.items():
-        axes.plot(places, values, label=label)
+        axes.plot(places, values, label=plain(label))
     for alpha, name in ((0, "first weights"), (1, "last weights")):
         axes.axvline(alpha, color="gray", linewidth=0.8, linestyle=":")
         axes.annotate(
@@ -252,6 +259,11 @@ def _warn_of(found: line.Barrier, label: str) -> None:
         UserWarning,
         stacklevel=3,
     )
+
+
+def _marker(values: Sequence[float] | np.ndarray) -> dict[str, str]:
+    """Returns a style in which a line of a single point is seen."""
+    return {"marker": "."} if len(values) == 1 else {}
 
 
 def number_meta_iterations(axes: Any) -> None:
