@@ -1,6 +1,7 @@
 """A model with the strengths of its random layers made tunable."""
 
 import inspect
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -380,8 +381,8 @@ class _Copier:
         """Gives a copy what a model has beside its config.
 
         Weights, which of them are trained, the regularizers and constraints
-        that they were given later, and the initializers that drew them, each
-        with its seed.
+        that they were given later, the initializers that drew them, each with
+        its seed, and what `adapt` has told preprocessing layers.
 
         Raises:
             ValueError: if the copy has other weights or layers.
@@ -399,7 +400,8 @@ class _Copier:
                 "alone."
             )
         # Outer layers before inner ones, to which Keras hands `trainable` on.
-        for theirs, ours in self._pairs(model, copy, set()):
+        pairs = list(self._pairs(model, copy, set()))
+        for theirs, ours in pairs:
             ours.trainable = theirs.trainable
             kept_initializers.hand_over(theirs, ours)
         for ours, theirs in zip(after, model.weights, strict=True):
@@ -409,6 +411,9 @@ class _Copier:
                 given = getattr(theirs, name)
                 if not _is_alike(getattr(ours, name), given):
                     setattr(ours, name, given)
+        for theirs, ours in pairs:
+            if hasattr(theirs, "finalize_state"):
+                _hand_over_adapted(theirs, ours)
 
     def _pairs(
         self, layer: keras.Layer, copy: keras.Layer, seen: set[int]
@@ -446,6 +451,23 @@ class _Copier:
             )
         for pair in zip(inner, copies, strict=True):
             yield from self._pairs(*pair, seen)
+
+
+def _hand_over_adapted(layer: Any, copy: Any) -> None:
+    """Gives a preprocessing layer what another one was adapted to, as a file.
+
+    Statistics and vocabularies are more than its weights.
+    """
+    has_words = hasattr(layer, "get_vocabulary")
+    if has_words and not layer.get_vocabulary(include_special_tokens=False):
+        return  # not adapted yet
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    copy.load_own_variables(store)
+    if has_words:
+        with tempfile.TemporaryDirectory() as folder:
+            layer.save_assets(folder)
+            copy.load_assets(folder)
 
 
 def _is_alike(one: Any, other: Any) -> bool:

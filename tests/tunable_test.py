@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_drmad as kd
 from conftest import reseed
@@ -212,6 +213,40 @@ def test_layers_inside_a_users_own(make):
     # The layers that were replaced are gone.
     assert not any(one.make for one in tunable_model.replacements(copy))
     assert np.std(copy(x, training=True) - copy(x, training=False)) > 0
+
+
+NUMBERS = np.random.default_rng(0).normal(50, 9, (6, 3)).astype("float32")
+ADAPTED = {
+    "statistics": (L.Normalization, NUMBERS),
+    "bins": (lambda: L.Discretization(num_bins=3), NUMBERS),
+    "words": (
+        L.StringLookup,
+        np.array([["a", "b"], ["c", "b"]], object),
+    ),
+    "texts": (
+        lambda: L.TextVectorization(output_sequence_length=2),
+        np.array(["a b", "c b"], object),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+@pytest.mark.parametrize("is_adapted", [True, False])
+def test_what_layers_were_adapted_to_stays(name, is_adapted):
+    make, x = ADAPTED[name]
+    first, x = make(), tf.constant(x)
+    if is_adapted:
+        first.adapt(x)
+    inputs = keras.Input(x.shape[1:], dtype=x.dtype.name)
+    seen = L.Reshape((-1,))(first(inputs))
+    if name != "statistics":
+        seen = L.Flatten()(L.Embedding(9, 2)(seen))
+    outputs = L.Dense(2)(L.Dropout(0.2)(seen))
+    model = keras.Model(inputs, outputs)
+    copy = kd.tunable(model)
+    for one in (model, copy) if not is_adapted else ():
+        one.layers[1].adapt(x)
+    np.testing.assert_array_equal(copy(x), model(x))
 
 
 def test_layers_of_this_package_stay():
