@@ -252,7 +252,8 @@ class Saved(Remembering):
         """Loads weights, as `keras.Model`, also those of a plain model.
 
         Hyperparameters, and what is known of their tuning, stay as they are
-        where the file has none.
+        where the file has none; with `skip_mismatch=True` also where it has
+        others, with a warning.
 
         Raises:
             ValueError: if the file has other weights or hyperparameters.
@@ -266,7 +267,14 @@ class Saved(Remembering):
         with h5py.File(filepath, "r") as file:
             group = file.get(OWN, {})
             moves = group.get("meta_optimizer", {})
-            self.load_own_variables(group)
+            try:
+                self.load_own_variables(group)
+            except ValueError as error:
+                if not options.get("skip_mismatch"):
+                    raise
+                text = f"Hyperparameters stay as they are. {error}"
+                warnings.warn(text, UserWarning, stacklevel=2)
+                return
             if len(moves) and hasattr(self, "meta_optimizer"):
                 self.meta_optimizer.load_own_variables(moves)
 
@@ -343,6 +351,15 @@ class Saved(Remembering):
                 "model with these before you load the file, or load it into "
                 "`model.elementary_model`."
             )
+        for key in there & set(own):
+            before, now = saved[key].shape, tuple(own[key].raw.shape)
+            if before != now:
+                raise ValueError(
+                    f"Expected a file with values of the shape {now} for the "
+                    f"hyperparameter '{own[key].name}'. Received: {before}. "
+                    "Compile the model as the one that was saved, or load the "
+                    "file into `model.elementary_model`."
+                )
         for key in there & set(own):
             own[key].raw.assign(saved[key])
 

@@ -272,6 +272,23 @@ def test_names_that_keras_has_counted_may_be_others(tmp_path):
         other.load_own_variables({"hyperparameter_l2": np.zeros(4)})
 
 
+@pytest.mark.filterwarnings("default")  # Keras tells of weights
+def test_hyperparameters_of_other_shapes_may_be_skipped(tmp_path):
+    path = tmp_path / "m.weights.h5"
+    model, other = (as_if_tuned(compiled(hidden(n))) for n in (5, 6))
+    model.save_weights(path)
+    before = other.hyperparameters[0].raw.numpy()
+    weights = other.get_weights()
+    with pytest.raises(ValueError):
+        other.load_weights(path)
+    with pytest.warns(UserWarning, match=r"stay as.*\(10,\).*\(9,\)"):
+        other.load_weights(path, skip_mismatch=True)
+    np.testing.assert_array_equal(other.hyperparameters[0].raw, before)
+    np.testing.assert_array_equal(other.get_weights()[0], weights[0])
+    last = model.get_weights()[3]  # of the same shape in both
+    np.testing.assert_array_equal(other.get_weights()[3], last)
+
+
 class Mine(kd.DrMADModel):
     """With arguments of its own."""
 
