@@ -199,6 +199,9 @@ def test_plain_training_ends_in_time(model_of, clock):
     assert 95 <= taken <= 95 + clock.longest
     assert len(history["loss"]) == 7  # of 12 seconds each, and a part of one
     assert 70 < int(model.optimizer.iterations) - before <= 80
+    with pytest.warns(RuntimeWarning, match="before the first epoch was"):
+        history, _ = timed(model, clock, 5.0, **options)
+    assert not history
 
 
 @pytest.mark.parametrize("how", ["time", "a callback"])

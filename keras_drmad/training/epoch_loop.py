@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ from keras_drmad.training.plan import Plan
 from keras_drmad.training.reporter import Reached, Reporter
 from keras_drmad.training.tuning_record import counts, new_logs
 from keras_drmad.training.validation import at_epoch
+
+UNFINISHED = (
+    "Time was up before the first epoch was complete. The model has the "
+    "weights that its training came to."
+)
 
 
 class Epochs(abc.ABC):
@@ -207,6 +213,8 @@ def fit_epochs(
     except Stopped:
         epochs.end("the time was up")
         display.leave()
+        if logs is None and resumed == initial:
+            warnings.warn(UNFINISHED, RuntimeWarning, stacklevel=2)
     except BaseException as error:
         epochs.end(error)
         raise
