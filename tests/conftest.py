@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-import quick_tracing  # noqa: E402, F401
+import quick_tracing  # noqa: E402
 from running import spare_self_checks  # noqa: E402
 
 # XLA optimizes less, and compiles in a third of the time; not for programs that
@@ -78,7 +78,7 @@ def seeded_tensorflow():
     TensorFlow's seed makes it load all compiled loops anew, which would take
     more time than most tests that share a model.
     """
-    keras.utils.set_random_seed(0)
+    quick_tracing.begin_anew(0)
     yield
     gc.collect()  # the graphs of the file's models
 

@@ -5,13 +5,16 @@ import functools
 import gc
 import typing
 
+import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 from tensorflow.python.framework import (
     auto_control_deps_utils,
     func_graph,
     op_def_library,
     ops,
+    random_seed,
 )
 from tensorflow.python.util import tf_stack
 
@@ -130,3 +133,37 @@ def _key(value, dtype, shape):
 
 
 ops._create_graph_constant = constant
+
+# At each seed TensorFlow forgets all kernels and loads them anew, for those
+# that know how far they have drawn: operations that asked for a seed.
+SEEDED = []
+GET_SEED = random_seed.get_seed
+SET_SEED = context.Context._set_global_seed
+
+
+def get_seed(op_seed):
+    """Returns the two seeds of an operation, and remembers that it asked."""
+    SEEDED.append(True)
+    return GET_SEED(op_seed)
+
+
+def set_seed(self, seed):
+    """Seeds TensorFlow; forgets kernels only if an operation asked."""
+    handle = self._context_handle
+    if not SEEDED:
+        self._context_handle = None
+    try:
+        SET_SEED(self, seed)
+    finally:
+        self._context_handle = handle
+
+
+random_seed.get_seed = get_seed
+context.Context._set_global_seed = set_seed
+
+
+def begin_anew(seed):
+    """Seeds all, and forgets all kernels and which of them asked for seeds."""
+    SEEDED.append(True)
+    keras.utils.set_random_seed(seed)
+    SEEDED.clear()
