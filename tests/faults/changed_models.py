@@ -1,5 +1,6 @@
 """Layers frozen and unfrozen, optimizers used again."""
 
+import itertools
 from functools import partial
 
 import keras
@@ -38,54 +39,57 @@ def frozen(name):
     return model
 
 
-def of_one_weight(model):
-    model.get_layer("first").bias.trainable = False
+def set_bias(model, name, value):
+    model.get_layer(name).bias.trainable = value
+
+
+# Of which layer: the last one has a kind, the normalization no weights that are
+# trained.
+FROZEN = {
+    "frozen, with a kind": ("last", set_trainable),
+    "one weight": ("first", set_bias),
+    "without weights": ("norm", set_trainable),
+    "frozen": ("first", set_trainable),
+}
 
 
 @members(
     "trainable changed after compile",
     {
-        "frozen": ("first", None, lambda m: set_trainable(m, "first", False)),
-        "frozen, with a kind": (
-            "last",
-            None,
-            lambda m: set_trainable(m, "last", False),
-        ),
-        "one weight": ("first", None, of_one_weight),
-        "without weights": (
-            "norm",
-            None,
-            lambda m: set_trainable(m, "norm", False),
-        ),
-        "unfrozen": (
-            "first",
-            "first",
-            lambda m: set_trainable(m, "first", True),
-        ),
+        ", ".join(FROZEN): (False, FROZEN),
+        "unfrozen": (True, {"unfrozen": FROZEN["frozen"]}),
     },
 )
 def is_refused_before_and_between(case):
-    name, first, change = case
+    """Each change is taken back, so that a training fits the model again."""
+    is_frozen, changes = case
+    model = tuned(frozen("first") if is_frozen else normalized())
     for fits in (0, 1):
-        model = tuned(frozen(first) if first else normalized())
         for _ in range(fits):
             model.fit(**FIT, meta_iterations=0)
-        change(model)
-        before = model.get_weights()
-        refused(partial(model.fit, **FIT), "compile", name, "trainable")
-        given = dict(x=X, y=Y, validation_data=VALIDATION)
-        refused(partial(model.hypergradient, **given), "compile")
-        assert all(
-            (a == b).all()
-            for a, b in zip(before, model.get_weights(), strict=True)
+        for name, change in changes.values():
+            change(model, name, is_frozen)
+            before = model.get_weights()
+            refused(partial(model.fit, **FIT), "compile", name, "trainable")
+            given = dict(x=X, y=Y, validation_data=VALIDATION)
+            refused(partial(model.hypergradient, **given), "compile")
+            assert all(
+                (a == b).all()
+                for a, b in zip(before, model.get_weights(), strict=True)
+            )
+            change(model, name, not is_frozen)
+    for name, change in changes.values():
+        change(model, name, is_frozen)
+        kinds = [H.L2("layer", layers="first|last"), H.Temperature()]
+        model.compile(
+            SGD(0.1),
+            cross_entropy(),
+            hyperparameters=kinds[1:] if name == "last" else kinds,
+            jit_compile=False,
         )
-    kinds = [H.L2("layer", layers="first|last"), H.Temperature()]
-    if name == "last":
-        kinds = [H.Temperature()]
-    model.compile(
-        SGD(0.1), cross_entropy(), hyperparameters=kinds, jit_compile=False
-    )
-    model.fit(**FIT, meta_iterations=0)
+        model.fit(**FIT, meta_iterations=0)
+        if name == "last":
+            change(model, name, not is_frozen)
 
 
 def quantized(model):
@@ -153,11 +157,15 @@ COMPILED_AGAIN = {
 }
 
 
-@members("a net compiled after its DrMADModel", COMPILED_AGAIN)
-def is_refused_until_compiled_again(compile_again):
+@members(
+    "a net compiled after its DrMADModel",
+    {", ".join(COMPILED_AGAIN): COMPILED_AGAIN},
+)
+def is_refused_until_compiled_again(compiles):
+    """Before a training and after one."""
     net = hidden()
     model = tuned(net)
-    for fits in (0, 1):
+    for fits, compile_again in itertools.product((0, 1), compiles.values()):
         if fits:
             model.fit(**FIT, meta_iterations=0)
         compile_again(net)

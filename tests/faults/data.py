@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_drmad as kd
+from conformance import assert_all_right
 from faults import (
     assert_right_by_differences,
     members,
@@ -23,7 +24,6 @@ TEXT = np.array(
     [[f"{a[0]} is not {b[0]}"] for a, b in zip(CITY, CITY[::-1], strict=True)]
 )
 T = np.random.default_rng(1).normal(size=(12, 1))
-TRAINING = dict(batch_size=4, epochs=2)
 
 
 def looks_up():
@@ -34,29 +34,40 @@ def looks_up():
     return keras.Model(city, L.Dense(1)(h))
 
 
-def reads():
-    keras.utils.set_random_seed(1)
-    text = keras.Input((1,), dtype="string", name="text")
+def vectorized(inputs):
     words = L.TextVectorization(max_tokens=12, output_sequence_length=3)
     words.adapt(TEXT)
-    h = L.Flatten()(L.Embedding(12, 3)(words(text)))
-    return keras.Model(text, L.Dense(1)(h))
+    return L.Flatten()(L.Embedding(12, 3)(words(inputs["text"])))
 
 
-def hashes():
+def hashed(inputs):
+    return L.Flatten()(L.Embedding(7, 2)(L.Hashing(7)(inputs["city"])))
+
+
+def one_hot(inputs):
+    lookup = L.StringLookup(vocabulary=CITIES.tolist(), output_mode="one_hot")
+    return lookup(inputs["city"])
+
+
+READERS = {
+    "TextVectorization": vectorized,
+    "Hashing": hashed,
+    "StringLookup": one_hot,
+    "numbers": lambda inputs: inputs["age"],
+}
+
+
+def beside(names):
+    """Returns a model of a dict, with a branch for each of `READERS`."""
     keras.utils.set_random_seed(1)
-    city = keras.Input((1,), dtype="string", name="city")
-    h = L.Flatten()(L.Embedding(7, 2)(L.Hashing(7)(city)))
-    return keras.Model(city, L.Dense(1)(h))
-
-
-def both():
-    keras.utils.set_random_seed(1)
-    city = keras.Input((1,), dtype="string", name="city")
-    age = keras.Input((1,), name="age")
-    h = L.StringLookup(vocabulary=CITIES.tolist(), output_mode="one_hot")(city)
+    inputs = {
+        name: keras.Input((1,), dtype="string", name=name)
+        for name in ("city", "text")
+    }
+    inputs["age"] = keras.Input((1,), name="age")
+    h = [READERS[name](inputs) for name in names]
     return keras.Model(
-        {"city": city, "age": age}, L.Dense(1)(L.Concatenate()([h, age]))
+        inputs, L.Dense(1)(L.Concatenate()(h) if len(h) > 1 else h[0])
     )
 
 
@@ -64,38 +75,45 @@ def in_a_dict(city):
     return {"city": city, "age": T**2}
 
 
+def as_objects(x):
+    return {k: v if v is T else v.astype(object) for k, v in x.items()}
+
+
 @members(
     "strings",
     {
-        "StringLookup, of objects, bytes, a tensor, a short batch": (
-            looks_up,
-            [
-                CITY,
-                CITY.astype(object),
-                np.char.encode(CITY, "utf-8"),
-                tf.constant(CITY),
-            ],
-            5,
-        ),
-        "TextVectorization": (reads, [TEXT], 4),
-        "Hashing": (hashes, [CITY], 4),
-        "beside numbers, also objects": (
-            both,
-            [in_a_dict(CITY), in_a_dict(CITY.astype(object))],
-            4,
-        ),
+        "StringLookup, of objects, bytes, a tensor, a short batch": [
+            CITY,
+            CITY.astype(object),
+            np.char.encode(CITY, "utf-8"),
+            tf.constant(CITY),
+        ]
     },
 )
-def arrays_of_strings(case):
-    make, forms, size = case
+def array_of_strings(forms):
+    assert_reads(looks_up, forms, 5)
+
+
+@members("strings", {f"in a dict, {', '.join(READERS)}": READERS})
+def dict_of_strings(readers):
+    x = {"city": CITY, "text": TEXT, "age": T}
+    assert_all_right(
+        [*readers],
+        lambda names: assert_reads(
+            lambda: beside(names), [x, as_objects(x)], 4
+        ),
+    )
+
+
+def assert_reads(make, forms, size):
+    """Differences, other forms, and Keras's weights."""
     kinds = [H.LearningRate("layer", initial=0.05)]
     model = wrapped(make(), keras.optimizers.SGD(0.05), "mse", kinds)
-    given = dict(TRAINING, batch_size=size)
+    given = dict(batch_size=size, epochs=2, shuffle=False)
     x, *others = forms
-    assert_right_by_differences(model, x, T, **given, validation_data=(x, T))
-    expected = model.validation_loss_after(
-        x, T, **given, validation_data=(x, T)
-    )
+    arrays = dict(x=x, y=T, validation_data=(x, T), **given)
+    assert_right_by_differences(model, **arrays)
+    expected = model.validation_loss_after(**arrays)
     for other in others:
         loss = model.validation_loss_after(
             other, T, **given, validation_data=(other, T)
@@ -104,8 +122,8 @@ def arrays_of_strings(case):
     ours = tf.convert_to_tensor if not isinstance(x, dict) else _tensors
     plain = make()
     plain.compile(keras.optimizers.SGD(0.05), "mse", run_eagerly=True)
-    plain.fit(ours(x), T, **given, shuffle=False, verbose=0)
-    model.fit(x, T, **given, shuffle=False, verbose=0, meta_iterations=0)
+    plain.fit(ours(x), T, **given, verbose=0)
+    model.fit(x, T, **given, verbose=0, meta_iterations=0)
     for a, b in zip(plain.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
@@ -114,15 +132,13 @@ def _tensors(x):
     return {k: tf.constant(v.tolist()) for k, v in x.items()}
 
 
-@members(
-    "strings in a stream",
-    {"StringLookup": (looks_up, CITY), "beside": (both, in_a_dict(CITY))},
-)
-def streams_of_strings(case):
-    make, x = case
+@members("strings in a stream", {"StringLookup, beside numbers": T})
+def stream_of_strings(numbers):
+    x = {"city": CITY, "text": TEXT, "age": numbers}
     data = tf.data.Dataset.from_tensor_slices((x, T)).batch(4)
+    model = beside(["StringLookup", "numbers"])
     kinds = [H.L2("layer", initial=0.1)]
-    model = wrapped(make(), keras.optimizers.SGD(0.05), "mse", kinds)
+    model = wrapped(model, keras.optimizers.SGD(0.05), "mse", kinds)
     given = dict(epochs=2, validation_data=data)
     assert_right_by_differences(model, data, None, **given)
 
@@ -154,13 +170,15 @@ def refilled(dtypes):
     )
     model.set_weights([w + 0.1 for w in model.get_weights()])
     given = dict(epochs=2, shuffle=False, validation_data=VALIDATION)
-    for dtype in dtypes:
-        x, y = X[:16].astype(dtype), Y[:16]
-        expected, found = (
-            model.hypergradient(**data, **given).gradients["l2"]
-            for data in (dict(x=x, y=y, batch_size=4), dict(x=Refills(x, y)))
-        )
-        np.testing.assert_allclose(found, expected, rtol=1e-6, err_msg=dtype)
+    y = Y[:16]
+    forms = [X[:16].astype(dtype) for dtype in dtypes]
+    arrays = [dict(x=x.astype("float64"), y=y, batch_size=4) for x in forms]
+    streams = [dict(x=Refills(x, y)) for x in forms]
+    expected, found = (
+        [model.hypergradient(**d, **given).gradients["l2"] for d in data]
+        for data in (arrays, streams)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 class Yields(keras.utils.PyDataset):
@@ -439,18 +457,23 @@ def streamed(x):
 def train_without_y(case):
     kind, forms = case
     model = wrapped(autoencoder(kind), "sgd", None, [H.L2()])
+    arrays = dict(x=X, batch_size=8, shuffle=False)
+    losses = []
     for held_out in forms:
         is_stream = isinstance(held_out, tf.data.Dataset)
-        logs = model.fit(
-            streamed(X) if is_stream else X,
-            validation_data=held_out,
-            batch_size=None if is_stream else 8,
-            meta_iterations=1,
-            initial_weights="same",
-            verbose=0,
-        ).history
-        found = model.evaluate(VALIDATION[0], batch_size=8, verbose=0)
-        np.testing.assert_allclose(logs["val_loss"][0], found, rtol=1e-6)
+        data = dict(x=streamed(X)) if is_stream else arrays
+        losses.append(
+            model.validation_loss_after(**data, validation_data=held_out)
+        )
+    logs = model.fit(
+        **arrays,
+        validation_data=forms[0],
+        meta_iterations=1,
+        initial_weights="same",
+        verbose=0,
+    ).history
+    losses.append(model.evaluate(VALIDATION[0], batch_size=8, verbose=0))
+    np.testing.assert_allclose(losses, logs["val_loss"][0], rtol=1e-6)
 
 
 @members("targets that are missing", {"x alone": X, "(x,)": (X,)})
