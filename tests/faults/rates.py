@@ -133,7 +133,6 @@ def trains_and_starts_anew(make):
     put_back()
     before = model.validation_loss_after(X, Y, **given)
     model.fit(X, Y, **given, meta_iterations=1, verbose=0)
-    model.fit(X, Y, meta_iterations=1, verbose=0, **given)
     assert np.isfinite(model.diagnostics["hypergradient_norm"][0])
     put_back()
     assert np.isclose(
