@@ -115,58 +115,40 @@ def trains_as_a_regularizer(make_model):
     assert_learns(ours)
 
 
-@members(KIND, {"hypergradient of penalties and of numbers": None})
-def right_by_differences(_):
-    model = wrapped(
-        layers("float32")(),
-        keras.optimizers.SGD(0.1, 0.5),
-        "mse",
-        [
-            kinds.L2("layer", 0.1),
-            kinds.L1("tensor", 0.1),
-            kinds.LearningRate("layer", 0.1),
-            kinds.Momentum("output", 0.5),
-            kinds.InitialScale("layer"),
-        ],
-    )
-    assert_right_by_differences(
-        model,
-        X,
-        Y,
-        batch_size=4,
-        epochs=1,
-        validation_data=(X * 0.9, Y),
-        rtol=1e-3,
-        step=3e-2,
-    )
+def penalties_and_rates():
+    return [
+        kinds.L2("layer", 0.1),
+        kinds.L1("tensor", 0.1),
+        kinds.LearningRate("layer", 0.1),
+    ]
+
+
+DIFFERENTIATED = dict(
+    x=X, y=Y, batch_size=4, epochs=1, validation_data=(X * 0.9, Y)
+)
 
 
 @members(
     KIND,
-    {
-        f"exact methods, {net}": (NETS[net], rtol)
-        for net, rtol in (
-            ("float32 and float64", 1e-5),
-            ("bfloat16, LoRA", 0.05),
-        )
-    },
+    {"hypergradient of penalties and of numbers, exact methods": None},
 )
-def other_exact_methods_agree(case):
-    make_model, rtol = case
-    made = [
-        kinds.L2("layer", 0.1),
-        kinds.L1("all", 0.1),
-        kinds.LearningRate("layer"),
-    ]
-    model = wrapped(make_model(), momentum(), "mse", made)
+def right_by_differences(_):
+    net = NETS["float32 and float64"]()
+    more = [kinds.Momentum("output", 0.5), kinds.InitialScale("layer")]
+    model = wrapped(net, momentum(), "mse", [*penalties_and_rates(), *more])
+    assert_right_by_differences(model, **DIFFERENTIATED, rtol=1e-3, step=3e-2)
+    assert_methods_agree(model, rtol=1e-5)
 
-    def gradients(method):
+
+@members(KIND, {"exact methods, bfloat16, LoRA": 0.05})
+def other_exact_methods_agree(rtol):
+    model = wrapped(low_rank(), momentum(), "mse", penalties_and_rates())
+    assert_methods_agree(model, rtol)
+
+
+def assert_methods_agree(model, rtol):
+    found = []
+    for method in (ForwardMode(), ReverseMode("checkpointed")):
         model._assembly.method = method
-        options = dict(batch_size=4, epochs=1, validation_data=(X * 0.9, Y))
-        return model.hypergradient(X, Y, **options).gradients
-
-    # That of `ReverseMode()` is compared with differences, see above.
-    error = relative_error(
-        gradients(ForwardMode()), gradients(ReverseMode("checkpointed"))
-    )
-    assert error < rtol, error
+        found.append(model.hypergradient(**DIFFERENTIATED).gradients)
+    assert relative_error(*found) < rtol, found
