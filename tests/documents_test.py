@@ -33,7 +33,7 @@ FEW = {
     "directions": 1,
     "initial_epoch": 2,  # as many meta-iterations there are
     "n_trials": 1,  # of Optuna
-    "max_epochs": 2,  # of KerasTuner
+    "max_epochs": 1,  # of KerasTuner
 }
 LONG_RUNNING = (
     "fit",
