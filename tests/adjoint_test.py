@@ -57,7 +57,8 @@ def keras_problem(optimizer):
 
 def walked_back(problem, *args):
     """Returns what `step_back` does, which differentiates a graph."""
-    return tf.function(lambda *args: step_back(problem, *args))(*args)
+    back = tf.function(lambda *args: step_back(problem, *args), autograph=False)
+    return back(*args)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def assert_equals_differences(problem, state, hparams, batch, adjoint):
     variables = [tf.Variable(x) for x in (*leaves, *hparams)]
     is_floating = [x.dtype.is_floating for x in tf.nest.flatten(state)]
 
-    @tf.function
+    @tf.function(autograph=False)
     def projected_of(values):
         floats = iter(values[: len(leaves)])
         here = [

@@ -202,7 +202,7 @@ def compiled_products(problem, batch):
     """Returns both second products as a function of one flat vector."""
     state, hparams = problem.state(), problem.hparams()
 
-    @tf.function
+    @tf.function(autograph=False)
     def products(state, hparams, vector, curvature):
         return second_products(
             problem, state, hparams, batch, vector, curvature
@@ -320,7 +320,7 @@ def test_step_back_is_exact_where_the_model_is_linear(make, optimizer):
         for k, x in enumerate(nested.float_leaves(state))
     ]
     found, expected = (
-        tf.function(step_back)(
+        tf.function(step_back, autograph=False)(
             problem, state, hparams, batch, adjoint, curvature
         )
         for curvature in (GAUSS_NEWTON, HESSIAN)

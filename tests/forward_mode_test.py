@@ -151,7 +151,7 @@ def assert_transposed(model, batch, *unused):
         for lead in ([], [1])
     )
 
-    @tf.function
+    @tf.function(autograph=False)
     def both(state, hparams, batch, a, z):
         forward = tangents.step(problem, state, hparams, batch, z)
         return forward, step_back(problem, state, hparams, batch, a)

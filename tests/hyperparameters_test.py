@@ -86,7 +86,7 @@ def test_penalty_in_a_compiled_function(per, jit_compile):
     kind, model = bound(L2(per, 0.3), tanh_net(hidden=9))
     kernels = [w for w in model.get_weights() if w.ndim == 2]
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(jit_compile=jit_compile, autograph=False)
     def penalty_of():
         params = {id(v): v.value for v in model.trainable_variables}
         operations = tf.compat.v1.get_default_graph().get_operations

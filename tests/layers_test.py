@@ -119,7 +119,7 @@ def test_runs_in_loops_that_xla_compiles(name):
     state = layer.seed_generator.state
     raws = [h.raw for h in hyperparameters(layer).values()]
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def slope(x, raw):
         """Differentiates three calls, one after the other."""
 

@@ -71,7 +71,7 @@ READ = {
 def found_in(function):
     """Returns the unread ones of slots m and n, and ∂/∂(m, w) as function."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def update(m, n, w):
         y = function(m, n, w)
         found.append(
@@ -217,7 +217,8 @@ def test_a_step_back_does_not_depend_on_unread_slots(name):
     back = tf.function(
         lambda state: step_back(
             problem, state, problem.hparams(), batch, adjoint
-        )
+        ),
+        autograph=False,
     )
     places = left_out.of_state(state, problem.unread_slots)
     zeros = left_out.with_zeros(left_out.without(state, places), places)
