@@ -8,6 +8,7 @@ import typing
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.autograph.core import config
 from tensorflow.python.eager import context
 from tensorflow.python.framework import (
     auto_control_deps_utils,
@@ -133,6 +134,13 @@ def _key(value, dtype, shape):
 
 
 ops._create_graph_constant = constant
+
+# AutoGraph rewrites what a function of a test or a study calls, Keras as well,
+# which has no need of that.
+config.CONVERSION_RULES = (
+    config.DoNotConvert("keras"),
+    *config.CONVERSION_RULES,
+)
 
 # At each seed TensorFlow forgets all kernels and loads them anew, for those
 # that know how far they have drawn: operations that asked for a seed.
