@@ -272,7 +272,7 @@ def test_names_that_keras_has_counted_may_be_others(tmp_path):
         other.load_own_variables({"hyperparameter_l2": np.zeros(4)})
 
 
-@pytest.mark.filterwarnings("default")  # Keras tells of weights
+@pytest.mark.filterwarnings("ignore")  # Keras tells of weights
 def test_hyperparameters_of_other_shapes_may_be_skipped(tmp_path):
     path = tmp_path / "m.weights.h5"
     model, other = (as_if_tuned(compiled(hidden(n))) for n in (5, 6))
