@@ -67,7 +67,8 @@ def is_refused_before_and_between(case):
     for fits in (0, 1):
         for _ in range(fits):
             model.fit(**FIT, meta_iterations=0)
-        for name, change in changes.values():
+        for which, (name, change) in changes.items():
+            print(which, fits)  # seen if it fails
             change(model, name, is_frozen)
             before = model.get_weights()
             refused(partial(model.fit, **FIT), "compile", name, "trainable")
@@ -78,7 +79,8 @@ def is_refused_before_and_between(case):
                 for a, b in zip(before, model.get_weights(), strict=True)
             )
             change(model, name, not is_frozen)
-    for name, change in changes.values():
+    for which, (name, change) in changes.items():
+        print(which, "compiled again")
         change(model, name, is_frozen)
         kinds = [H.L2("layer", layers="first|last"), H.Temperature()]
         model.compile(
@@ -165,10 +167,11 @@ def is_refused_until_compiled_again(compiles):
     """Before a training and after one."""
     net = hidden()
     model = tuned(net)
-    for fits, compile_again in itertools.product((0, 1), compiles.values()):
+    for fits, which in itertools.product((0, 1), compiles):
+        print(which, fits)  # seen if it fails
         if fits:
             model.fit(**FIT, meta_iterations=0)
-        compile_again(net)
+        compiles[which](net)
         rest = dict(x=X, y=Y, batch_size=8, validation_data=VALIDATION)
         refused(partial(model.fit, **FIT), "compile", "DrMADModel", "loss")
         refused(partial(model.validation_loss_after, **rest), "compile")
