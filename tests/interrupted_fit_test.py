@@ -1,5 +1,6 @@
 """A `fit` that does not come to its end: Ctrl-C, divergence; what it leaves."""
 
+import contextlib
 import re
 import signal
 import time
@@ -366,7 +367,10 @@ def test_what_ends_a_fit_ends_the_reading_of_a_stream(exact_of, end):
         else:
             model.stop_training = True
 
-    with pytest.MonkeyPatch.context() as monkeypatch:
+    warns = contextlib.nullcontext()
+    if end == "time":
+        warns = pytest.warns(RuntimeWarning, match="Time was up before")
+    with pytest.MonkeyPatch.context() as monkeypatch, warns:
         fit(
             model,
             x=dataset,
