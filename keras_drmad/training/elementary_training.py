@@ -103,7 +103,7 @@ class ElementaryTraining:
             differentiation: how dF/dλ is known; `None` where nothing is
                 differentiated.
             check: function that checks derivatives where nobody has: called
-                before each of `differentiate`.
+                before each of `differentiate`, and where a training diverges.
             goes_on: bool, whether trainings go on from the weights that the
                 last one left.
             workers: those who train together.
@@ -138,6 +138,7 @@ class ElementaryTraining:
 
         Raises:
             Diverged: if the training loss leaves the finite numbers.
+            ValueError: if derivatives are checked then, and one is wrong.
         """
         start = self.problem.started(s_0, hparams)
         self._take_up(watcher)
@@ -148,7 +149,13 @@ class ElementaryTraining:
                 s_0, hparams, goes_on=self.goes_on
             ),
         )
-        walked = self.differentiation.forward(walk, start, hparams, plan.span)
+        try:
+            walked = self.differentiation.forward(
+                walk, start, hparams, plan.span
+            )
+        except Diverged:
+            self._check()  # who may know why
+            raise
         return Trained(s_0, walked)
 
     def differentiate(
