@@ -10,7 +10,6 @@ backend's layer, and leaves the stock class its overrides.
 """
 
 import contextlib
-import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -144,16 +143,14 @@ class FirstValues:
         choices = {
             name: value
             for name, value in vars(self._optimizer).items()
-            if isinstance(value, str | float | int | types.NoneType)
+            if isinstance(value, str | float | int | None)
         }
         if self._kept is not None and self._kept[0] == choices:
             return self._kept[1]
         new = new_optimizer(self._optimizer)
         values = [keras_internals.value_of(v) for v in new.variables]
-        is_own = getattr(keras.optimizers, type(new).__name__, None) is type(
-            new
-        )
-        if is_own and nested.nbytes(values) <= KEPT_BYTES:
+        is_kerass = type(new) in vars(keras.optimizers).values()
+        if is_kerass and nested.nbytes(values) <= KEPT_BYTES:
             self._kept = choices, values
         return values
 
