@@ -70,7 +70,8 @@ class Stack:
     def gather(self, t: int, batch: Any) -> None:
         """Takes the batch of iteration t, and emits nothing."""
         arrays = leaves(batch)
-        self._shapes = list(map(np.shape, arrays))
+        if not self.batches:
+            self._shapes = list(map(np.shape, arrays))
         self._nbytes = self._largest(arrays)
         self.iterations.append(t)
         self.batches.append(batch)
