@@ -372,7 +372,7 @@ def scale(axis: Any, pieces: Sequence[Piece]) -> None:
     """
     values = [x for piece in pieces for x in (piece.start, piece.value)]
     is_log = any(piece.is_log for piece in pieces)
-    scale_of(axis, is_log and min(map(np.min, values)) > 0)
+    scale_of(axis, is_log, min(map(np.min, values)))
 
 
 def _once(label: str, number: int) -> str:

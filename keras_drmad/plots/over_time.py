@@ -65,10 +65,8 @@ def losses(model: Any, *, axes: Any = None) -> Any:
     _name_rows(record, axes)
     axes.set_ylabel("loss")
     shown = np.array([record.series(name) for name in names])
-    is_wide = bool(np.nanmin(shown) > 0) and np.nanmax(
-        shown
-    ) > WIDE * np.nanmin(shown)
-    scale_of(axes.yaxis, is_wide)
+    lowest = np.nanmin(shown)
+    scale_of(axes.yaxis, np.nanmax(shown) > WIDE * lowest, lowest)
     axes.grid(alpha=0.25)
     axes.legend(fontsize="small")
     return axes
@@ -137,7 +135,7 @@ def course(
     axes.set_ylabel(found[0].name if len(found) == 1 else "value")
     is_log = any(isinstance(one.kind.transform, Log) for one in found)
     lowest = min(min(np.min(rows), np.min(now)) for _, rows, now in lines)
-    scale_of(axes.yaxis, is_log and lowest > 0)
+    scale_of(axes.yaxis, is_log, lowest)
     axes.grid(alpha=0.25)
     axes.legend(fontsize="small")
     return axes
@@ -170,7 +168,7 @@ def diagnostics(model: Any, *, figure: Any = None) -> Any:
         rows = record.series(name)
         axes.plot(places, rows, ".-")
         axes.set_title(title, fontsize="medium")
-        scale_of(axes.yaxis, bool(np.nanmin(rows, initial=1.0) > 0))
+        scale_of(axes.yaxis, True, np.nanmin(rows, initial=1.0))
         _mark_fits(record, axes)
         _name_rows(record, axes)
         axes.grid(alpha=0.25)

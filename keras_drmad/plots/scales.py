@@ -7,9 +7,16 @@ import numpy as np
 LONG = 10_000  # from here on, numbers at ticks run into each other
 
 
-def scale_of(axis: Any, is_log: bool) -> None:
-    """Makes an axis logarithmic or not; call it after drawing."""
-    if is_log:
+def scale_of(axis: Any, is_log: bool, lowest: float) -> None:
+    """Makes an axis logarithmic or not; call it after drawing.
+
+    Args:
+        axis: matplotlib `Axis`.
+        is_log: bool, whether values belong on a logarithmic scale.
+        lowest: float, of the values; one that is not positive has no place
+            on such a scale.
+    """
+    if is_log and lowest > 0:
         is_x = axis.axis_name == "x"
         (axis.axes.set_xscale if is_x else axis.axes.set_yscale)("log")
         plain_ticks(axis)
